@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * command.h - what is this command: may it be read from a replica, where are its keys, does it need a
+ * connection of its own, is it answered here?
+ *
+ * One table has all commands of Redis 7.0 and later with their subcommands; what it does not have can be
+ * learned from a node's own COMMAND output (modules), which gives a command_set with more rows. Callers ask the
+ * row, never compare names.
+ *
+ * Owner:   rows of the table are static; a command_set owns the rows it has learned, is immutable once made
+ *          and counted (take/release), since a topology snapshot carries it from the control thread to workers.
+ * Threads: immutable, so any.
+ */
+#ifndef ROUTING_COMMAND_H
+#define ROUTING_COMMAND_H
+
+#include "routing/slice.h"
+
+#include <stdint.h>
+
+/* What a command does to keys. Commands that Redis itself flags as write are writes, also where one of their
+ * options would only read (SORT, GEORADIUS, BITFIELD GET, GETEX): a replica refuses them. */
+enum command_access {
+    COMMAND_OTHER, /* neither reads nor writes keys by name: goes to the master */
+    COMMAND_READ,
+    COMMAND_WRITE,
+};
+
+/* Which state of a connection of its own the command begins, ends or needs. */
+enum command_pin {
+    PIN_NONE,
+    PIN_MULTI,
+    PIN_EXEC,
+    PIN_DISCARD,
+    PIN_WATCH,
+    PIN_UNWATCH,
+    PIN_BLOCK,           /* always may block: BLPOP, WAIT */
+    PIN_BLOCK_OPTION,    /* blocks only with its BLOCK option: XREAD, XREADGROUP */
+    PIN_SUBSCRIBE,       /* SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE */
+    PIN_UNSUBSCRIBE,     /* and their undoing */
+    PIN_MONITOR,
+    PIN_SYNC,            /* SYNC, PSYNC, REPLCONF: the connection is a replication link from then on */
+};
+
+/* Answered by the proxy itself; proxy/local.c has one handler for each. */
+enum command_local {
+    LOCAL_NONE,
+    LOCAL_PING,
+    LOCAL_ECHO,
+    LOCAL_SELECT,
+    LOCAL_QUIT,
+    LOCAL_RESET,
+    LOCAL_AUTH,
+    LOCAL_HELLO,
+    LOCAL_CLIENT_ID,
+    LOCAL_CLIENT_SETNAME,
+    LOCAL_CLIENT_GETNAME,
+    LOCAL_CLIENT_SETINFO,
+    LOCAL_CLIENT_INFO,
+    LOCAL_CLIENT_LIST,
+    LOCAL_CLIENT_NO_EVICT,
+    LOCAL_CLIENT_NO_TOUCH,
+    LOCAL_CLIENT_REPLY,
+    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so; see command_refusal() */
+    LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
+    LOCAL_ROLE,
+    LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */
+    LOCAL_UNKNOWN,        /* what a plain Redis does not know either: SENTINEL -> ERR unknown command */
+    LOCAL_CLUSTER,        /* CLUSTER *: ERR This instance has cluster support disabled */
+    LOCAL_COUNT,
+};
+
+enum command_flag {
+    COMMAND_MASTER_ONLY = 1 << 0,     /* a read that only the master may answer: SCAN, OBJECT, EVALSHA_RO ... */
+    COMMAND_WITHOUT_AUTH = 1 << 1,    /* allowed before AUTH: AUTH, HELLO, QUIT, RESET */
+    COMMAND_WHILE_SUBSCRIBED = 1 << 2,/* allowed in a RESP2 connection with subscriptions */
+    COMMAND_IN_MULTI = 1 << 3,        /* runs at once inside MULTI instead of being queued: EXEC, DISCARD, WATCH, MULTI, QUIT, RESET */
+    COMMAND_ADMIN = 1 << 4,           /* Redis' own admin flag */
+    COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB, scripts without keys */
+    COMMAND_SLOW = 1 << 6,            /* O(N) over the keyspace or scripts: KEYS, FLUSHALL, EVAL, SORT */
+    COMMAND_CONTAINER = 1 << 7,       /* has subcommands; the row of the word alone */
+    COMMAND_LEARNED = 1 << 8,         /* not in our table; read off a node's COMMAND output */
+    COMMAND_STATEFUL = 1 << 9,        /* changes the state of the connection it travels on and must never share one */
+    COMMAND_NO_TIMEOUT = 1 << 10,     /* request_timeout does not hold: it may rightly take long (MIGRATE, SAVE, DEBUG) */
+};
+
+/* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */
+enum key_finder {
+    KEYS_NONE,
+    KEYS_RANGE,    /* first .. last, every step-th: MSET is 1, -1, 2 */
+    KEYS_COUNTED,  /* the number of keys stands at `count_at`, keys follow it; a key at `first` before it if > 0
+                      (ZUNIONSTORE: first 1, count_at 2) */
+    KEYS_STREAMS,  /* XREAD, XREADGROUP: the first half of what follows STREAMS */
+    KEYS_SORT,     /* 1, and the one behind STORE */
+    KEYS_GEORADIUS,/* 1, and the one behind STORE or STOREDIST */
+    KEYS_MIGRATE,  /* 3, or all behind KEYS when 3 is empty */
+};
+
+struct command_keys {
+    enum key_finder finder;
+    int16_t first, last, step;
+    int16_t count_at;
+};
+
+struct command {
+    const char *name;  /* upper case; a subcommand carries its own word only ("SETNAME") */
+    const char *full_name; /* lower case as Redis prints it: "get", "client|setname" */
+    int16_t arity;     /* as in Redis: the words counted, negative = at least */
+    uint8_t access;    /* enum command_access */
+    uint8_t pin;       /* enum command_pin */
+    uint8_t local;     /* enum command_local */
+    uint32_t flags;    /* enum command_flag */
+    struct command_keys keys;
+    const char *redis_flags; /* flags as COMMAND prints them, space-separated: "readonly fast" */
+    const char *categories;  /* ACL categories as COMMAND prints them: "@read @string @fast" */
+    const struct command *subcommands; /* NULL, or rows; only in a container's row */
+    uint16_t subcommand_count;
+};
+
+struct command_set;
+
+/* The table that is compiled in, as a set that need not be released. */
+struct command_set *command_set_builtin(void);
+
+/*
+ * Makes a set of the table and of what a node's reply to COMMAND has beyond it. reply is one complete RESP2
+ * reply; it is copied. Returns NULL if it is not the reply of COMMAND or memory is short. The caller holds one
+ * reference.
+ */
+struct command_set *command_set_create(struct slice reply);
+struct command_set *command_set_take(struct command_set *set);
+void command_set_release(struct command_set *set);
+
+/* The row of a command (or, where its second word names one, of a subcommand); NULL if nobody knows it.
+ * arguments[0] is the command word; count is at least 1. Costs about ten nanoseconds. */
+const struct command *command_find(const struct command_set *set, const struct slice *arguments, size_t count);
+
+/* True if a command with `count` words satisfies the row's arity. */
+static inline bool command_arity_is_right(const struct command *command, size_t count)
+{
+    return command->arity >= 0 ? count == (size_t)command->arity : count >= (size_t)-command->arity;
+}
+
+/* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
+bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
+
+/*
+ * Positions of the keys among the arguments. Writes up to `room` of them and returns how many there are (may be
+ * more than room), 0 if there are none, -1 if the arguments do not make sense (numkeys not a number, too few).
+ */
+int command_keys(const struct command *command, const struct slice *arguments, size_t count, uint32_t *positions,
+                 size_t room);
+
+/*
+ * Redis' answers to COMMAND, COMMAND COUNT|INFO|LIST|GETKEYS as RESP2, built from the set: the node's own
+ * words where there was a node, ours else. arguments are the client's whole command. Returns malloc()ed bytes
+ * and their number in *size, or NULL if memory is short. Errors (wrong arity, "ERR Invalid command specified",
+ * "ERR The command has no key arguments") are replies too. COMMAND DOCS and LIST FILTERBY are not answered
+ * here: *size is 0 and the result NULL with *forward true, meaning "ask a node".
+ */
+char *command_describe(const struct command_set *set, const struct slice *arguments, size_t count, size_t *size,
+                       bool *forward);
+
+#endif
