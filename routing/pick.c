@@ -129,5 +129,5 @@ static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node)
 {
     uint32_t us = atomic_load_explicit(&context->topology->nodes[node].gauge->round_trip_us, memory_order_relaxed);
-    return us ? us : UINT32_MAX - 1;
+    return us ? us : UINT32_MAX / 2;
 }
