@@ -323,6 +323,20 @@ static enum resp_status read_bulk_header(struct resp_command *state, const struc
 
 /* ---- commands, first gear ---- */
 
+/* Passes over the first line if it is plain, within the limits and all there. */
+static inline void pass_plain_count(struct resp_command *state, const struct resp_limits *limits,
+                                    const char *bytes, size_t size)
+{
+    int64_t total = 0;
+    const char *end = bytes + size;
+    const char *cr = read_plain_number(bytes + 1, end, &total);
+    if (!cr || end - cr < 2 || cr[1] != '\n' || total > limits->max_arguments) return;
+    if (total == 0 || (limits->is_unauthenticated && total > UNAUTHENTICATED_MAX_ARGUMENTS)) return;
+    state->total = total;
+    state->scanned = (size_t)(cr + 2 - bytes);
+    state->searched = 0;
+}
+
 /* Passes over arguments as long as they are plain, within the limits and all there. With is_listing, lists them;
  * false if memory is short for that. */
 static inline bool pass_plain_bulks(struct resp_command *state, const struct resp_limits *limits,
@@ -379,6 +393,7 @@ static enum resp_status scan_array(struct resp_command *state, const struct resp
                                    bool is_listing, const char **error)
 {
     enum resp_status status = RESP_DONE;
+    if (state->total == 0) pass_plain_count(state, limits, bytes, size);
     if (state->total == 0) status = read_count_header(state, limits, bytes, size, arguments, error);
     while (status == RESP_DONE && state->seen < state->total) {
         if (state->has_bulk) {
@@ -655,6 +670,10 @@ static inline const char *pass_plain_element(const char *at, const char *end, ui
 
     int64_t number = 0;
     const char *cr = read_plain_number(at, end, &number);
+    if (!cr && type == '$' && end - at >= 4 && memcmp(at, "-1\r\n", 4) == 0) {
+        --*owed;
+        return at + 4;
+    }
     if (!cr || end - cr < 2 || cr[1] != '\n') return NULL;
     const char *next = cr + 2;
     uint64_t children = 0;
