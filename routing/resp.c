@@ -33,8 +33,8 @@ static const char too_big_command[] = "Protocol error: too big request";
 
 /* ---- what both scanners need ---- */
 
-/* Reads a number that a CR ends, between at and end. Returns the place of the CR, or NULL if the number is not a
- * plain one or its end is not there. */
+/* Reads a number that a CR ends, between at and end. Returns the place of the CR, or NULL if the number is
+ * not a plain one or its end is not there. */
 static inline const char *read_plain_number(const char *at, const char *end, int64_t *number)
 {
     const char *first = at;
@@ -145,12 +145,18 @@ static int hex_digit(char c)
 static char escaped_char(char c)
 {
     switch (c) {
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'b': return '\b';
-    case 'a': return '\a';
-    default: return c;
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    case 'b':
+        return '\b';
+    case 'a':
+        return '\a';
+    default:
+        return c;
     }
 }
 
@@ -168,8 +174,8 @@ static const char *unescape(const char *at, const char *end, char quote, char *o
     return at + 1;
 }
 
-/* Writes the word that starts at `at`, without its quotes, to *out, which is moved behind it. Returns where the
- * word ends, or NULL if a quote is not closed or is closed within a word. */
+/* Writes the word that starts at `at`, without its quotes, to *out, which is moved behind it. Returns where
+ * the word ends, or NULL if a quote is not closed or is closed within a word. */
 static const char *unquote_word(const char *at, const char *end, char **out)
 {
     char quote = '\0';
@@ -196,12 +202,14 @@ static const char *split_line(struct slice line, int64_t max_words, struct resp_
     const char *end = line.bytes + line.size;
     char *text = NULL;
     for (;;) {
-        while (at < end && is_space(*at)) at++;
+        while (at < end && is_space(*at))
+            at++;
         if (at == end) return NULL;
         if ((int64_t)arguments->count >= max_words) return "Protocol error: too big inline request";
 
         const char *word = at;
-        while (at < end && !ends_word(*at) && !is_quote(*at)) at++;
+        while (at < end && !ends_word(*at) && !is_quote(*at))
+            at++;
         size_t size = (size_t)(at - word);
         if (at < end && is_quote(*at)) {
             if (!text && !(text = arguments_reserve_text(arguments, line.size))) return out_of_memory;
@@ -217,7 +225,8 @@ static const char *split_line(struct slice line, int64_t max_words, struct resp_
 
 /* ---- commands, second gear: line by line ---- */
 
-/* Looks for the byte that ends the line at state->scanned. RESP_BAD if the line is too long to have an end. */
+/* Looks for the byte that ends the line at state->scanned. RESP_BAD if the line is too long to have an end.
+ */
 static enum resp_status find_line_end(struct resp_command *state, const char *bytes, size_t size, char last,
                                       size_t *line_size)
 {
@@ -240,7 +249,8 @@ static enum resp_status find_line_end(struct resp_command *state, const char *by
 }
 
 /* Finds a header line, whose CR must be followed by one more byte. Redis takes any for the LF. */
-static enum resp_status find_header(struct resp_command *state, const char *bytes, size_t size, struct slice *line)
+static enum resp_status find_header(struct resp_command *state, const char *bytes, size_t size,
+                                    struct slice *line)
 {
     size_t line_size;
     enum resp_status status = find_line_end(state, bytes, size, '\r', &line_size);
@@ -253,8 +263,9 @@ static enum resp_status find_header(struct resp_command *state, const char *byte
     return RESP_DONE;
 }
 
-static void begin_next(struct resp_command *state, size_t passed)
+static inline void begin_next(struct resp_command *state, size_t passed)
 {
+    if (passed == 0) return;
     state->scanned += passed;
     state->searched = 0;
 }
@@ -269,7 +280,8 @@ static enum resp_status read_count_header(struct resp_command *state, const stru
     if (status != RESP_DONE) return status;
 
     int64_t total;
-    if (!read_number((struct slice){line.bytes + 1, line.size - 1}, &total) || total > limits->max_arguments) {
+    if (!read_number((struct slice){line.bytes + 1, line.size - 1}, &total) ||
+        total > limits->max_arguments) {
         *error = "Protocol error: invalid multibulk length";
         return RESP_BAD;
     }
@@ -333,12 +345,11 @@ static inline void pass_plain_count(struct resp_command *state, const struct res
     if (!cr || end - cr < 2 || cr[1] != '\n' || total > limits->max_arguments) return;
     if (total == 0 || (limits->is_unauthenticated && total > UNAUTHENTICATED_MAX_ARGUMENTS)) return;
     state->total = total;
-    state->scanned = (size_t)(cr + 2 - bytes);
-    state->searched = 0;
+    begin_next(state, (size_t)(cr + 2 - bytes));
 }
 
-/* Passes over arguments as long as they are plain, within the limits and all there. With is_listing, lists them;
- * false if memory is short for that. */
+/* Passes over arguments as long as they are plain, within the limits and all there. With is_listing, lists
+ * them; false if memory is short for that. */
 static inline bool pass_plain_bulks(struct resp_command *state, const struct resp_limits *limits,
                                     const char *bytes, size_t size, struct resp_arguments *arguments,
                                     bool is_listing)
@@ -361,7 +372,7 @@ static inline bool pass_plain_bulks(struct resp_command *state, const struct res
         at = payload + length + 2;
         owed--;
     }
-    state->scanned = (size_t)(at - bytes);
+    begin_next(state, (size_t)(at - bytes) - state->scanned);
     state->seen = state->total - owed;
     arguments->is_canonical &= is_canonical;
     return true;
@@ -431,11 +442,12 @@ static enum resp_status scan_inline(struct resp_command *state, const struct res
 }
 
 /*
- * The list is shared by all clients of a worker, so it cannot be kept from call to call: a command that comes in
- * pieces is only measured until its end is there, then walked once more to list its arguments.
+ * The list is shared by all clients of a worker, so it cannot be kept from call to call: a command that comes
+ * in pieces is only measured until its end is there, then walked once more to list its arguments.
  */
-enum resp_status resp_command_scan(struct resp_command *state, const struct resp_limits *limits, const char *bytes,
-                                   size_t size, struct resp_arguments *arguments, size_t *used, const char **error)
+enum resp_status resp_command_scan(struct resp_command *state, const struct resp_limits *limits,
+                                   const char *bytes, size_t size, struct resp_arguments *arguments,
+                                   size_t *used, const char **error)
 {
     arguments->count = 0;
     arguments->is_canonical = true;
@@ -469,7 +481,8 @@ size_t resp_command_wanted(const struct resp_command *state)
 static size_t digits_of(size_t number)
 {
     size_t digits = 1;
-    for (; number >= 10; number /= 10) digits++;
+    for (; number >= 10; number /= 10)
+        digits++;
     return digits;
 }
 
@@ -477,7 +490,8 @@ static char *put_header(char *out, char type, size_t number)
 {
     size_t digits = digits_of(number);
     *out++ = type;
-    for (size_t i = digits; i > 0; i--, number /= 10) out[i - 1] = (char)('0' + number % 10);
+    for (size_t i = digits; i > 0; i--, number /= 10)
+        out[i - 1] = (char)('0' + number % 10);
     out[digits] = '\r';
     out[digits + 1] = '\n';
     return out + digits + 2;
@@ -486,7 +500,8 @@ static char *put_header(char *out, char type, size_t number)
 size_t resp_encoded_size(const struct slice *items, size_t count)
 {
     size_t size = 1 + digits_of(count) + 2;
-    for (size_t i = 0; i < count; i++) size += 1 + digits_of(items[i].size) + 2 + items[i].size + 2;
+    for (size_t i = 0; i < count; i++)
+        size += 1 + digits_of(items[i].size) + 2 + items[i].size + 2;
     return size;
 }
 
@@ -614,13 +629,16 @@ static bool end_header(struct resp_reply *state)
     switch (state->element) {
     case '$':
     case '=':
-    case '!': return begin_payload(state);
+    case '!':
+        return begin_payload(state);
     case '*':
     case '%':
     case '~':
     case '>':
-    case '|': return begin_children(state);
-    default: return end_element(state);
+    case '|':
+        return begin_children(state);
+    default:
+        return end_element(state);
     }
 }
 
@@ -629,10 +647,16 @@ static const char *take_piece(struct resp_reply *state, const char *at, const ch
 {
     bool is_good = false;
     switch ((enum reply_step)state->step) {
-    case STEP_LINE: return pass_line(state, at, end);
-    case STEP_PAYLOAD: return pass_payload(state, at, end);
-    case STEP_TYPE: is_good = begin_element(state, *at); break;
-    case STEP_NUMBER: is_good = take_number_byte(state, *at); break;
+    case STEP_LINE:
+        return pass_line(state, at, end);
+    case STEP_PAYLOAD:
+        return pass_payload(state, at, end);
+    case STEP_TYPE:
+        is_good = begin_element(state, *at);
+        break;
+    case STEP_NUMBER:
+        is_good = take_number_byte(state, *at);
+        break;
     case STEP_BOOL:
         is_good = *at == 't' || *at == 'f';
         state->step = STEP_CR;
@@ -641,7 +665,9 @@ static const char *take_piece(struct resp_reply *state, const char *at, const ch
         is_good = *at == '\r';
         state->step = STEP_LF;
         break;
-    case STEP_LF: is_good = *at == '\n' && end_header(state); break;
+    case STEP_LF:
+        is_good = *at == '\n' && end_header(state);
+        break;
     }
     return is_good ? at + 1 : NULL;
 }
@@ -678,7 +704,8 @@ static inline const char *pass_plain_element(const char *at, const char *end, ui
     const char *next = cr + 2;
     uint64_t children = 0;
     if (type == '$') {
-        if (number > REPLY_BULK_MAX_BYTES || end - next < number + 2 || !is_line_end(next + number)) return NULL;
+        if (number > REPLY_BULK_MAX_BYTES || end - next < number + 2 || !is_line_end(next + number))
+            return NULL;
         next += number + 2;
     } else if (type == '*') {
         children = (uint64_t)number;
@@ -769,19 +796,28 @@ static bool read_value(struct resp_value *value, struct slice line, const char *
     case '+':
     case '-':
     case ',':
-    case '(': value->text = line; return true;
-    case '_': value->is_null = true; return line.size == 0;
-    case '#': return read_bool(value, line);
-    case ':': return read_number(line, &value->integer);
+    case '(':
+        value->text = line;
+        return true;
+    case '_':
+        value->is_null = true;
+        return line.size == 0;
+    case '#':
+        return read_bool(value, line);
+    case ':':
+        return read_number(line, &value->integer);
     case '$':
     case '=':
-    case '!': return read_number(line, &value->integer) && read_payload(value, at, end);
+    case '!':
+        return read_number(line, &value->integer) && read_payload(value, at, end);
     case '*':
     case '%':
     case '~':
     case '>':
-    case '|': return read_number(line, &value->integer) && count_children(value);
-    default: return false;
+    case '|':
+        return read_number(line, &value->integer) && count_children(value);
+    default:
+        return false;
     }
 }
 
@@ -807,7 +843,8 @@ bool resp_value_skip(struct slice reply, size_t *position)
     if (*position >= reply.size) return false;
     struct resp_reply state = {0};
     size_t used;
-    if (resp_reply_scan(&state, reply.bytes + *position, reply.size - *position, &used) != RESP_DONE) return false;
+    if (resp_reply_scan(&state, reply.bytes + *position, reply.size - *position, &used) != RESP_DONE)
+        return false;
     *position += used;
     return true;
 }
