@@ -42,9 +42,9 @@ static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
 static bool handle(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
-static bool forward(struct client *client, const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool begins_pin(enum command_pin pin);
+static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
@@ -431,7 +431,7 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
         return true;
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
-    return forward(client, at_hand);
+    return client_forward(client, at_hand);
 }
 
 /* The connection of its transaction was lost: what is left of the transaction is answered here. */
@@ -453,7 +453,7 @@ static bool answer_broken(struct client *client, enum command_pin pin)
     return false;
 }
 
-static bool forward(struct client *client, const struct command_at_hand *at_hand)
+bool client_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
     if (!may_go_now(client, &traits))
@@ -462,15 +462,40 @@ static bool forward(struct client *client, const struct command_at_hand *at_hand
         client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
         return true;
     }
-    if (traits.pin == PIN_EXEC && client->session.in_multi && client->session.selected >= 0) {
-        traits.inspection = INSPECT_EXEC;
-        traits.database = (uint32_t)client->session.selected;
-    }
+    if (traits.in_multi)
+        note_select(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     client_submit(client, at_hand, &traits);
     if (client->blocking)
         client_stall(client, STALL_DRAINED); /* the next command comes after it */
     return true;
+}
+
+bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
+{
+    if (client->inflight > 0)
+        return client_stall(client, STALL_DRAINED);
+    struct request traits = traits_of(client, at_hand);
+    traits.is_read = true;
+    traits.needs_master = false;
+    traits.database = database;
+    traits.inspection = INSPECT_SELECT;
+    client_submit(client, at_hand, &traits);
+    if (client->inflight > 0)
+        client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
+    return true;
+}
+
+/* A SELECT inside MULTI takes effect when EXEC carries it out. */
+static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    struct session *session = &client->session;
+    if (at_hand->command && at_hand->command->local == LOCAL_SELECT && at_hand->count == 2)
+        session->selected = local_read_database(at_hand->words[1]);
+    if (traits->pin == PIN_EXEC && session->selected >= 0) {
+        traits->inspection = INSPECT_EXEC;
+        traits->database = (uint32_t)session->selected;
+    }
 }
 
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
@@ -489,6 +514,10 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
                              begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
     note_subscription(&traits, at_hand);
+    if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
+        traits.inspection = INSPECT_INFO;
+    if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
+        traits.inspection = INSPECT_ROLE;
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = config_of(client)->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
@@ -544,13 +573,12 @@ static void note_subscription(struct request *traits, const struct command_at_ha
 
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
 {
-    struct worker *worker = client->worker;
     struct request *request = append_request(client);
     struct chunk *encoded = NULL;
-    bool is_inline = resp_is_inline(at_hand->bytes.bytes);
-    if (request && is_inline)
+    bool must_encode = !client->worker->arguments.is_canonical;
+    if (request && must_encode)
         encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
-    if (!request || (is_inline && !encoded)) {
+    if (!request || (must_encode && !encoded)) {
         client_close(client, "out of memory");
         return;
     }
@@ -573,7 +601,6 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
     if (request->is_blocking)
         client->blocking = request;
     upstream_dispatch(client->upstream, request);
-    (void)worker;
 }
 
 static struct request *append_request(struct client *client)
@@ -611,6 +638,7 @@ void client_reply(struct client *client, struct slice reply)
         is_kept = request && spans_add_copy(&worker->chunks, &request->reply, reply);
         if (request)
             request->state = REQUEST_ANSWERED;
+        client->stored_bytes += reply.size;
     } else {
         is_kept = spans_add_copy(&worker->chunks, &client->output, reply);
         worker_mark_client(worker, client);
@@ -640,18 +668,14 @@ void client_reply_error(struct client *client, const char *format, ...)
 void client_take_reply(struct request *request, struct chunk *chunk, const char *bytes, size_t size, bool is_complete)
 {
     struct client *client = request->client;
-    if (!client) {
-        if (is_complete)
-            request_destroy_orphan(request);
-        return;
-    }
-    struct chunk_pool *pool = &client->worker->chunks;
+    struct worker *worker = client->worker;
+    struct chunk_pool *pool = &worker->chunks;
     bool is_next = request == client->first && request->inspection == INSPECT_NOTHING && !request->is_silent;
     bool goes_straight = is_next && (request->is_streaming || (is_complete && !request->reply.first));
     if (!spans_add(pool, goes_straight ? &client->output : &request->reply, chunk, bytes, size)) {
         client_close(client, "out of memory");
         if (is_complete)
-            request_destroy_orphan(request);
+            request_destroy(&worker->requests, pool, request);
         return;
     }
     if (is_next && !is_complete && request->reply.bytes > STREAM_ABOVE) {
@@ -659,7 +683,7 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
         spans_move(&client->output, &request->reply);
     }
     if (goes_straight || request->is_streaming)
-        worker_mark_client(client->worker, client);
+        worker_mark_client(worker, client);
     if (is_complete)
         client_finish(request);
 }
@@ -679,10 +703,6 @@ void client_fail(struct request *request, enum error error)
 void client_finish(struct request *request)
 {
     struct client *client = request->client;
-    if (!client) {
-        request_destroy_orphan(request);
-        return;
-    }
     if (request->inspection != INSPECT_NOTHING)
         inspect(request);
     if (request->is_silent)
@@ -721,8 +741,7 @@ static void deliver_answered(struct client *client)
         client->first = request->next_of_client;
         client->pending--;
         if (!is_first)
-            client->stored_bytes -= request->reply.bytes < client->stored_bytes ? request->reply.bytes
-                                                                                : client->stored_bytes;
+            client->stored_bytes -= request->reply.bytes;
         is_first = false;
         spans_move(&client->output, &request->reply);
         request_destroy(&worker->requests, &worker->chunks, request);

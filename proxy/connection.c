@@ -42,6 +42,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
 static void take_greeting(struct connection *connection, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
+static void finish_request(struct connection *connection, struct request *request);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
 static struct request *next_answered(struct connection *connection);
@@ -365,7 +366,7 @@ static void take_greeting(struct connection *connection, struct slice reply)
         while (connection->queue.first) {
             struct request *request = next_answered(connection);
             spans_add_copy(&worker->chunks, &request->reply, reply);
-            client_finish(request);
+            finish_request(connection, request);
         }
         connection_close(connection, OUTCOME_CUT, NULL);
         return;
@@ -427,7 +428,10 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
-        client_take_reply(head, chunk, bytes, size, is_complete);
+        if (head->client)
+            client_take_reply(head, chunk, bytes, size, is_complete);
+        else if (is_complete)
+            request_destroy(&worker->requests, &worker->chunks, head);
         return;
     }
 
@@ -478,7 +482,7 @@ static void take_frame(struct connection *connection, struct slice frame)
         case SESSION_CONFIRMATION:
             client_push(owner, &connection->frame);
             if (++head->confirmations >= head->subscriptions)
-                client_finish(next_answered(connection));
+                finish_request(connection, next_answered(connection));
             return;
         case SESSION_REPLY:
             break;
@@ -495,7 +499,16 @@ static void take_frame(struct connection *connection, struct slice frame)
         return;
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
-    client_finish(head);
+    finish_request(connection, head);
+}
+
+static void finish_request(struct connection *connection, struct request *request)
+{
+    struct worker *worker = worker_of(connection);
+    if (request->client)
+        client_finish(request);
+    else
+        request_destroy(&worker->requests, &worker->chunks, request);
 }
 
 /* True if the error was not an answer but a refusal, and the request goes on its way again. */
