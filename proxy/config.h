@@ -17,7 +17,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* host:port, or unix:/path with port 0 and the path as host. IPv6 hosts are without brackets. */
+/*
+ * host:port, or unix:/path with port 0 and the path as host, which then begins with '/'. IPv6 hosts are without
+ * brackets, perhaps with a zone (fe80::1%eth0). In listen the host "" means all interfaces (written :6380 or
+ * *:6380); elsewhere it is never empty. Names are not resolved yet.
+ */
 struct config_address {
     char *host;
     uint16_t port;

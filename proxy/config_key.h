@@ -99,7 +99,8 @@ void config_quote(const char *value, char *text, size_t size);
 /* True if both mean the same place. */
 bool config_address_equals(const struct config_address *a, const struct config_address *b);
 bool config_address_is_unix(const struct config_address *address);
-/* As a user would write it. */
+enum { CONFIG_ADDRESS_SIZE = 320, CONFIG_ADDRESSES_MAX = 1024 /* in one list */ };
+/* As a user would write it, in CONFIG_ADDRESS_SIZE bytes. */
 void config_address_write(const struct config_address *address, char *text, size_t size);
 
 /* Never NULL: who cannot allocate a few bytes at start says so and ends. */
