@@ -43,6 +43,14 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
+# What the table of configuration keys prints; unit tests compare it with what is committed.
+.PHONY: generated
+generated: $(BUILD)/pointsman ## write proxy.ini.example and the keys of the manual page anew
+	$(BUILD)/pointsman --help-config=ini > $(BUILD)/example && mv $(BUILD)/example proxy.ini.example
+	$(BUILD)/pointsman --help-config=roff > $(BUILD)/keys.roff
+	sed -i -e '/^\.\\" begin keys$$/,/^\.\\" end keys$$/{//!d}' -e '/^\.\\" begin keys$$/r $(BUILD)/keys.roff' \
+		packaging/man/pointsman.8
+
 .PHONY: clean
 clean: ## remove everything built
 	rm -rf build

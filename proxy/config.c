@@ -175,12 +175,11 @@ static struct setting *setting_of(struct loader *loader, const struct config_key
     return &loader->settings[key - config_keys];
 }
 
-/* " on line 4", or nothing where there are no lines. */
-static const char *write_line(struct place place, char *text, size_t size)
+/* Words about a line, or nothing where there are no lines. */
+static void write_line(struct place place, const char *words, char *text, size_t size)
 {
     text[0] = '\0';
-    if (place.line > 0) snprintf(text, size, " on line %d", place.line);
-    return text;
+    if (place.line > 0) snprintf(text, size, "%s line %d", words, place.line);
 }
 
 /* False, and told, if this key has been set at the same origin before. */
@@ -190,13 +189,12 @@ static bool is_first(struct loader *loader, const struct config_key *key, struct
     struct setting *before = setting_of(loader, key);
     char line[32];
     if (before->place.origin != place.origin) return true;
-    write_line(before->place, line, sizeof line);
+    write_line(before->place, before->by_file == by_file ? ", first on" : ", on", line, sizeof line);
     if (before->by_file == by_file)
-        fault(loader, place, "%s: is given twice, first%s%s; leave one of them", path,
-              *line ? "" : " further ahead", line);
+        fault(loader, place, "%s: is given twice%s; keep one of them", path, line);
     else
-        fault(loader, place, "%s: %s%s is given, too%s; leave one of them", path, key->name, by_file ? "" : "_file",
-              line);
+        fault(loader, place, "%s: %s.%s%s is given as well%s; keep one of them", path, key->section, key->name,
+              by_file ? "" : "_file", line);
     return false;
 }
 
@@ -565,7 +563,7 @@ static void apply_option(struct loader *loader, const struct config_option *opti
     if (!value || *value == '\0')
         fault(loader, AT_COMMAND_LINE, "--%s: needs a file; write --%s=FILE", option->name, option->name);
     else if (command_line->file)
-        fault(loader, AT_COMMAND_LINE, "--%s: is given twice; leave one of them", option->name);
+        fault(loader, AT_COMMAND_LINE, "--%s: is given twice; keep one of them", option->name);
     else
         command_line->file = value;
 }
@@ -709,7 +707,7 @@ static void check_addresses(struct loader *loader, const char *section, const ch
             if (!config_address_equals(&list->items[i], &list->items[k])) continue;
             char text[CONFIG_ADDRESS_SIZE];
             config_address_write(&list->items[i], text, sizeof text);
-            fault_of(loader, section, name, "%s is given twice; leave one of them", text);
+            fault_of(loader, section, name, "%s is given twice; keep one of them", text);
             break;
         }
     }
@@ -732,7 +730,7 @@ static void check_map(struct loader *loader, const struct config_mapping_list *m
             if (!config_address_equals(&map->items[i].from, &map->items[k].from)) continue;
             char text[CONFIG_ADDRESS_SIZE];
             config_address_write(&map->items[i].from, text, sizeof text);
-            fault_of(loader, "upstream", "map", "%s is mapped twice; leave one of them", text);
+            fault_of(loader, "upstream", "map", "%s is mapped twice; keep one of them", text);
             break;
         }
     }
@@ -745,12 +743,18 @@ static void check_user(struct loader *loader, const char *name, const char *user
         fault_of(loader, "upstream", name, "is given without a password; set upstream.%s, too", password_name);
 }
 
+/* Blames the one of the two that the user has set later in the order of precedence. */
 static void check_delays(struct loader *loader, const struct config_upstream *upstream)
 {
     if (!is_sound(loader, "retry", "base_delay") || !is_sound(loader, "retry", "max_delay")) return;
     if (upstream->retry_base_delay_ms <= upstream->retry_max_delay_ms) return;
-    fault_of(loader, "retry", "base_delay", "%lldms is more than retry.max_delay, which is %lldms",
-             (long long)upstream->retry_base_delay_ms, (long long)upstream->retry_max_delay_ms);
+    if (setting_named(loader, "retry", "base_delay")->place.origin >=
+        setting_named(loader, "retry", "max_delay")->place.origin)
+        fault_of(loader, "retry", "base_delay", "must not be more than retry.max_delay, which is %lldms",
+                 (long long)upstream->retry_max_delay_ms);
+    else
+        fault_of(loader, "retry", "max_delay", "must not be less than retry.base_delay, which is %lldms",
+                 (long long)upstream->retry_base_delay_ms);
 }
 
 static void check_together(struct loader *loader)
