@@ -2,8 +2,9 @@
 /*
  * config_key.h - one row for each key that a user can set, and the types of their values.
  *
- * config_table.c has the rows, config_value.c the types, config_print.c prints what the rows say, config.c fills a
- * struct config by them. Nothing outside these files includes this header.
+ * config_table.c has the rows, config_value.c and config_address.c the types, config_print.c prints what the
+ * rows say, config.c fills a struct config by them. Only the files of this module and its tests include this
+ * header.
  *
  * Threads: rows and types are constants.
  */
@@ -28,7 +29,8 @@ struct config_type {
     const char *noun;   /* "duration" */
     const char *syntax; /* how values are written, for help */
     bool is_secret;     /* never printed; NAME_file names a file to take it from */
-    /* Replaces what is in field by what text says. If text is wrong, returns false, says why and leaves field. */
+    /* Replaces what is in field by what text says. If text is wrong, returns false, says why and leaves
+     * field. */
     bool (*set)(const struct config_key *key, const char *text, void *field, struct config_wrong *wrong);
     void (*release)(void *field);
     /* Writes a bound as a user would; NULL for types without bounds. */
@@ -36,7 +38,8 @@ struct config_type {
 };
 
 extern const struct config_type config_duration, config_size, config_integer, config_enum;
-extern const struct config_type config_addresses, config_mappings, config_word, config_log_target, config_secret;
+extern const struct config_type config_addresses, config_mappings, config_word, config_log_target,
+    config_secret;
 
 enum config_home { HOME_CONFIG, HOME_UPSTREAM }; /* the struct that field is an offset in */
 
@@ -67,7 +70,8 @@ extern const size_t config_section_count;
 /* The place of key's value in config. */
 void *config_field(const struct config_key *key, struct config *config);
 
-/* "threads" is row [proxy] threads. "password_file" is row [proxy] password, with *by_file set. NULL if none. */
+/* "threads" is row [proxy] threads. "password_file" is row [proxy] password, with *by_file set. NULL if none.
+ */
 const struct config_key *config_find_key(const char *section, const char *name, bool *by_file);
 
 /* One option of the command line that is no key. */
@@ -93,6 +97,14 @@ void config_guess_begin(struct config_guess *guess, const char *text);
 void config_guess_offer(struct config_guess *guess, const char *word);
 const char *config_guess_end(const struct config_guess *guess);
 
+/* What setters say. Both are always false, so that a setter can end with them. The second one is: this value
+ * is `what`; `right` would be right. */
+bool config_say(struct config_wrong *wrong, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool config_say_bad(struct config_wrong *wrong, const char *text, const char *what, const char *right);
+
+/* Reads the digits at text; false if there are none or the number is too large for any key. */
+bool config_read_digits(const char *text, int64_t *number, const char **rest);
+
 /* Writes a value for an error message: in quotes, on one line, cut if long. Never for secrets. */
 void config_quote(const char *value, char *text, size_t size);
 
@@ -106,5 +118,6 @@ void config_address_write(const struct config_address *address, char *text, size
 /* Never NULL: who cannot allocate a few bytes at start says so and ends. */
 void *config_memory(size_t size);
 char *config_copy(const char *text);
+char *config_copy_range(const char *begin, const char *end);
 
 #endif

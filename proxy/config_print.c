@@ -8,7 +8,8 @@ enum { WIDTH = 100, RANGE_SIZE = 320 };
 
 /* ---- shared ---- */
 
-/* Writes words, each line begun with indent and no longer than WIDTH. column says how far the first line is. */
+/* Writes words, each line begun with indent and no longer than WIDTH. column says how far the first line is.
+ */
 static void write_wrapped(FILE *out, const char *indent, size_t column, const char *words)
 {
     while (*words) {
@@ -50,8 +51,8 @@ static bool is_in(const struct config_key *key, const struct config_section *sec
 }
 
 static const struct config_type *const types[] = {
-    &config_duration, &config_size,       &config_integer,    &config_enum,  &config_addresses,
-    &config_mappings, &config_log_target, &config_word, &config_secret,
+    &config_duration, &config_size,       &config_integer, &config_enum,   &config_addresses,
+    &config_mappings, &config_log_target, &config_word,    &config_secret,
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 
@@ -67,8 +68,8 @@ static void write_option(FILE *out, const struct config_option *option)
     else
         used = (size_t)snprintf(left, sizeof left, "      ");
     snprintf(left + used, sizeof left - used, "--%s%s%s%s", option->name,
-             option->value ? (option->value_is_optional ? "[=" : "=") : "", option->value ? option->value : "",
-             option->value_is_optional ? "]" : "");
+             option->value ? (option->value_is_optional ? "[=" : "=") : "",
+             option->value ? option->value : "", option->value_is_optional ? "]" : "");
     fprintf(out, "%-*s", (int)strlen(indent), left);
     write_wrapped(out, indent, strlen(indent), option->help);
 }
@@ -78,24 +79,29 @@ void config_print_usage(FILE *out)
     fputs("Usage: pointsman [-c FILE] [--section.key=value ...]\n"
           "       pointsman --check-config [-c FILE] [--section.key=value ...]\n"
           "\n"
-          "A routing proxy for Redis: clients connect to one address; writes go to the master, reads to replicas,\n"
+          "A routing proxy for Redis: clients connect to one address; writes go to the master, reads to "
+          "replicas,\n"
           "and a failover happens behind it.\n"
           "\n"
           "Options:\n",
           out);
     for (size_t i = 0; i < config_option_count; i++)
         write_option(out, &config_options[i]);
-    fputs("      --section.key=value     Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value may also\n"
+    fputs("      --section.key=value     Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value "
+          "may also\n"
           "                              be the next argument.\n"
           "\n"
           "A key is taken from the first of these that has it: the command line; the environment, as\n"
-          "POINTSMAN_SECTION_KEY, for instance POINTSMAN_UPSTREAM_NODES; the file; its default. A secret may stand in\n"
+          "POINTSMAN_SECTION_KEY, for instance POINTSMAN_UPSTREAM_NODES; the file; its default. A secret may "
+          "stand in\n"
           "a file of its own, named by its key with _file behind it, for instance upstream.password_file.\n"
           "\n"
-          "Exit status: 0 fine, 1 failure while running, 2 wrong configuration or usage, 3 an address to listen on\n"
+          "Exit status: 0 fine, 1 failure while running, 2 wrong configuration or usage, 3 an address to "
+          "listen on\n"
           "cannot be bound.\n"
           "\n"
-          "Signals: TERM and INT stop accepting, finish what is in flight within proxy.drain_time and end; a second\n"
+          "Signals: TERM and INT stop accepting, finish what is in flight within proxy.drain_time and end; a "
+          "second\n"
           "one ends at once. HUP is reserved. PIPE is ignored.\n",
           out);
 }
@@ -143,11 +149,14 @@ void config_print_example(FILE *out)
           "# Every key of Pointsman with its default. To set one, remove the ; before it.\n"
           "# Printed by: pointsman --help-config=ini\n"
           "#\n"
-          "# A line that begins with # or ; is a comment. There are no comments behind a value: all of the line\n"
-          "# counts, so that secrets may have any characters. Blanks around a value do not count; to keep them, put\n"
+          "# A line that begins with # or ; is a comment. There are no comments behind a value: all of the "
+          "line\n"
+          "# counts, so that secrets may have any characters. Blanks around a value do not count; to keep "
+          "them, put\n"
           "# the value in double quotes (those inside need nothing). A value ends with its line.\n"
           "#\n"
-          "# Each key can also be given as --section.key=value or in the environment as POINTSMAN_SECTION_KEY; the\n"
+          "# Each key can also be given as --section.key=value or in the environment as "
+          "POINTSMAN_SECTION_KEY; the\n"
           "# command line comes before the environment, and that before this file.\n"
           "#\n"
           "# Values are written so:\n",

@@ -66,7 +66,10 @@ static int found_entry(void *stream, const char *section, const char *name, cons
 
 /* ---- lines ---- */
 
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\r'; }
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\r';
+}
 
 static struct span trim(struct span span)
 {
@@ -77,7 +80,10 @@ static struct span trim(struct span span)
     return span;
 }
 
-static size_t span_size(struct span span) { return (size_t)(span.end - span.begin); }
+static size_t span_size(struct span span)
+{
+    return (size_t)(span.end - span.begin);
+}
 
 static struct span take_line(struct ini_text *text)
 {
@@ -100,7 +106,8 @@ static void show_line(struct ini_text *text, struct span line, char *room, size_
     if (!is_utf8(line))
         report(text, "is not UTF-8; a secret of other bytes may come from a file");
     else if (is_blank(*line.begin))
-        report(text, "begins with a blank; remove it (a value ends with its line, it cannot continue on the next)");
+        report(text,
+               "begins with a blank; remove it (a value ends with its line, it cannot continue on the next)");
     else if (*inner.begin == '[')
         show_section(text, inner, room, room_size);
     else
@@ -158,7 +165,10 @@ static bool keep_value(struct ini_text *text, struct span value)
     return true;
 }
 
-static void report(struct ini_text *text, const char *what) { text->events->fault(text->user, text->line, what); }
+static void report(struct ini_text *text, const char *what)
+{
+    text->events->fault(text->user, text->line, what);
+}
 
 /* ---- what can be wrong with a line; NULL if nothing is ---- */
 
@@ -196,8 +206,10 @@ static bool is_utf8(struct span span)
 
 static const char *fault_of_bytes(struct span line)
 {
-    if (span_size(line) > INI_LINE_MAX) return "is longer than 65536 bytes; a long secret may come from a file";
-    if (memchr(line.begin, '\0', span_size(line))) return "has a NUL byte in it; a configuration is plain text";
+    if (span_size(line) > INI_LINE_MAX)
+        return "is longer than 65536 bytes; a long secret may come from a file";
+    if (memchr(line.begin, '\0', span_size(line)))
+        return "has a NUL byte in it; a configuration is plain text";
     return NULL;
 }
 

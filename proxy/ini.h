@@ -7,10 +7,10 @@
  *     name = value             the value is all the rest of the line, without the blanks around it
  *     name = " value "         one pair of quotes around a value keeps its blanks; nothing inside is special
  *
- * There are no comments behind a value and no values over several lines. inih does the parsing of sections and
- * names, but it splits lines beyond 199 bytes, cuts values at " ;" and counts no lines for its caller. So our line
- * reader keeps each value aside and shows inih "name=@" instead: every line that inih sees is short and plain,
- * and the value arrives as it was written.
+ * There are no comments behind a value and no values over several lines. inih does the parsing of sections
+ * and names, but it splits lines beyond 199 bytes, cuts values at " ;" and counts no lines for its caller. So
+ * our line reader keeps each value aside and shows inih "name=@" instead: every line that inih sees is short
+ * and plain, and the value arrives as it was written.
  *
  * Owner:   nothing is kept; strings given to the events live until they return.
  * Threads: any; no state between calls.
@@ -28,8 +28,8 @@ enum {
 
 struct ini_events {
     void (*section)(void *user, int line, const char *section);
-    /* section is "" before the first section. Not called for what follows a broken [section line, since nobody
-     * knows where it belongs. */
+    /* section is "" before the first section. Not called for what follows a broken [section line, since
+     * nobody knows where it belongs. */
     void (*entry)(void *user, int line, const char *section, const char *name, const char *value);
     void (*fault)(void *user, int line, const char *what);
 };

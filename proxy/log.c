@@ -26,7 +26,8 @@ static const struct {
 
 enum { TO_SYSLOG = -2 }; /* not -1, which is a failed open(2) */
 
-/* Set by log_open() and log_close() before and after the threads live; atomics, since any thread reads them. */
+/* Set by log_open() and log_close() before and after the threads live; atomics, since any thread reads them.
+ */
 static atomic_int level_now = LOG_INFO_LEVEL;
 static atomic_int target_now = STDERR_FILENO; /* a descriptor, or TO_SYSLOG */
 
@@ -66,13 +67,13 @@ bool log_has(enum log_level level)
     return (int)level <= atomic_load_explicit(&level_now, memory_order_relaxed);
 }
 
-#define DEFINE_LEVEL(function, level)                                                                                  \
-    void function(const char *format, ...)                                                                            \
-    {                                                                                                                  \
-        va_list arguments;                                                                                             \
-        va_start(arguments, format);                                                                                   \
-        if (log_has(level)) emit(level, format, arguments);                                                            \
-        va_end(arguments);                                                                                             \
+#define DEFINE_LEVEL(function, level)                                                                        \
+    void function(const char *format, ...)                                                                   \
+    {                                                                                                        \
+        va_list arguments;                                                                                   \
+        va_start(arguments, format);                                                                         \
+        if (log_has(level)) emit(level, format, arguments);                                                  \
+        va_end(arguments);                                                                                   \
     }
 DEFINE_LEVEL(log_error, LOG_ERROR_LEVEL)
 DEFINE_LEVEL(log_warning, LOG_WARNING_LEVEL)

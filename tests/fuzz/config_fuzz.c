@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Any bytes as a configuration file: they are loaded or refused with errors, never anything else. The seeds are in
- * corpus/config/.
+ * Any bytes as a configuration file: they are loaded or refused with errors, never anything else. The seeds
+ * are in corpus/config/.
  */
 #include "proxy/config.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/config.h"
 #include "proxy/config_key.h"
+#include "proxy/log.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -159,11 +160,31 @@ static void durations_have_units(void **state)
         const char *text;
         int64_t expected_ms; /* -1: refused */
     } cases[] = {
-        {"0", 0},       {"250ms", 250},   {"5s", 5000},     {"2m", 120000}, {"1h", 3600000},       {"0s", 0},
-        {"24h", 86400000}, {"86400s", 86400000}, {"007s", 7000}, {"30", -1},  {"5S", -1},             {"5 s", -1},
-        {"s", -1},      {"", -1},         {"-5s", -1},      {"1.5s", -1},   {"1m30s", -1},         {"5d", -1},
-        {"25h", -1},    {"86400001ms", -1}, {"9223372036854775807h", -1},   {"99999999999999999999s", -1},
-        {"+5s", -1},    {"0x5s", -1},     {"5s ; five", -1},
+        {"0", 0},
+        {"250ms", 250},
+        {"5s", 5000},
+        {"2m", 120000},
+        {"1h", 3600000},
+        {"0s", 0},
+        {"24h", 86400000},
+        {"86400s", 86400000},
+        {"007s", 7000},
+        {"30", -1},
+        {"5S", -1},
+        {"5 s", -1},
+        {"s", -1},
+        {"", -1},
+        {"-5s", -1},
+        {"1.5s", -1},
+        {"1m30s", -1},
+        {"5d", -1},
+        {"25h", -1},
+        {"86400001ms", -1},
+        {"9223372036854775807h", -1},
+        {"99999999999999999999s", -1},
+        {"+5s", -1},
+        {"0x5s", -1},
+        {"5s ; five", -1},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char text[128];
@@ -182,17 +203,18 @@ static void sizes_are_of_1024(void **state)
         const char *text;
         int64_t expected; /* -1: refused */
     } cases[] = {
-        {"0", 0},          {"1", 1},         {"64k", 65536},    {"64kb", 65536},  {"64KiB", 65536},
-        {"1m", 1 << 20},   {"1MB", 1 << 20}, {"1mib", 1 << 20}, {"1g", 1 << 30},  {"1gb", 1 << 30},
-        {"1GiB", 1 << 30}, {"512x", -1},     {"1t", -1},        {"", -1},         {"-1", -1},
-        {"1.5m", -1},      {"1 m", -1},      {"k", -1},         {"2000g", -1},    {"9223372036854775807g", -1},
+        {"0", 0},          {"1", 1},         {"64k", 65536},    {"64kb", 65536}, {"64KiB", 65536},
+        {"1m", 1 << 20},   {"1MB", 1 << 20}, {"1mib", 1 << 20}, {"1g", 1 << 30}, {"1gb", 1 << 30},
+        {"1GiB", 1 << 30}, {"512x", -1},     {"1t", -1},        {"", -1},        {"-1", -1},
+        {"1.5m", -1},      {"1 m", -1},      {"k", -1},         {"2000g", -1},   {"9223372036854775807g", -1},
         {"1b", -1},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char text[128];
         snprintf(text, sizeof text, "[failover]\nhold_bytes = %s\n", cases[i].text);
         struct loaded loaded = load_text(text);
-        assert_int_equal(loaded.config ? loaded.config->upstreams[0].failover_hold_bytes : -1, cases[i].expected);
+        assert_int_equal(loaded.config ? loaded.config->upstreams[0].failover_hold_bytes : -1,
+                         cases[i].expected);
         finish_loaded(&loaded);
     }
 }
@@ -204,8 +226,17 @@ static void numbers_stay_within_their_bounds(void **state)
         const char *text;
         int64_t expected; /* -1: refused */
     } cases[] = {
-        {"0", 0}, {"1024", 1024}, {"1025", -1}, {"-1", -1}, {"4k", -1}, {"", -1}, {"four", -1}, {"4 5", -1},
-        {"99999999999999999999", -1}, {"-99999999999999999999", -1}, {"-", -1},
+        {"0", 0},
+        {"1024", 1024},
+        {"1025", -1},
+        {"-1", -1},
+        {"4k", -1},
+        {"", -1},
+        {"four", -1},
+        {"4 5", -1},
+        {"99999999999999999999", -1},
+        {"-99999999999999999999", -1},
+        {"-", -1},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char text[128];
@@ -225,10 +256,10 @@ static void choices_are_in_the_order_of_their_enums(void **state)
     } cases[] = {
         {"[upstream]\nkind=auto\n[reads]\npolicy=master\n[log]\nlevel=error\n", UPSTREAM_AUTO, READS_MASTER,
          LOG_LEVEL_ERROR},
-        {"[upstream]\nkind=sentinel\n[reads]\npolicy=prefer-master\n[log]\nlevel=warning\n", UPSTREAM_SENTINEL,
-         READS_PREFER_MASTER, LOG_LEVEL_WARNING},
-        {"[upstream]\nkind=static\n[reads]\npolicy=replica\n[log]\nlevel=info\n", UPSTREAM_STATIC, READS_REPLICA,
-         LOG_LEVEL_INFO},
+        {"[upstream]\nkind=sentinel\n[reads]\npolicy=prefer-master\n[log]\nlevel=warning\n",
+         UPSTREAM_SENTINEL, READS_PREFER_MASTER, LOG_LEVEL_WARNING},
+        {"[upstream]\nkind=static\n[reads]\npolicy=replica\n[log]\nlevel=info\n", UPSTREAM_STATIC,
+         READS_REPLICA, LOG_LEVEL_INFO},
         {"[reads]\npolicy=prefer-replica\n[log]\nlevel=debug\n", UPSTREAM_AUTO, READS_PREFER_REPLICA,
          LOG_LEVEL_DEBUG},
         {"[reads]\npolicy=nearest\n", UPSTREAM_AUTO, READS_NEAREST, LOG_LEVEL_INFO},
@@ -241,6 +272,15 @@ static void choices_are_in_the_order_of_their_enums(void **state)
         assert_int_equal(loaded.config->log_level, cases[i].level);
         finish_loaded(&loaded);
     }
+}
+
+static void levels_of_the_config_are_those_of_the_log(void **state)
+{
+    (void)state;
+    assert_int_equal(LOG_LEVEL_ERROR, LOG_ERROR_LEVEL);
+    assert_int_equal(LOG_LEVEL_WARNING, LOG_WARNING_LEVEL);
+    assert_int_equal(LOG_LEVEL_INFO, LOG_INFO_LEVEL);
+    assert_int_equal(LOG_LEVEL_DEBUG, LOG_DEBUG_LEVEL);
 }
 
 static void listen_addresses_are_hosts_wildcards_ipv6_and_sockets(void **state)
@@ -364,10 +404,10 @@ static void passwords_may_have_any_characters(void **state)
     static const struct {
         const char *text, *expected;
     } cases[] = {
-        {"a;b", "a;b"},         {"a ; b", "a ; b"},         {"a # b", "a # b"}, {";a", ";a"},
-        {"#a", "#a"},           {"a=b", "a=b"},             {"a\"", "a\""},     {"\"\"a\"\"", "\"a\""},
-        {"\" a \"", " a "},     {"a, b", "a, b"},           {"%s%n$x\\", "%s%n$x\\"},
-        {"[proxy]", "[proxy]"}, {"unix:/x", "unix:/x"},
+        {"a;b", "a;b"},         {"a ; b", "a ; b"}, {"a # b", "a # b"},       {";a", ";a"},
+        {"#a", "#a"},           {"a=b", "a=b"},     {"a\"", "a\""},           {"\"\"a\"\"", "\"a\""},
+        {"\" a \"", " a "},     {"a, b", "a, b"},   {"%s%n$x\\", "%s%n$x\\"}, {"[proxy]", "[proxy]"},
+        {"unix:/x", "unix:/x"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char text[256];
@@ -410,15 +450,18 @@ static void errors_name_file_line_key_and_what_would_be_right(void **state)
          "x.ini:2: proxy.request_timeout: 30 has no unit; write 30ms, 30s, 30m or 30h\n"},
         {"[proxy]\nthreads = 2000\n", "x.ini:2: proxy.threads: must be between 0 and 1024\n"},
         {"[retry]\nmax_delay = 2h\n", "x.ini:2: retry.max_delay: must be between 1ms and 1h\n"},
-        {"[proxy]\nclient_input_limit = 1\n", "x.ini:2: proxy.client_input_limit: must be between 1k and 1024g\n"},
-        {"[proxy]\nmax_client = 1\n", "x.ini:2: proxy.max_client: there is no such key; did you mean max_clients?\n"},
+        {"[proxy]\nclient_input_limit = 1\n",
+         "x.ini:2: proxy.client_input_limit: must be between 1k and 1024g\n"},
+        {"[proxy]\nmax_client = 1\n",
+         "x.ini:2: proxy.max_client: there is no such key; did you mean max_clients?\n"},
         {"[proxy]\npolicy = master\n",
          "x.ini:2: proxy.policy: there is no such key; policy is a key of section [reads]\n"},
         {"[proxy]\nzzzzzz = 1\n",
          "x.ini:2: proxy.zzzzzz: there is no such key; --help-config lists the keys of [proxy]\n"},
         {"[proxi]\nthreads = 1\nfoo = 2\n", "x.ini:1: there is no section \"proxi\"; did you mean proxy?\n"},
-        {"[zzzzzz]\n", "x.ini:1: there is no section \"zzzzzz\"; the sections are proxy, upstream, reads, retry, pool, "
-                       "failover, log\n"},
+        {"[zzzzzz]\n",
+         "x.ini:1: there is no section \"zzzzzz\"; the sections are proxy, upstream, reads, retry, pool, "
+         "failover, log\n"},
         {"threads = 1\n",
          "x.ini:1: threads: stands before any section; write [proxy] or another section above it\n"},
         {"[proxy]\nthreads = 1\n\nthreads = 1\n",
@@ -426,15 +469,19 @@ static void errors_name_file_line_key_and_what_would_be_right(void **state)
         {"[proxy]\nthreads = 1\n[log]\n[proxy]\nthreads = 1\n",
          "x.ini:5: proxy.threads: is given twice, first on line 2; keep one of them\n"},
         {"[upstream]\npassword = s3cret\npassword_file = /x\n",
-         "x.ini:3: upstream.password_file: upstream.password is given as well, on line 2; keep one of them\n"},
-        {"[log]\nlevel = inf\n", "x.ini:2: log.level: \"inf\" is not known here; did you mean info? It is one of error, "
-                                 "warning, info, debug\n"},
+         "x.ini:3: upstream.password_file: upstream.password is given as well, on line 2; keep one of "
+         "them\n"},
+        {"[log]\nlevel = inf\n",
+         "x.ini:2: log.level: \"inf\" is not known here; did you mean info? It is one of error, "
+         "warning, info, debug\n"},
         {"[log]\ntarget = stdout\n",
          "x.ini:2: log.target: \"stdout\" is no target; write stderr, syslog, or a path with a / in it\n"},
-        {"[upstream]\nmaster_name = a ; b\n", "x.ini:2: upstream.master_name: \"a ; b\" has a blank or a control "
-                                              "character in it; a comment needs a line of its own\n"},
-        {"[upstream]\nnodes = a\n", "x.ini:2: upstream.nodes: \"a\" has no port; add it: Redis listens mostly on :6379, "
-                                    "Sentinel on :26379\n"},
+        {"[upstream]\nmaster_name = a ; b\n",
+         "x.ini:2: upstream.master_name: \"a ; b\" has a blank or a control "
+         "character in it; a comment needs a line of its own\n"},
+        {"[upstream]\nnodes = a\n",
+         "x.ini:2: upstream.nodes: \"a\" has no port; add it: Redis listens mostly on :6379, "
+         "Sentinel on :26379\n"},
         {"[upstream]\nnodes = :1\n",
          "x.ini:2: upstream.nodes: \":1\" has no host; write host:port, for instance 127.0.0.1:6379\n"},
         {"[upstream]\nmap = a:1\n",
@@ -452,29 +499,39 @@ static void keys_that_do_not_fit_together_are_told(void **state)
     static const struct {
         const char *text, *errors;
     } cases[] = {
-        {"[retry]\nbase_delay = 2s\n", "x.ini:2: retry.base_delay: must not be more than retry.max_delay, which is 1000ms\n"},
-        {"[retry]\nmax_delay = 1ms\n", "x.ini:2: retry.max_delay: must not be less than retry.base_delay, which is 20ms\n"},
-        {"[proxy]\nlisten = :1, [::1]:2, *:1\n", "x.ini:2: proxy.listen: :1 is given twice; keep one of them\n"},
-        {"[proxy]\nlisten = [::1]:2, [::1]:2\n", "x.ini:2: proxy.listen: [::1]:2 is given twice; keep one of them\n"},
-        {"[proxy]\nlisten = unix:/a, unix:/a\n", "x.ini:2: proxy.listen: unix:/a is given twice; keep one of them\n"},
+        {"[retry]\nbase_delay = 2s\n",
+         "x.ini:2: retry.base_delay: must not be more than retry.max_delay, which is 1000ms\n"},
+        {"[retry]\nmax_delay = 1ms\n",
+         "x.ini:2: retry.max_delay: must not be less than retry.base_delay, which is 20ms\n"},
+        {"[proxy]\nlisten = :1, [::1]:2, *:1\n",
+         "x.ini:2: proxy.listen: :1 is given twice; keep one of them\n"},
+        {"[proxy]\nlisten = [::1]:2, [::1]:2\n",
+         "x.ini:2: proxy.listen: [::1]:2 is given twice; keep one of them\n"},
+        {"[proxy]\nlisten = unix:/a, unix:/a\n",
+         "x.ini:2: proxy.listen: unix:/a is given twice; keep one of them\n"},
         {"[proxy]\nlisten =\n", "x.ini:2: proxy.listen: is empty; give at least one address\n"},
         {"[upstream]\nnodes =\n", "x.ini:2: upstream.nodes: is empty; give at least one address\n"},
         {"[upstream]\nnodes = A:1, a:1\n", "x.ini:2: upstream.nodes: a:1 is given twice; keep one of them\n"},
-        {"[upstream]\nnodes = unix:/a\n", "x.ini:2: upstream.nodes: unix:/a cannot be a Sentinel; write host:port, or "
-                                          "set upstream.kind = static\n"},
-        {"[upstream]\nkind = sentinel\nnodes = unix:/a\n", "x.ini:3: upstream.nodes: unix:/a cannot be a Sentinel; "
-                                                           "write host:port, or set upstream.kind = static\n"},
-        {"[upstream]\nmap = a:1 = b:1, a:1 = c:1\n", "x.ini:2: upstream.map: a:1 is mapped twice; keep one of them\n"},
+        {"[upstream]\nnodes = unix:/a\n",
+         "x.ini:2: upstream.nodes: unix:/a cannot be a Sentinel; write host:port, or "
+         "set upstream.kind = static\n"},
+        {"[upstream]\nkind = sentinel\nnodes = unix:/a\n",
+         "x.ini:3: upstream.nodes: unix:/a cannot be a Sentinel; "
+         "write host:port, or set upstream.kind = static\n"},
+        {"[upstream]\nmap = a:1 = b:1, a:1 = c:1\n",
+         "x.ini:2: upstream.map: a:1 is mapped twice; keep one of them\n"},
         {"[upstream]\nusername = u\n",
          "x.ini:2: upstream.username: is given without a password; set upstream.password, too\n"},
-        {"[upstream]\nsentinel_username = u\n", "x.ini:2: upstream.sentinel_username: is given without a password; set "
-                                                "upstream.sentinel_password, too\n"},
+        {"[upstream]\nsentinel_username = u\n",
+         "x.ini:2: upstream.sentinel_username: is given without a password; set "
+         "upstream.sentinel_password, too\n"},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
         assert_refused(cases[i].text, cases[i].errors);
 
-    struct loaded loaded = load_text("[upstream]\nkind = static\nnodes = unix:/a, unix:/b\nusername = u\npassword = p\n"
-                                     "[retry]\nbase_delay = 1s\n");
+    struct loaded loaded =
+        load_text("[upstream]\nkind = static\nnodes = unix:/a, unix:/b\nusername = u\npassword = p\n"
+                  "[retry]\nbase_delay = 1s\n");
     assert_good(&loaded);
     finish_loaded(&loaded);
 }
@@ -482,15 +539,16 @@ static void keys_that_do_not_fit_together_are_told(void **state)
 static void all_errors_of_a_file_come_in_one_go(void **state)
 {
     (void)state;
-    assert_refused("[proxy]\nthreads = x\nlisten = :1,:1\n  y = 2\n[pool\nwait = 5\n[pool]\nwait = 5\n[nosuch]\n",
-                   "x.ini:2: proxy.threads: \"x\" is not a whole number; write digits only\n"
-                   "x.ini:4: begins with a blank; remove it (a value ends with its line, it cannot continue on the "
-                   "next)\n"
-                   "x.ini:5: the section's name is not closed; write [name]\n"
-                   "x.ini:8: pool.wait: 5 has no unit; write 5ms, 5s, 5m or 5h\n"
-                   "x.ini:9: there is no section \"nosuch\"; the sections are proxy, upstream, reads, retry, pool, "
-                   "failover, log\n"
-                   "x.ini:3: proxy.listen: :1 is given twice; keep one of them\n");
+    assert_refused(
+        "[proxy]\nthreads = x\nlisten = :1,:1\n  y = 2\n[pool\nwait = 5\n[pool]\nwait = 5\n[nosuch]\n",
+        "x.ini:2: proxy.threads: \"x\" is not a whole number; write digits only\n"
+        "x.ini:4: begins with a blank; remove it (a value ends with its line, it cannot continue on the "
+        "next)\n"
+        "x.ini:5: the section's name is not closed; write [name]\n"
+        "x.ini:8: pool.wait: 5 has no unit; write 5ms, 5s, 5m or 5h\n"
+        "x.ini:9: there is no section \"nosuch\"; the sections are proxy, upstream, reads, retry, pool, "
+        "failover, log\n"
+        "x.ini:3: proxy.listen: :1 is given twice; keep one of them\n");
 }
 
 static void errors_without_end_are_counted(void **state)
@@ -584,16 +642,17 @@ static void a_value_that_is_replaced_is_checked_too(void **state)
     (void)state;
     struct loaded loaded = load(LIST("--proxy.threads=6"), LIST("POINTSMAN_PROXY_THREADS=x"));
     assert_null(loaded.config);
-    assert_string_equal(loaded.errors, "environment: proxy.threads: \"x\" is not a whole number; write digits only\n");
+    assert_string_equal(loaded.errors,
+                        "environment: proxy.threads: \"x\" is not a whole number; write digits only\n");
     finish_loaded(&loaded);
 }
 
 static void keys_on_the_command_line_take_their_value_by_equals_or_next(void **state)
 {
     (void)state;
-    struct loaded loaded =
-        load(LIST("--proxy.threads=2", "--upstream.master_name", "my", "--proxy.password==x", "--log.target", "-/x"),
-             NONE);
+    struct loaded loaded = load(LIST("--proxy.threads=2", "--upstream.master_name", "my",
+                                     "--proxy.password==x", "--log.target", "-/x"),
+                                NONE);
     assert_good(&loaded);
     assert_int_equal(loaded.config->threads, 2);
     assert_string_equal(loaded.config->upstreams[0].master_name, "my");
@@ -642,8 +701,10 @@ static void a_wrong_command_line_is_told(void **state)
     static const struct {
         const char *arguments[4], *errors;
     } cases[] = {
-        {{"--threads=4", NULL}, "command line: there is no option \"--threads\"; did you mean --proxy.threads?\n"},
-        {{"--chek-config", NULL}, "command line: there is no option \"--chek-config\"; did you mean --check-config?\n"},
+        {{"--threads=4", NULL},
+         "command line: there is no option \"--threads\"; did you mean --proxy.threads?\n"},
+        {{"--chek-config", NULL},
+         "command line: there is no option \"--chek-config\"; did you mean --check-config?\n"},
         {{"--zzzzzzzz", NULL}, "command line: there is no option \"--zzzzzzzz\"; --help lists them\n"},
         {{"-x", NULL}, "command line: there is no option -x; --help lists them\n"},
         {{"-c", NULL}, "command line: --config: needs a file; write --config=FILE\n"},
@@ -651,19 +712,23 @@ static void a_wrong_command_line_is_told(void **state)
         {{"--config=", NULL}, "command line: --config: needs a file; write --config=FILE\n"},
         {{"-c/dev/null", "-c/dev/null", NULL}, "command line: --config: is given twice; keep one of them\n"},
         {{"--version=1", NULL}, "command line: --version: takes no value; write --version\n"},
-        {{"--help-config=x", NULL}, "command line: --help-config: there is no such format; write --help-config, "
-                                    "--help-config=ini or --help-config=roff\n"},
-        {{"--proxy.threads", NULL}, "command line: proxy.threads: needs a value; write --proxy.threads=VALUE\n"},
+        {{"--help-config=x", NULL},
+         "command line: --help-config: there is no such format; write --help-config, "
+         "--help-config=ini or --help-config=roff\n"},
+        {{"--proxy.threads", NULL},
+         "command line: proxy.threads: needs a value; write --proxy.threads=VALUE\n"},
         {{"--proxy.threads", "--proxy.max_clients=1", NULL},
          "command line: proxy.threads: needs a value; write --proxy.threads=VALUE\n"},
         {{"--proxy.threads=1", "--proxy.threads=2", NULL},
          "command line: proxy.threads: is given twice; keep one of them\n"},
         {{"--proxi.threads=1", NULL}, "command line: there is no section \"proxi\"; did you mean proxy?\n"},
-        {{"--proxy.thread=1", NULL}, "command line: proxy.thread: there is no such key; did you mean threads?\n"},
+        {{"--proxy.thread=1", NULL},
+         "command line: proxy.thread: there is no such key; did you mean threads?\n"},
         {{"--retry.max_delay=1ms", NULL},
          "command line: retry.max_delay: must not be less than retry.base_delay, which is 20ms\n"},
-        {{"x.ini", NULL}, "command line: argument 1 is not an option; give a configuration file with -c FILE, a key "
-                          "with --section.key=value\n"},
+        {{"x.ini", NULL},
+         "command line: argument 1 is not an option; give a configuration file with -c FILE, a key "
+         "with --section.key=value\n"},
         {{"--bogus", "--help", NULL}, "command line: there is no option \"--bogus\"; --help lists them\n"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -679,7 +744,8 @@ static void every_key_has_its_variable(void **state)
 {
     (void)state;
     for (size_t i = 0; i < config_key_count; i++) {
-        char entry[256], *end = entry + sprintf(entry, "POINTSMAN_%s_%s", config_keys[i].section, config_keys[i].name);
+        char entry[256],
+            *end = entry + sprintf(entry, "POINTSMAN_%s_%s", config_keys[i].section, config_keys[i].name);
         for (char *c = entry; c < end; c++)
             if (*c >= 'a' && *c <= 'z') *c = (char)(*c - 'a' + 'A');
         snprintf(end, 128, "=%s", config_keys[i].fallback);
@@ -692,7 +758,8 @@ static void every_key_has_its_variable(void **state)
 static void an_unknown_variable_is_told_unless_kubernetes_made_it(void **state)
 {
     (void)state;
-    struct loaded loaded = load(NONE, LIST("POINTSMAN_PROXY_LISTN=:1", "POINTSMANX=1", "POINTSMAN_ZZZZZZZZZZZZZ=1"));
+    struct loaded loaded =
+        load(NONE, LIST("POINTSMAN_PROXY_LISTN=:1", "POINTSMANX=1", "POINTSMAN_ZZZZZZZZZZZZZ=1"));
     assert_null(loaded.config);
     assert_string_equal(loaded.errors,
                         "environment: there is no variable \"POINTSMAN_PROXY_LISTN\"; did you mean "
@@ -717,8 +784,12 @@ static void a_secret_may_come_from_a_file_of_its_own(void **state)
         size_t size;
         const char *expected; /* NULL: refused */
     } cases[] = {
-        {"s3 cret;#\"", 10, "s3 cret;#\""}, {"secret\n", 7, "secret"}, {"secret\n\n", 8, "secret\n"},
-        {"\xff\xfe", 2, "\xff\xfe"},        {"", 0, NULL},             {"\n", 1, NULL},
+        {"s3 cret;#\"", 10, "s3 cret;#\""},
+        {"secret\n", 7, "secret"},
+        {"secret\n\n", 8, "secret\n"},
+        {"\xff\xfe", 2, "\xff\xfe"},
+        {"", 0, NULL},
+        {"\n", 1, NULL},
         {"a\0b", 3, NULL},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -735,14 +806,18 @@ static void a_secret_may_come_from_a_file_of_its_own(void **state)
 static void a_secret_file_that_cannot_be_is_told(void **state)
 {
     (void)state;
-    assert_refused("[proxy]\npassword_file = /nonexistent\n",
-                   "x.ini:2: proxy.password_file: \"/nonexistent\" cannot be opened: No such file or directory\n");
-    assert_refused("[proxy]\npassword_file = /tmp\n", "x.ini:2: proxy.password_file: \"/tmp\" is not a file; name a file "
-                                                      "with the secret in it\n");
-    assert_refused("[proxy]\npassword_file = /dev/zero\n", "x.ini:2: proxy.password_file: \"/dev/zero\" is not a file; "
-                                                           "name a file with the secret in it\n");
-    assert_refused("[proxy]\nthreads_file = /tmp\n",
-                   "x.ini:2: proxy.threads_file: there is no such key; --help-config lists the keys of [proxy]\n");
+    assert_refused(
+        "[proxy]\npassword_file = /nonexistent\n",
+        "x.ini:2: proxy.password_file: \"/nonexistent\" cannot be opened: No such file or directory\n");
+    assert_refused("[proxy]\npassword_file = /tmp\n",
+                   "x.ini:2: proxy.password_file: \"/tmp\" is not a file; name a file "
+                   "with the secret in it\n");
+    assert_refused("[proxy]\npassword_file = /dev/zero\n",
+                   "x.ini:2: proxy.password_file: \"/dev/zero\" is not a file; "
+                   "name a file with the secret in it\n");
+    assert_refused(
+        "[proxy]\nthreads_file = /tmp\n",
+        "x.ini:2: proxy.threads_file: there is no such key; --help-config lists the keys of [proxy]\n");
     static char large[64 * 1024 + 1];
     memset(large, 'x', sizeof large);
     char *path = path_of_temporary(large, sizeof large), argument[128];
@@ -760,8 +835,8 @@ static void a_file_that_cannot_be_read_is_told(void **state)
     static const struct {
         const char *path, *errors;
     } cases[] = {
-        {"/nonexistent",
-         "/nonexistent: cannot be opened: No such file or directory; give a configuration file with -c FILE\n"},
+        {"/nonexistent", "/nonexistent: cannot be opened: No such file or directory; give a configuration "
+                         "file with -c FILE\n"},
         {"/tmp", "/tmp: is a directory; name a configuration file\n"},
         {"/dev/zero", "/dev/zero: has more than 1 MiB; that is no configuration\n"},
     };
@@ -899,6 +974,7 @@ int main(void)
         cmocka_unit_test(sizes_are_of_1024),
         cmocka_unit_test(numbers_stay_within_their_bounds),
         cmocka_unit_test(choices_are_in_the_order_of_their_enums),
+        cmocka_unit_test(levels_of_the_config_are_those_of_the_log),
         cmocka_unit_test(listen_addresses_are_hosts_wildcards_ipv6_and_sockets),
         cmocka_unit_test(a_socket_path_must_fit_the_system),
         cmocka_unit_test(lists_and_maps_are_separated_by_commas),

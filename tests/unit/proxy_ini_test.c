@@ -120,9 +120,26 @@ static void broken_lines_are_faults_and_the_rest_is_read(void **state)
 {
     (void)state;
     static const char *const broken[] = {
-        "  y = 2",       "\ty = 2",       " continued",   "nothing",         "y: 2",    "= 2",     "y y = 2",
-        "y;z = 2",       "y\xc3\xa4 = 2", "[a",           "[a] ; comment",   "[]",      "[ ]",     "[a]]",
-        "y = \xff\xfe",  "y = \xc3",      "y = \xc0\xaf", "y = \xed\xa0\x80", "\x80\x80", "y = \"2",
+        "  y = 2",
+        "\ty = 2",
+        " continued",
+        "nothing",
+        "y: 2",
+        "= 2",
+        "y y = 2",
+        "y;z = 2",
+        "y\xc3\xa4 = 2",
+        "[a",
+        "[a] ; comment",
+        "[]",
+        "[ ]",
+        "[a]]",
+        "y = \xff\xfe",
+        "y = \xc3",
+        "y = \xc0\xaf",
+        "y = \xed\xa0\x80",
+        "\x80\x80",
+        "y = \"2",
         "[aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeee]",
         "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggggg = 2",
     };
@@ -171,7 +188,8 @@ static void a_nul_byte_is_a_fault(void **state)
 static void long_lines_are_whole_up_to_the_limit(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {190, 196, 197, 198, 199, 200, 201, 400, 4096, INI_LINE_MAX, INI_LINE_MAX + 1};
+    static const size_t sizes[] = {
+        190, 196, 197, 198, 199, 200, 201, 400, 4096, INI_LINE_MAX, INI_LINE_MAX + 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t size = sizes[i];
         char *text = malloc(size + 32), *expected = malloc(size + 64);

@@ -100,7 +100,8 @@ static void a_message_cannot_begin_another_line(void **state)
     (void)state;
     assert_true(log_open(path, LOG_INFO_LEVEL));
     log_info("client %s left", "a\n2026-01-01T00:00:00.000Z error forged\r\t\x1b[31m\x7f");
-    assert_written_matches("^" STAMP "info client a\\?2026-01-01T00:00:00\\.000Z error forged\\?\\?\\?\\[31m\\? left\n$");
+    assert_written_matches(
+        "^" STAMP "info client a\\?2026-01-01T00:00:00\\.000Z error forged\\?\\?\\?\\[31m\\? left\n$");
 }
 
 static void a_long_message_ends_in_an_ellipsis(void **state)
