@@ -97,10 +97,17 @@ void config_guess_begin(struct config_guess *guess, const char *text);
 void config_guess_offer(struct config_guess *guess, const char *word);
 const char *config_guess_end(const struct config_guess *guess);
 
-/* What setters say. Both are always false, so that a setter can end with them. The second one is: this value
- * is `what`; `right` would be right. */
+/* Writes what is wrong. Always false, so that a setter can end with it. */
 bool config_say(struct config_wrong *wrong, const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool config_say_bad(struct config_wrong *wrong, const char *text, const char *what, const char *right);
+
+/* The same for: this value is `what`; `right` would be right. */
+void config_write_bad(struct config_wrong *wrong, const char *text, const char *what, const char *right);
+static inline bool config_say_bad(struct config_wrong *wrong, const char *text, const char *what,
+                                  const char *right)
+{
+    config_write_bad(wrong, text, what, right);
+    return false;
+}
 
 /* Reads the digits at text; false if there are none or the number is too large for any key. */
 bool config_read_digits(const char *text, int64_t *number, const char **rest);

@@ -60,7 +60,7 @@ enum { TYPE_COUNT = sizeof types / sizeof *types };
 
 static void write_option(FILE *out, const struct config_option *option)
 {
-    static const char indent[] = "                              ";
+    static const char indent[] = "                                ";
     char left[64];
     size_t used = 0;
     if (option->letter)
@@ -87,9 +87,9 @@ void config_print_usage(FILE *out)
           out);
     for (size_t i = 0; i < config_option_count; i++)
         write_option(out, &config_options[i]);
-    fputs("      --section.key=value     Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value "
+    fputs("      --section.key=value       Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value "
           "may also\n"
-          "                              be the next argument.\n"
+          "                                be the next argument.\n"
           "\n"
           "A key is taken from the first of these that has it: the command line; the environment, as\n"
           "POINTSMAN_SECTION_KEY, for instance POINTSMAN_UPSTREAM_NODES; the file; its default. A secret may "

@@ -14,7 +14,7 @@ struct unit {
     int64_t factor;
 };
 
-static const struct unit duration_units[] = {{"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}};
+static const struct unit duration_units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
 
 #define KIB INT64_C(1024)
 static const struct unit size_units[] = {
@@ -111,14 +111,13 @@ bool config_say(struct config_wrong *wrong, const char *format, ...)
 }
 
 /* A comment behind the value is the likeliest reason. */
-bool config_say_bad(struct config_wrong *wrong, const char *text, const char *what, const char *right)
+void config_write_bad(struct config_wrong *wrong, const char *text, const char *what, const char *right)
 {
     char quoted[QUOTE_SIZE];
     config_quote(text, quoted, sizeof quoted);
     const char *mark = strpbrk(text, ";#");
-    if (mark && mark > text && isblank((unsigned char)mark[-1]))
-        return config_say(wrong, "%s %s; a comment needs a line of its own", quoted, what);
-    return config_say(wrong, "%s %s; %s", quoted, what, right);
+    if (mark && mark > text && isblank((unsigned char)mark[-1])) right = "a comment needs a line of its own";
+    config_say(wrong, "%s %s; %s", quoted, what, right);
 }
 
 /* ---- numbers ---- */

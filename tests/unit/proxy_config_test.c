@@ -536,6 +536,20 @@ static void keys_that_do_not_fit_together_are_told(void **state)
     finish_loaded(&loaded);
 }
 
+static void a_value_that_is_wrong_is_not_compared_with_others(void **state)
+{
+    (void)state;
+    assert_refused("[retry]\nmax_delay = 10\nbase_delay = 5s\n",
+                   "x.ini:2: retry.max_delay: 10 has no unit; write 10ms, 10s, 10m or 10h\n");
+    assert_refused(
+        "[upstream]\nusername = u\npassword_file = /nonexistent\n",
+        "x.ini:3: upstream.password_file: \"/nonexistent\" cannot be opened: No such file or directory\n");
+    assert_refused(
+        "[upstream]\nkind = statik\nnodes = unix:/a\n",
+        "x.ini:2: upstream.kind: \"statik\" is not known here; did you mean static? It is one of auto, "
+        "sentinel, static\n");
+}
+
 static void all_errors_of_a_file_come_in_one_go(void **state)
 {
     (void)state;
@@ -983,6 +997,7 @@ int main(void)
         cmocka_unit_test(a_password_may_be_as_long_as_a_line),
         cmocka_unit_test(errors_name_file_line_key_and_what_would_be_right),
         cmocka_unit_test(keys_that_do_not_fit_together_are_told),
+        cmocka_unit_test(a_value_that_is_wrong_is_not_compared_with_others),
         cmocka_unit_test(all_errors_of_a_file_come_in_one_go),
         cmocka_unit_test(errors_without_end_are_counted),
         cmocka_unit_test(strange_values_are_shown_short_and_on_one_line),
