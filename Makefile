@@ -95,6 +95,13 @@ lint: ## clang-tidy with the checks of .clang-tidy
 .PHONY: format
 format: ## bring the sources into the shape of .clang-format
 	clang-format -i $(C_SOURCES) $(C_HEADERS)
+# What the table of configuration keys prints; unit tests compare it with what is committed.
+.PHONY: generated
+generated: $(BUILD)/pointsman ## write proxy.ini.example and the keys of the manual page anew
+	$(BUILD)/pointsman --help-config=ini > $(BUILD)/example && mv $(BUILD)/example proxy.ini.example
+	$(BUILD)/pointsman --help-config=roff > $(BUILD)/keys.roff
+	sed -i -e '/^\.\\" begin keys$$/,/^\.\\" end keys$$/{//!d}' -e '/^\.\\" begin keys$$/r $(BUILD)/keys.roff' \
+		packaging/man/pointsman.8
 
 .PHONY: clean
 clean: ## remove everything built
