@@ -185,10 +185,11 @@ static bool find_migrate(const struct command_keys *keys, const struct slice *ar
         return false;
     for (size_t i = (size_t)keys->search_from; i < count; i++) {
         if (slice_is(arguments[i], "KEYS")) {
-            if (arguments[single].size > 0 || i + 1 == count)
+            if (arguments[single].size > 0)
                 return false;
             add_range(list, i + 1, count, 1);
-            return true;
+            if (list->found > 0)
+                return true;
         }
         i += values_of_option(OPTIONS(migrate_options), arguments[i]);
     }
