@@ -45,7 +45,7 @@ static const struct {
     {"COUNT", 2, 2, describe_count},
     {"INFO", 2, SIZE_MAX, describe_info},
     {"LIST", 2, 2, describe_list},
-    {"GETKEYS", 3, SIZE_MAX, describe_keys},
+    {"GETKEYS", 4, SIZE_MAX, describe_keys},
 };
 
 static describe_function find_description(const struct question *question);

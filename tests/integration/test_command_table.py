@@ -88,6 +88,20 @@ class Server:
             self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(parts))
         return [self.read() for _ in commands]
 
+    def ask_raw(self, *words):
+        """The reply as it came."""
+        parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in (str(word).encode() for word in words)]
+        self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(parts))
+        return self.read_raw()
+
+    def read_raw(self):
+        line = self.file.readline()
+        if line[:1] == b"$" and line[1:2] != b"-":
+            return line + self.file.read(int(line[1:]) + 2)
+        if line[:1] == b"*" and line[1:2] != b"-":
+            return line + b"".join(self.read_raw() for _ in range(int(line[1:])))
+        return line
+
     def read(self):
         line = self.file.readline()[:-2]
         kind, rest = line[:1], line[1:].decode()
@@ -105,8 +119,9 @@ class Server:
 class Table:
     """The table, asked through the probe."""
 
-    def __init__(self):
-        self.process = subprocess.Popen([PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *arguments):
+        command = [PROBE, *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def stop(self):
         self.process.stdin.close()
@@ -128,6 +143,16 @@ def server():
 @pytest.fixture(scope="module")
 def table():
     table = Table()
+    yield table
+    table.stop()
+
+
+@pytest.fixture(scope="module")
+def taught(server, tmp_path_factory):
+    """The table and what the server's own COMMAND taught it."""
+    path = tmp_path_factory.mktemp("command") / "reply"
+    path.write_bytes(server.ask_raw("COMMAND"))
+    table = Table(str(path))
     yield table
     table.stop()
 
@@ -329,3 +354,52 @@ def test_keys_agree_with_the_server_for_random_arguments(server, table):
                 commands.append(words)
     assert len(commands) > 3000
     assert compare_keys(server, table, commands) == []
+
+
+def test_a_node_that_knows_no_more_than_the_table_changes_no_row(rows, table, taught):
+    for name in rows:
+        if words_of(name)[0] != "command":  # whose answers are compared below
+            assert taught.ask(*words_of(name)) == table.ask(*words_of(name))
+    assert taught.ask("HEXPIRE", "k") == table.ask("HEXPIRE", "k")
+
+
+SAME_ANSWERS = """
+    COMMAND ; command info ; COMMAND COUNT ; Command Info get ; COMMAND INFO get SET nosuch config config|get
+    COMMAND INFO config|nosuch ; COMMAND INFO config|get|x ; COMMAND INFO | ; COMMAND INFO hexpire sentinel
+    COMMAND GETKEYS get k ; COMMAND GETKEYS get k l ; COMMAND GETKEYS get ; COMMAND GETKEYS nosuch k
+    COMMAND GETKEYS hexpire k 1 FIELDS 1 f ; COMMAND GETKEYS ping k ; COMMAND GETKEYS config get k
+    COMMAND GETKEYS config nosuch k ; COMMAND GETKEYS config|get k l ; COMMAND GETKEYS object encoding k
+    COMMAND GETKEYS client nosuch ; COMMAND GETKEYS spublish c m ; COMMAND GETKEYS ssubscribe c
+    COMMAND GETKEYS debug object k ; COMMAND GETKEYS eval s 0 ; COMMAND GETKEYS eval s 7 k
+    COMMAND GETKEYS zunion 7 k l ; COMMAND GETKEYS xread STREAMS ; COMMAND GETKEYS xread COUNT 1 STREAMS
+    COMMAND GETKEYS mset a 1 b 2 ; COMMAND GETKEYS sort a GET # STORE b ; COMMAND GETKEYS zunionstore d 2 a b
+    COMMAND GETKEYS sentinel masters
+"""
+
+
+def test_answers_to_command_are_the_servers_byte_for_byte(server, taught):
+    compared = 0
+    for sample in SAME_ANSWERS.replace("\n", ";").split(";"):
+        words = sample.split()
+        if not words:
+            continue
+        ours, theirs = taught.ask(*words), server.ask_raw(*words)
+        if ours["forward"]:
+            assert theirs.startswith(b"-ERR wrong number"), words
+        else:
+            assert bytes.fromhex(ours["answer"]) == theirs, words
+        compared += 1
+    assert compared > 30
+
+
+def test_the_list_of_commands_is_the_servers_in_any_order(server, taught):
+    ours = bytes.fromhex(taught.ask("COMMAND", "LIST")["answer"]).split(b"\r\n")
+    theirs = server.ask_raw("COMMAND", "LIST").split(b"\r\n")
+    assert ours[0] == theirs[0]
+    assert sorted(ours) == sorted(theirs)
+
+
+@pytest.mark.parametrize("words", ["DOCS get", "LIST FILTERBY MODULE x", "GETKEYSANDFLAGS get k", "COUNT x", "HELP"])
+def test_what_only_a_node_can_answer_is_left_to_it(taught, words):
+    row = taught.ask("COMMAND", *words.split())
+    assert row.get("forward", True) and not row.get("answer")
