@@ -229,7 +229,7 @@ static void unbalanced_quotes_are_refused(void **unused)
 static void a_line_has_64_kib_and_no_more(void **unused)
 {
     (void)unused;
-    const size_t most = 64 * 1024;
+    const size_t most = (size_t)64 * 1024;
     expect_commands_of_long_line("x", 'x', "x", most, "...");
     expect_commands_of_long_line("x", 'x', "x", most + 1, "!Protocol error: too big inline request");
     expect_commands_of_long_line("", '\0', "", most + 1, "!Protocol error: too big inline request");
@@ -316,7 +316,7 @@ static void many_arguments_byte_by_byte_are_listed_once(void **unused)
 {
     (void)unused;
     enum { ARGUMENTS = 10000 };
-    char *bytes = malloc(ARGUMENTS * 16 + 16);
+    char *bytes = malloc((size_t)ARGUMENTS * 16 + 16);
     assert_non_null(bytes);
     size_t size = (size_t)sprintf(bytes, "*%d\r\n", ARGUMENTS);
     for (int i = 0; i < ARGUMENTS; i++)
@@ -517,7 +517,7 @@ static void nesting_is_as_deep_as_it_likes(void **unused)
 {
     (void)unused;
     enum { DEPTH = 100000 };
-    char *bytes = malloc(DEPTH * 4 + 4);
+    char *bytes = malloc((size_t)DEPTH * 4 + 4);
     assert_non_null(bytes);
     for (size_t i = 0; i < DEPTH; i++)
         memcpy(bytes + i * 4, "*1\r\n", 4);
