@@ -85,6 +85,7 @@ enum command_flag {
     COMMAND_NO_TIMEOUT = 1 << 10,     /* request_timeout does not hold: it may rightly take long (MIGRATE, SAVE, DEBUG) */
     COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, SSUBSCRIBE, DEBUG OBJECT */
     COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
+    COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
 };
 
 /* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */

@@ -203,12 +203,16 @@ static const struct command *row_of_full_name(const struct command_set *set, str
     return parent ? command_set_lookup(set, parent, word) : NULL;
 }
 
-/* True if Redis has this command: the one that was asked, or any, where none was. */
+/* True if Redis has this command: the one that was asked, or any, where none was. One before 7.0 does not say
+ * what subcommands it has. */
 static bool is_listed(const struct command_set *set, const struct command *row)
 {
-    if (set->reply)
-        return command_set_entry(set, slice_of(row->full_name)) != NULL;
-    return !(row->flags & COMMAND_UNLISTED);
+    struct slice name = slice_of(row->full_name);
+    if (!set->reply)
+        return !(row->flags & COMMAND_UNLISTED);
+    if (set->reply_is_old)
+        name.size = strcspn(row->full_name, "|");
+    return command_set_entry(set, name) != NULL;
 }
 
 static size_t listed_count(bool with_subcommands)

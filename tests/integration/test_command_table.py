@@ -25,7 +25,7 @@ FLAGS = {
     name: 1 << bit
     for bit, name in enumerate(
         "MASTER_ONLY WITHOUT_AUTH WHILE_SUBSCRIBED IN_MULTI ADMIN UNKEYED_WRITE SLOW CONTAINER LEARNED STATEFUL "
-        "NO_TIMEOUT SLOT_ONLY UNLISTED".split()
+        "NO_TIMEOUT SLOT_ONLY UNLISTED WHILE_BUSY".split()
     )
 }
 PIN_NONE, PIN_MULTI, PIN_EXEC, PIN_DISCARD, PIN_WATCH, PIN_UNWATCH, PIN_BLOCK, PIN_BLOCK_OPTION = range(8)
@@ -234,8 +234,9 @@ def test_what_writes_is_a_write_and_only_what_reads_keys_is_a_read_for_replicas(
 def test_flags_of_connections_are_the_servers(rows, table):
     wrong = []
     for name, theirs, ours in each(rows, table):
-        if has(ours, "WITHOUT_AUTH") != ("no_auth" in theirs[2]) or has(ours, "ADMIN") != ("admin" in theirs[2]):
-            wrong.append(name)
+        for flag, word in ("WITHOUT_AUTH", "no_auth"), ("WHILE_BUSY", "allow_busy"), ("ADMIN", "admin"):
+            if has(ours, flag) != (word in theirs[2]):
+                wrong.append(name)
         if has(ours, "CONTAINER") != bool(theirs[9]):
             wrong.append(name)
         if "blocking" in theirs[2] and ours["pin"] not in (PIN_BLOCK, PIN_BLOCK_OPTION):

@@ -822,11 +822,13 @@ static void the_nodes_own_words_are_passed_on(void **state)
     command_set_release(set);
 }
 
-static void an_old_node_has_its_own_word_for_nothing(void **state)
+static void an_old_node_has_its_own_word_for_nothing_and_names_no_subcommands(void **state)
 {
-    struct command_set *set = learn("*1 *7 $3 get :2 *0 :1 :1 :1 *0");
+    struct command_set *set = learn("*2 *7 $3 get :2 *0 :1 :1 :1 *0 *7 $6 object :-2 *0 :2 :2 :1 *0");
     (void)state;
     expect_answer(set, "COMMAND INFO nosuch", "*1\r\n*-1\r\n");
+    expect_answer(set, "COMMAND GETKEYS object encoding k", "*1\r\n$1\r\nk\r\n");
+    expect_answer(set, "COMMAND GETKEYS xinfo stream k", "-ERR Invalid command specified\r\n");
     command_set_release(set);
 }
 
@@ -874,7 +876,7 @@ int main(void)
         cmocka_unit_test(without_a_node_rows_are_printed_as_redis_7_does),
         cmocka_unit_test(the_whole_answer_without_a_node_teaches_another_set_nothing_new),
         cmocka_unit_test(the_nodes_own_words_are_passed_on),
-        cmocka_unit_test(an_old_node_has_its_own_word_for_nothing),
+        cmocka_unit_test(an_old_node_has_its_own_word_for_nothing_and_names_no_subcommands),
         cmocka_unit_test(a_question_whose_answer_would_be_huge_is_left_to_the_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
