@@ -110,3 +110,18 @@ help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | sort
 
 -include $(shell find build -name '*.d' 2>/dev/null)
+
+BENCH_POINTSMAN ?= $(BUILD)/pointsman
+BENCH_SCENARIO ?= get_p1
+BENCH = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/bench.py
+
+.PHONY: bench bench-profile
+bench: $(BUILD)/pointsman ## CPU per request beside HAProxy and nutcracker (QUICK=1: a first look in a minute)
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools haproxy:haproxy \
+		nutcracker:nutcracker taskset:util-linux
+	@$(BENCH) --json $(BUILD)/bench.json
+
+bench-profile: $(BUILD)/pointsman ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux \
+		perf:linux-perf strace:strace valgrind:valgrind
+	@$(BENCH) --perf $(BENCH_SCENARIO)
