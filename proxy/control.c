@@ -4,7 +4,7 @@
 #include "proxy/log.h"
 #include "proxy/mailbox.h"
 #include "proxy/resolver.h"
-#include "proxy/upstream.h"
+#include "proxy/survey.h"
 
 #include <ares.h>
 #include <errno.h>
@@ -23,7 +23,7 @@ struct subscriber {
 
 struct control_upstream {
     struct control *control;
-    struct upstream *upstream;
+    struct survey *survey;
     atomic_bool has_master_report; /* posted and not read yet */
     struct letter master_report;
 };
@@ -119,7 +119,7 @@ void control_destroy(struct control *control)
     if (control->loop) {
         mailbox_finish(&control->mailbox); /* letters still on their way are read and freed */
         for (size_t i = 0; control->upstreams && i < control->config->upstream_count; i++)
-            upstream_destroy(control->upstreams[i].upstream);
+            survey_destroy(control->upstreams[i].survey);
         resolver_destroy(control->resolver);
         ev_prepare_stop(control->loop, &control->before_wait);
         ev_async_stop(control->loop, &control->stop);
@@ -157,9 +157,9 @@ static bool control_open(struct control *control)
         to->control = control;
         atomic_init(&to->has_master_report, false);
         to->master_report.deliver = deliver_master_report;
-        to->upstream = upstream_create(&control->config->upstreams[i], i, control->loop, control->resolver,
+        to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
                                        control_spread, control);
-        if (!to->upstream) return false;
+        if (!to->survey) return false;
     }
     return true;
 }
@@ -178,7 +178,7 @@ static void control_before_wait(struct ev_loop *loop, ev_prepare *watcher, int e
     (void)events;
     struct control *control = watcher->data;
     for (size_t i = 0; i < control->config->upstream_count; i++)
-        upstream_run(control->upstreams[i].upstream);
+        survey_run(control->upstreams[i].survey);
 }
 
 static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events)
@@ -224,7 +224,7 @@ static void deliver_master_report(struct letter *letter, void *receiver)
     struct control_upstream *to =
         (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, master_report));
     atomic_store(&to->has_master_report, false);
-    upstream_report_master(to->upstream);
+    survey_report_master(to->survey);
 }
 
 static void deliver_node_report(struct letter *letter, void *receiver)
@@ -232,6 +232,6 @@ static void deliver_node_report(struct letter *letter, void *receiver)
     struct control *control = receiver;
     struct node_report *report = (struct node_report *)letter;
     atomic_fetch_sub_explicit(&control->node_reports, 1, memory_order_relaxed);
-    upstream_report_node(control->upstreams[report->upstream].upstream, report->node_name);
+    survey_report_node(control->upstreams[report->upstream].survey, report->node_name);
     free(report);
 }

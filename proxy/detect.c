@@ -12,20 +12,20 @@
 #include "proxy/discovery.h"
 
 #include "proxy/log.h"
-#include "proxy/upstream.h"
+#include "proxy/survey.h"
 
 #include <stdlib.h>
 
 enum login { LOGIN_NODE, LOGIN_SENTINEL, LOGIN_COUNT };
 
 struct detect {
-    struct upstream *upstream;
+    struct survey *survey;
     struct probe_setup setups[LOGIN_COUNT];
     struct probe *probes;
     bool is_cluster_logged, is_silence_logged;
 };
 
-static void *detect_start(struct upstream *upstream);
+static void *detect_start(struct survey *survey);
 static void detect_stop(void *discovery);
 static void detect_judge(void *discovery, uint64_t now_us);
 static void detect_ask(void *discovery);
@@ -44,15 +44,15 @@ const struct discovery_kind detect_discovery = {
     .ask = detect_ask,
 };
 
-static void *detect_start(struct upstream *upstream)
+static void *detect_start(struct survey *survey)
 {
     struct detect *detect = calloc(1, sizeof(*detect));
     if (!detect) return NULL;
 
-    const struct config_upstream *config = upstream->config;
+    const struct config_upstream *config = survey->config;
     struct probe_setup *setups = detect->setups;
-    detect->upstream = upstream;
-    setups[LOGIN_NODE] = upstream->setup;
+    detect->survey = survey;
+    setups[LOGIN_NODE] = survey->setup;
     setups[LOGIN_NODE].changed = detect_changed;
     setups[LOGIN_NODE].commands = detect_commands;
     setups[LOGIN_NODE].owner = detect;
@@ -84,9 +84,9 @@ static void detect_judge(void *discovery, uint64_t now_us)
     for (struct probe *probe = detect->probes; probe; probe = probe->next) {
         const struct discovery_kind *kind = detect_kind(detect, probe);
         if (!kind) continue;
-        log_info("%s: %s is a %s, so kind is %s", upstream_label(detect->upstream), probe->name,
+        log_info("%s: %s is a %s, so kind is %s", survey_label(detect->survey), probe->name,
                  kind == &sentinel_discovery ? "Sentinel" : "plain Redis", kind->name);
-        upstream_become(detect->upstream, kind);
+        survey_become(detect->survey, kind);
         return;
     }
     detect_log_silence(detect);
@@ -101,7 +101,7 @@ static void detect_ask(void *discovery)
 
 static void detect_add(struct detect *detect, const struct probe_setup *setup)
 {
-    const struct config_address_list *nodes = &detect->upstream->config->nodes;
+    const struct config_address_list *nodes = &detect->survey->config->nodes;
     for (size_t i = 0; i < nodes->count; i++) {
         struct probe *probe = probe_create(setup, nodes->items[i].host, nodes->items[i].port);
         if (!probe) continue;
@@ -125,7 +125,7 @@ static const struct discovery_kind *detect_kind(struct detect *detect, const str
         detect->is_cluster_logged = true;
         log_error("%s: %s is a node of a Redis Cluster, which is not supported; set upstream.nodes to Sentinels, or to "
                   "a master and its replicas",
-                  upstream_label(detect->upstream), probe->name);
+                  survey_label(detect->survey), probe->name);
     }
     return NULL;
 }
@@ -135,10 +135,10 @@ static void detect_log_silence(struct detect *detect)
 {
     if (detect->is_silence_logged) return;
     for (struct probe *probe = detect->probes; probe; probe = probe->next) {
-        if (probe->answers || probe->backoff.failures == 0) return;
+        if (probe->answers || probe->reconnect.failures == 0) return;
     }
     for (struct probe *probe = detect->probes; probe; probe = probe->next)
-        log_warning("%s: %s: not reachable: %s", upstream_label(detect->upstream), probe->name, probe->fault);
+        log_warning("%s: %s: not reachable: %s", survey_label(detect->survey), probe->name, probe->fault);
     detect->is_silence_logged = true;
 }
 
@@ -146,7 +146,7 @@ static void detect_changed(void *owner, struct probe *probe)
 {
     (void)probe;
     struct detect *detect = owner;
-    upstream_touch(detect->upstream);
+    survey_touch(detect->survey);
 }
 
 static void detect_commands(void *owner, struct slice reply)

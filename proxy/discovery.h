@@ -13,11 +13,11 @@
 
 #include <stdint.h>
 
-struct upstream;
+struct survey;
 
 struct discovery_kind {
     const char *name; /* as the snapshot says it; "" for the one that looks which kind it is */
-    void *(*start)(struct upstream *upstream); /* NULL if memory is short */
+    void *(*start)(struct survey *survey); /* NULL if memory is short */
     void (*stop)(void *discovery);
     void (*judge)(void *discovery, uint64_t now_us);
     void (*ask)(void *discovery); /* somebody doubts: ask all that matter for the master, now */

@@ -48,8 +48,8 @@ struct probe *probe_create(const struct probe_setup *setup, const char *host, ui
     probe->port = port;
     ev_init(&probe->tick, probe_tick);
     probe->tick.data = probe;
-    probe->backoff.seed = clock_us() ^ (uint64_t)(uintptr_t)probe;
-    if (!probe->backoff.seed) probe->backoff.seed = 1;
+    probe->reconnect.seed = clock_us() ^ (uint64_t)(uintptr_t)probe;
+    if (!probe->reconnect.seed) probe->reconnect.seed = 1;
     probe->name = strdup(name);
     probe->host = strdup(host);
     probe->gauge = node_gauge_create();
@@ -192,7 +192,7 @@ static void probe_closed(struct link *link, void *owner, enum link_end end, cons
         resolver_refresh(probe->resolved);
     }
     bool has_another = !has_worked && ++probe->addresses_tried < resolver_count(probe->resolved);
-    probe_wait(probe, has_another ? 0 : backoff_next_s(&probe->backoff));
+    probe_wait(probe, has_another ? 0 : reconnect_wait_s(&probe->reconnect));
 }
 
 /* ---- questions ---- */
@@ -249,7 +249,7 @@ static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us)
         probe->pong_asked_us = asked_us;
         probe->has_answered = true;
         probe->addresses_tried = 0;
-        backoff_reset(&probe->backoff);
+        reconnect_reset(&probe->reconnect);
         probe_measure(probe, clock_us() - asked_us);
     }
     probe->setup->changed(probe->setup->owner, probe);

@@ -15,7 +15,7 @@
 #ifndef PROXY_PROBE_H
 #define PROXY_PROBE_H
 
-#include "proxy/backoff.h"
+#include "proxy/reconnect.h"
 #include "proxy/link.h"
 #include "proxy/resolver.h"
 #include "routing/topology.h"
@@ -85,7 +85,7 @@ struct probe {
     bool has_answered;      /* since the link was opened */
     bool is_password_noted;
     ev_timer tick;          /* next questions, or next attempt to connect */
-    struct backoff backoff;
+    struct reconnect reconnect;
     uint64_t tried_us, info_asked_us, commands_asked_us;
 };
 

@@ -3,7 +3,7 @@
 
 #include "proxy/clock.h"
 #include "proxy/log.h"
-#include "proxy/upstream.h"
+#include "proxy/survey.h"
 #include "routing/roles.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #define ROSTER_HURRY_GAP_US 10000U
 
 struct roster {
-    struct upstream *upstream;
+    struct survey *survey;
     struct probe *nodes[ROSTER_NODES_MAX];
     size_t count;
     struct probe *accepted; /* the last master */
@@ -21,7 +21,7 @@ struct roster {
     uint64_t masterless_us; /* since when there is no master; 0 = there is one */
 };
 
-static void *roster_start(struct upstream *upstream);
+static void *roster_start(struct survey *survey);
 static void roster_stop(void *discovery);
 static void roster_judge(void *discovery, uint64_t now_us);
 static void roster_ask(void *discovery);
@@ -43,14 +43,14 @@ const struct discovery_kind roster_discovery = {
     .ask = roster_ask,
 };
 
-static void *roster_start(struct upstream *upstream)
+static void *roster_start(struct survey *survey)
 {
     struct roster *roster = calloc(1, sizeof(*roster));
     if (!roster) return NULL;
-    roster->upstream = upstream;
+    roster->survey = survey;
     roster->masterless_us = clock_us();
-    for (size_t i = 0; i < upstream->config->nodes.count; i++)
-        roster_add(roster, &upstream->config->nodes.items[i]);
+    for (size_t i = 0; i < survey->config->nodes.count; i++)
+        roster_add(roster, &survey->config->nodes.items[i]);
     return roster;
 }
 
@@ -62,7 +62,7 @@ static void roster_stop(void *discovery)
 static void roster_judge(void *discovery, uint64_t now_us)
 {
     struct roster *roster = discovery;
-    struct upstream_verdict *verdict = &roster->upstream->verdict;
+    struct survey_verdict *verdict = &roster->survey->verdict;
     struct roles_node nodes[ROSTER_NODES_MAX];
     size_t accepted = roster_describe(roster, nodes);
     struct roles_answer answer = roles_decide(nodes, roster->count, accepted);
@@ -86,11 +86,11 @@ static void roster_ask(void *discovery)
 static void roster_add(struct roster *roster, const struct config_address *address)
 {
     if (roster->count == ROSTER_NODES_MAX) {
-        log_error("%s: upstream.nodes has more than %d nodes; the rest is not used", upstream_label(roster->upstream),
+        log_error("%s: upstream.nodes has more than %d nodes; the rest is not used", survey_label(roster->survey),
                   ROSTER_NODES_MAX);
         return;
     }
-    struct probe *probe = upstream_node(roster->upstream, address->host, address->port);
+    struct probe *probe = survey_node(roster->survey, address->host, address->port);
     if (!probe) return;
     for (size_t i = 0; i < roster->count; i++) {
         if (roster->nodes[i] == probe) return; /* listed twice */
@@ -125,7 +125,7 @@ static uint32_t roster_replicas(const struct roster *roster, const struct probe 
         if (!is_told(probe) || probe->role != NODE_ROLE_REPLICA || !probe->is_linked) continue;
         const char *host = probe->master_host;
         uint16_t port = probe->master_port;
-        upstream_map(roster->upstream, &host, &port);
+        survey_map(roster->survey, &host, &port);
         number += probe_follows(probe, master, host, port);
     }
     return number;
@@ -143,12 +143,12 @@ static enum roster_stance roster_stance(const struct roster *roster, const struc
 
 static void roster_accept(struct roster *roster, struct probe *master, const char *reason, uint64_t now_us)
 {
-    struct upstream_verdict *verdict = &roster->upstream->verdict;
+    struct survey_verdict *verdict = &roster->survey->verdict;
     struct probe *before = roster->accepted;
     roster->accepted = verdict->master = verdict->followed = master;
     if (before != master) {
         uint64_t gap_ms = roster->masterless_us ? (now_us - roster->masterless_us) / 1000 : 0;
-        log_info("%s: master is %s (was %s)%s%s, after %llu ms without a master", upstream_label(roster->upstream),
+        log_info("%s: master is %s (was %s)%s%s, after %llu ms without a master", survey_label(roster->survey),
                  master->name, before ? before->name : "none", reason[0] ? ": " : "", reason,
                  (unsigned long long)gap_ms);
         verdict->confirmed_us = 0;
@@ -173,7 +173,7 @@ static uint64_t roster_asked_us(const struct roster *roster)
 /* Logs what the new stance means, once. */
 static void roster_set_stance(struct roster *roster, enum roster_stance stance, const struct roles_answer *answer)
 {
-    const char *label = upstream_label(roster->upstream);
+    const char *label = survey_label(roster->survey);
     enum roster_stance before = roster->stance;
     char claimants[512];
     roster->stance = stance;

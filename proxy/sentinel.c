@@ -4,7 +4,7 @@
 #include "proxy/clock.h"
 #include "proxy/log.h"
 #include "proxy/sentinel_peer.h"
-#include "proxy/upstream.h"
+#include "proxy/survey.h"
 #include "routing/quorum.h"
 
 #include <stdio.h>
@@ -18,7 +18,7 @@
 #define SENTINEL_HURRY_GAP_US   10000U
 
 struct sentinel {
-    struct upstream *upstream;
+    struct survey *survey;
     struct peer_setup setup;
     char master_name[PEER_HOST_SIZE];
     struct sentinel_peer *peers; /* seeds first, in their order */
@@ -42,7 +42,7 @@ struct poll { /* what the peers say at one moment */
     size_t count;
 };
 
-static void *sentinel_start(struct upstream *upstream);
+static void *sentinel_start(struct survey *survey);
 static void sentinel_stop(void *discovery);
 static void sentinel_judge(void *discovery, uint64_t now_us);
 static void sentinel_ask(void *discovery);
@@ -82,19 +82,19 @@ const struct discovery_kind sentinel_discovery = {
     .ask = sentinel_ask,
 };
 
-static void *sentinel_start(struct upstream *upstream)
+static void *sentinel_start(struct survey *survey)
 {
-    const struct config_upstream *config = upstream->config;
+    const struct config_upstream *config = survey->config;
     struct sentinel *sentinel = calloc(1, sizeof(*sentinel));
     if (!sentinel) return NULL;
 
-    sentinel->upstream = upstream;
+    sentinel->survey = survey;
     sentinel->masterless_us = clock_us();
     snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s", config->master_name ? config->master_name : "");
     sentinel->setup = (struct peer_setup){
-        .loop = upstream->loop,
-        .resolver = upstream->resolver,
-        .label = upstream_label(upstream),
+        .loop = survey->loop,
+        .resolver = survey->resolver,
+        .label = survey_label(survey),
         .username = config->sentinel_username ? config->sentinel_username : "",
         .password = config->sentinel_password ? config->sentinel_password : "",
         .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
@@ -151,7 +151,7 @@ static void sentinel_ask(void *discovery)
 static void sentinel_changed(void *owner)
 {
     struct sentinel *sentinel = owner;
-    upstream_touch(sentinel->upstream);
+    survey_touch(sentinel->survey);
 }
 
 /* An event is never believed, it only makes us ask. Its text names our master somewhere, or none at all. */
@@ -159,7 +159,7 @@ static void sentinel_event(void *owner, const char *channel, const char *message
 {
     struct sentinel *sentinel = owner;
     (void)channel;
-    if (sentinel->master_name[0] && strstr(message, sentinel->master_name)) upstream_ask(sentinel->upstream);
+    if (sentinel->master_name[0] && strstr(message, sentinel->master_name)) survey_ask(sentinel->survey);
 }
 
 /* ---- the Sentinels ---- */
@@ -198,7 +198,7 @@ static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel
         const struct peer_listed *listed = &teller->others.items[i];
         const char *host = listed->host;
         uint16_t port = listed->port;
-        upstream_map(sentinel->upstream, &host, &port);
+        survey_map(sentinel->survey, &host, &port);
         struct sentinel_peer *known = sentinel_find(sentinel, host, port, listed->run_id);
         if (!known && sentinel_add(sentinel, host, port, false, listed->run_id))
             known = sentinel_find(sentinel, host, port, listed->run_id);
@@ -274,11 +274,11 @@ static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t
         sentinel_warn_loopback(sentinel, peer);
         const char *host = peer->view.host;
         uint16_t port = peer->view.port;
-        upstream_map(sentinel->upstream, &host, &port);
+        survey_map(sentinel->survey, &host, &port);
 
         size_t i = poll->count++;
         probe_format_name(poll->names[i], sizeof(poll->names[i]), host, port);
-        for (struct probe *probe = sentinel->upstream->probes; probe; probe = probe->next) {
+        for (struct probe *probe = sentinel->survey->probes; probe; probe = probe->next) {
             if (probe_is_at(probe, host, port)) snprintf(poll->names[i], sizeof(poll->names[i]), "%s", probe->name);
         }
         poll->peers[i] = peer;
@@ -318,7 +318,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, 
         sentinel_stand_alone(sentinel, answer);
         break;
     case QUORUM_UNDECIDED:
-        sentinel->upstream->verdict.master = NULL;
+        sentinel->survey->verdict.master = NULL;
         sentinel_set_stance(sentinel, STANCE_UNDECIDED, answer);
         break;
     case QUORUM_KEEPS:
@@ -335,14 +335,14 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, 
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     }
-    if (sentinel->upstream->verdict.master) sentinel->masterless_us = 0;
+    if (sentinel->survey->verdict.master) sentinel->masterless_us = 0;
     else if (!sentinel->masterless_us) sentinel->masterless_us = now_us;
 }
 
 /* No majority to ask, or one that knows less than we do: the last master, while it says so itself. */
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
 {
-    struct upstream_verdict *verdict = &sentinel->upstream->verdict;
+    struct survey_verdict *verdict = &sentinel->survey->verdict;
     bool agrees = sentinel->accepted && !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
     verdict->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
@@ -354,7 +354,7 @@ static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, co
     sentinel->is_refuted = false;
     sentinel->candidate = NULL;
     if (!sentinel->accepted || sentinel->accepted->role != NODE_ROLE_MASTER) {
-        sentinel->upstream->verdict.master = NULL;
+        sentinel->survey->verdict.master = NULL;
         sentinel_set_stance(sentinel, STANCE_VETOED, answer);
         return;
     }
@@ -369,8 +369,8 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
     const struct sentinel_peer *teller = poll->peers[answer->winner];
     const char *host = teller->view.host;
     uint16_t port = teller->view.port;
-    upstream_map(sentinel->upstream, &host, &port);
-    struct probe *named = upstream_node(sentinel->upstream, host, port);
+    survey_map(sentinel->survey, &host, &port);
+    struct probe *named = survey_node(sentinel->survey, host, port);
     if (!named) return;
 
     if (named != sentinel->candidate) {
@@ -383,7 +383,7 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
     named->listed_us = now_us;
     sentinel->is_refuted = true;
     if (named->role != NODE_ROLE_MASTER || named->role_asked_us < sentinel->candidate_us) {
-        sentinel->upstream->verdict.master = NULL;
+        sentinel->survey->verdict.master = NULL;
         sentinel_set_stance(sentinel, STANCE_ASKING, answer);
         return;
     }
@@ -398,7 +398,7 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
 /* The accepted node is named and agrees. */
 static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer, const char *named_by)
 {
-    struct upstream_verdict *verdict = &sentinel->upstream->verdict;
+    struct survey_verdict *verdict = &sentinel->survey->verdict;
     struct probe *before = verdict->followed;
     verdict->master = verdict->followed = sentinel->accepted;
     verdict->epoch = answer->epoch;
@@ -418,7 +418,7 @@ static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked
 {
     uint64_t role_asked_us = sentinel->accepted->role_asked_us;
     uint64_t began_us = sentinels_asked_us < role_asked_us ? sentinels_asked_us : role_asked_us;
-    uint64_t *confirmed_us = &sentinel->upstream->verdict.confirmed_us;
+    uint64_t *confirmed_us = &sentinel->survey->verdict.confirmed_us;
     if (began_us > *confirmed_us) *confirmed_us = began_us;
 }
 
@@ -471,7 +471,7 @@ static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll 
 
     bool is_urgent = is_troubled && now_us - sentinel->troubled_us < SENTINEL_TROUBLE_MAX_US;
     bool is_open = sentinel->stance == STANCE_ASKING || sentinel->stance == STANCE_VETOED;
-    sentinel->upstream->verdict.is_unsettled = is_urgent || is_open;
+    sentinel->survey->verdict.is_unsettled = is_urgent || is_open;
 }
 
 /* ---- the nodes ---- */
@@ -479,8 +479,8 @@ static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll 
 /* Notes which nodes are listed, and which most of their listers call down. */
 static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us)
 {
-    struct upstream *upstream = sentinel->upstream;
-    for (struct probe *probe = upstream->probes; probe; probe = probe->next)
+    struct survey *survey = sentinel->survey;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
         probe->listers = probe->listers_down = 0;
 
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
@@ -489,26 +489,26 @@ static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us)
             const struct peer_listed *listed = &peer->replicas.items[i];
             const char *host = listed->host;
             uint16_t port = listed->port;
-            upstream_map(upstream, &host, &port);
-            struct probe *probe = upstream_node(upstream, host, port);
+            survey_map(survey, &host, &port);
+            struct probe *probe = survey_node(survey, host, port);
             if (!probe) continue;
             probe->listed_us = now_us;
             probe->listers++;
             probe->listers_down += listed->is_down;
         }
     }
-    for (struct probe *probe = upstream->probes; probe; probe = probe->next)
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
         probe->is_called_down = probe->listers_down * 2 > probe->listers;
 }
 
 static void sentinel_drop_nodes(struct sentinel *sentinel)
 {
-    struct upstream *upstream = sentinel->upstream;
-    for (struct probe *probe = upstream->probes, *next; probe; probe = next) {
+    struct survey *survey = sentinel->survey;
+    for (struct probe *probe = survey->probes, *next; probe; probe = next) {
         next = probe->next;
-        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == upstream->verdict.followed)
+        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == survey->verdict.followed)
             probe->listed_us = sentinel->heard_us;
-        if (is_outdated(sentinel, probe->listed_us)) upstream_drop(upstream, probe);
+        if (is_outdated(sentinel, probe->listed_us)) survey_drop(survey, probe);
     }
 }
 
@@ -524,7 +524,7 @@ static void sentinel_warn_loopback(const struct sentinel *sentinel, struct senti
     static const char *const loopback[] = {"127.", "::1", "localhost"};
     const char *host = peer->view.host, *own = peer_address(peer);
     uint16_t port = peer->view.port;
-    upstream_map(sentinel->upstream, &host, &port);
+    survey_map(sentinel->survey, &host, &port);
 
     bool announces = false, is_local = own[0] == '/';
     for (size_t i = 0; i < sizeof(loopback) / sizeof(loopback[0]); i++) {

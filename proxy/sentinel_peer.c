@@ -59,8 +59,8 @@ struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *ho
     ev_init(&peer->questions.tick, peer_tick);
     ev_init(&peer->events.tick, peer_events_tick);
     peer->questions.tick.data = peer->events.tick.data = peer;
-    peer->questions.backoff.seed = (clock_us() ^ (uint64_t)(uintptr_t)peer) | 1;
-    peer->events.backoff.seed = (clock_us() * 3 ^ (uint64_t)(uintptr_t)peer) | 1;
+    peer->questions.reconnect.seed = (clock_us() ^ (uint64_t)(uintptr_t)peer) | 1;
+    peer->events.reconnect.seed = (clock_us() * 3 ^ (uint64_t)(uintptr_t)peer) | 1;
     peer->name = strdup(name);
     peer->host = strdup(host);
     peer->questions.link = link_create(setup->loop, &question_handlers, peer);
@@ -215,7 +215,7 @@ static void peer_closed(struct link *link, void *owner, enum link_end end, const
         resolver_refresh(peer->resolved);
     }
     bool has_another = !has_worked && ++peer->addresses_tried < resolver_count(peer->resolved);
-    channel_wait(peer, &peer->questions, has_another ? 0 : backoff_next_s(&peer->questions.backoff));
+    channel_wait(peer, &peer->questions, has_another ? 0 : reconnect_wait_s(&peer->questions.reconnect));
 }
 
 static void peer_events_opened(struct link *link, void *owner)
@@ -233,7 +233,7 @@ static void peer_events_closed(struct link *link, void *owner, enum link_end end
     bool has_worked = peer->events.has_answered;
     log_debug("%s: sentinel %s: subscription lost: %s", peer->setup->label, peer->name, reason);
     peer_ask(peer);
-    channel_wait(peer, &peer->events, has_worked && end == LINK_ENDED_IDLE ? 0 : backoff_next_s(&peer->events.backoff));
+    channel_wait(peer, &peer->events, has_worked && end == LINK_ENDED_IDLE ? 0 : reconnect_wait_s(&peer->events.reconnect));
 }
 
 static void peer_pushed(struct link *link, void *owner, const redisReply *message)
@@ -252,7 +252,7 @@ static void peer_is_up(struct sentinel_peer *peer)
 {
     peer->questions.has_answered = true;
     peer->addresses_tried = 0;
-    backoff_reset(&peer->questions.backoff);
+    reconnect_reset(&peer->questions.reconnect);
     if (link_state(peer->events.link) == LINK_CLOSED && !ev_is_active(&peer->events.tick))
         channel_wait(peer, &peer->events, 0);
     if (!peer->was_up) log_info("%s: sentinel %s: connected", peer->setup->label, peer->name);
@@ -299,7 +299,7 @@ static void peer_pong(void *owner, const redisReply *reply, uint64_t asked_us)
     struct sentinel_peer *peer = owner;
     if (!reply) return;
     peer->events.has_answered = true;
-    backoff_reset(&peer->events.backoff);
+    reconnect_reset(&peer->events.reconnect);
 }
 
 /* Sentinels before 6.2 do not know MYID; they are told apart by their addresses alone. */

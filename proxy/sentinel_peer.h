@@ -12,7 +12,7 @@
 #ifndef PROXY_SENTINEL_PEER_H
 #define PROXY_SENTINEL_PEER_H
 
-#include "proxy/backoff.h"
+#include "proxy/reconnect.h"
 #include "proxy/link.h"
 #include "proxy/resolver.h"
 
@@ -62,7 +62,7 @@ struct peer_view {
 struct peer_channel {
     struct link *link;
     ev_timer tick;
-    struct backoff backoff;
+    struct reconnect reconnect;
     bool has_answered; /* since it was opened */
 };
 

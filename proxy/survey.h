@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * upstream.h - what the control thread knows of one upstream, from which snapshots are made.
+ * survey.h - what the control thread knows of one upstream, from which snapshots are made.
  *
  *    Sentinels, nodes --> discovery (a kind of discovery.h) --> verdict: who is master
  *    nodes ------------> probes ------------------------------> which replicas are fit
  *                                                                   |
- *                        upstream_run(), once per loop turn: snapshot, published if it says something new
+ *                        survey_run(), once per loop turn: snapshot, published if it says something new
  *
- * Handlers only note what they heard and call upstream_touch(); upstream_run() is the one place that decides,
+ * Handlers only note what they heard and call survey_touch(); survey_run() is the one place that decides,
  * destroys and publishes.
  *
  * Owner:   the control thread's list of upstreams; it owns its probes and its discovery.
  * Threads: the control thread only.
  */
-#ifndef PROXY_UPSTREAM_H
-#define PROXY_UPSTREAM_H
+#ifndef PROXY_SURVEY_H
+#define PROXY_SURVEY_H
 
 #include "proxy/config.h"
 #include "proxy/discovery.h"
@@ -22,7 +22,7 @@
 #include "routing/topology.h"
 
 /* What discovery has found. */
-struct upstream_verdict {
+struct survey_verdict {
     struct probe *master;   /* whom writes may go to; NULL while there is none */
     struct probe *followed; /* whose replicas may be read from: the master, or the last one while there is none */
     uint64_t epoch;
@@ -31,9 +31,9 @@ struct upstream_verdict {
 };
 
 /* Takes one reference to the snapshot. */
-typedef void upstream_publish(void *owner, uint32_t index, struct topology *topology);
+typedef void survey_publish(void *owner, uint32_t index, struct topology *topology);
 
-struct upstream {
+struct survey {
     const struct config_upstream *config;
     uint32_t index;
     struct ev_loop *loop;
@@ -42,11 +42,11 @@ struct upstream {
     struct probe *probes;
     const struct discovery_kind *kind, *next_kind;
     void *discovery;
-    struct upstream_verdict verdict;
+    struct survey_verdict verdict;
     bool is_touched;
 
-    /* Private to upstream.c. */
-    upstream_publish *publish;
+    /* Private to survey.c. */
+    survey_publish *publish;
     void *owner;
     struct topology *last;
     uint64_t version;
@@ -60,33 +60,33 @@ struct upstream {
 };
 
 /* NULL if memory is short. */
-struct upstream *upstream_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
-                                 struct resolver *resolver, upstream_publish *publish, void *owner);
-void upstream_destroy(struct upstream *upstream);
+struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
+                                 struct resolver *resolver, survey_publish *publish, void *owner);
+void survey_destroy(struct survey *survey);
 
 /* Something was heard: decide before the loop waits again. */
-void upstream_touch(struct upstream *upstream);
-void upstream_run(struct upstream *upstream);
+void survey_touch(struct survey *survey);
+void survey_run(struct survey *survey);
 
 /* A worker doubts the master, or a replica. */
-void upstream_report_master(struct upstream *upstream);
-void upstream_report_node(struct upstream *upstream, const char *node_name);
+void survey_report_master(struct survey *survey);
+void survey_report_node(struct survey *survey, const char *node_name);
 
 /* For discovery: has ask() called now, or as soon as the rate of questions allows. */
-void upstream_ask(struct upstream *upstream);
+void survey_ask(struct survey *survey);
 
 /* For discovery: go on with another kind, from the next run on. */
-void upstream_become(struct upstream *upstream, const struct discovery_kind *kind);
+void survey_become(struct survey *survey, const struct discovery_kind *kind);
 
 /* The probe of the node there (after the address map), made if there is none; NULL if memory is short. */
-struct probe *upstream_node(struct upstream *upstream, const char *host, uint16_t port);
+struct probe *survey_node(struct survey *survey, const char *host, uint16_t port);
 /* Forgets the node; never from a handler, and never one of the verdict. */
-void upstream_drop(struct upstream *upstream, struct probe *probe);
+void survey_drop(struct survey *survey, struct probe *probe);
 
 /* The address to use instead of an announced one: upstream.map applied. */
-void upstream_map(const struct upstream *upstream, const char **host, uint16_t *port);
+void survey_map(const struct survey *survey, const char **host, uint16_t *port);
 
 /* "upstream" or "upstream NAME", for the beginning of a log line. */
-const char *upstream_label(const struct upstream *upstream);
+const char *survey_label(const struct survey *survey);
 
 #endif
