@@ -451,6 +451,9 @@ class Replication:
         for server in self.servers:
             server.reset_stats()
 
+    def counting(self):
+        return Counts([server for server in self.servers if server.is_alive()])
+
     def wait_synced(self):
         """Until every replica that runs has all the master has."""
         master = self.master
@@ -473,6 +476,93 @@ class Replication:
     def stop(self):
         for process in self.sentinels + self.servers:
             process.kill()
+
+
+class Counts:
+    """What each server was asked between two moments. counts.calls(server, "get") and so on."""
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.before = self._take()
+        self.after = None
+
+    def _take(self):
+        return {server: (server.commandstats(), server.rejected()) for server in self.servers}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.after = self._take()
+
+    def _difference(self, server, which, name):
+        after = (self.after or self._take())[server][which]
+        return after.get(name, 0) - self.before[server][which].get(name, 0)
+
+    def calls(self, servers, name):
+        """Calls of one command on one server, or the sum over several."""
+        return sum(self._difference(server, 0, name) for server in _listed(servers))
+
+    def each(self, servers, name):
+        return [self._difference(server, 0, name) for server in _listed(servers)]
+
+    def rejected(self, servers):
+        """Commands that the servers refused to run: READONLY, wrong number of words."""
+        after = self.after or self._take()
+        names = {name for server in _listed(servers) for name in after[server][1]}
+        return {
+            name: count
+            for name in names
+            if (count := sum(self._difference(server, 1, name) for server in _listed(servers)))
+        }
+
+
+def _listed(servers):
+    return servers if isinstance(servers, (list, tuple)) else [servers]
+
+
+class Monitor:
+    """MONITOR on a server: which commands reached it, and from whom."""
+
+    LINE = re.compile(rb'^\d+\.\d+ \[\d+ ([^\]]+)\] "([^"]*)"(.*)$')
+
+    def __init__(self, server):
+        self.seen = []  # (address, command in lower case, rest)
+        self._link = server.raw(timeout=120)
+        if server.password:
+            self._link.ask("AUTH", server.password)
+        assert self._link.ask("MONITOR") == b"OK"
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self):
+        try:
+            while True:
+                match = self.LINE.match(self._link.read())
+                if match:
+                    address, command, rest = match.groups()
+                    self.seen.append((address.decode(), command.decode().lower(), rest.decode(errors="replace")))
+        except (OSError, EOFError, ValueError, TypeError):
+            pass
+
+    def commands(self, *names, besides=()):
+        """Those with one of these names that did not come from one of the addresses `besides`."""
+        return [line for line in list(self.seen) if line[1] in names and line[0] not in besides]
+
+    def close(self):
+        try:
+            self._link.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._thread.join(5)
+        self._link.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 class SwitchWatch:
@@ -645,6 +735,29 @@ class Reply(bytes):
     __slots__ = ()
 
 
+def talk(port, data, end=b"harness-end"):
+    """All that a server answers to these bytes, until it has answered a last ECHO or closes.
+
+    With end=None nothing follows the bytes and it has to close.
+    """
+    mark = b"$%d\r\n%s\r\n" % (len(end), end) if end else None
+    with Raw(port) as link:
+        try:
+            link.send(data + (encode("ECHO", end) if end else b""))
+        except OSError:
+            pass  # it closed before it had everything
+        answer = b""
+        while not (mark and answer.endswith(mark)):
+            try:
+                part = link.input.read1(1 << 16)
+            except ConnectionResetError:
+                part = b""
+            if not part:
+                return answer + b"<closed>"
+            answer += part
+        return answer
+
+
 def encode(*arguments):
     parts = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
@@ -722,15 +835,21 @@ class Raw:
         raise AssertionError(f"not a reply: {line!r}")
 
     def read_bytes(self):
-        """One whole reply as it came."""
-        line = self.read_line()
-        kind, rest = line[:1], line[1:-2]
-        if kind == b"$" and rest != b"-1":
-            return line + self.input.read(int(rest) + 2)
-        if kind == b"*" and rest != b"-1":
-            return line + b"".join(self.read_bytes() for _ in range(int(rest)))
-        assert kind in (b"+", b"-", b":", b"$", b"*"), line
-        return line
+        """One whole reply as it came; however deep it is nested."""
+        parts, missing = [], 1
+        while missing:
+            line = self.read_line()
+            kind, rest = line[:1], line[1:-2]
+            assert kind in (b"+", b"-", b":", b"$", b"*"), line
+            parts.append(line)
+            missing -= 1
+            if rest == b"-1":
+                continue
+            if kind == b"$":
+                parts.append(self.input.read(int(rest) + 2))
+            elif kind == b"*":
+                missing += int(rest)
+        return b"".join(parts)
 
     def read_to_end(self):
         """Everything until the other side closes; fails if it does not."""
@@ -762,8 +881,9 @@ class Raw:
 class Forwarder:
     """A relay in front of a node, to look at connections from outside and to break them at will."""
 
-    def __init__(self, target_port):
+    def __init__(self, target_port, reply_chunk=1 << 16):
         self.target_port = target_port
+        self.reply_chunk = reply_chunk  # replies pass in pieces of so many bytes
         self.accepted = 0
         self.port = free_port()
         self._pairs = []
@@ -792,14 +912,18 @@ class Forwarder:
             self._pairs.append((near, far))
             always = threading.Event()
             always.set()
-            for source, sink, gate in ((near, far, always), (far, near, self._replies_flow)):
-                threading.Thread(target=self._pump, args=(source, sink, gate), daemon=True).start()
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ways = ((near, far, always, 1 << 16), (far, near, self._replies_flow, self.reply_chunk))
+            for way in ways:
+                threading.Thread(target=self._pump, args=way, daemon=True).start()
 
-    def _pump(self, source, sink, gate):
+    def _pump(self, source, sink, gate, chunk):
         try:
             while data := source.recv(1 << 16):
                 gate.wait()
-                sink.sendall(data)
+                for start in range(0, len(data), chunk):
+                    sink.sendall(data[start : start + chunk])
         except OSError:
             pass
         for end in (source, sink):
