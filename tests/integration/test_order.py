@@ -59,16 +59,16 @@ def test_read_behind_a_write_in_one_pipeline_sees_it(cluster, proxy):
 def test_commands_of_one_client_take_effect_in_its_order_also_around_a_transaction(cluster, proxy):
     with proxy.raw(timeout=30) as link:
         link.ask("DEL", "steps")
-        for turn in range(50):
+        for turn in range(25):
             link.send(encode("RPUSH", "steps", f"{turn}a"))
             link.send(encode("MULTI") + encode("RPUSH", "steps", f"{turn}b") + encode("EXEC"))
             link.send(encode("RPUSH", "steps", f"{turn}c") + encode("BLPOP", "nothing", "0.001"))
             link.send(encode("RPUSH", "steps", f"{turn}d"))
-        for _ in range(50 * 6):
+        for _ in range(25 * 7):
             link.read()
     with cluster.master.client() as master:
         steps = [step.decode() for step in master.lrange("steps", 0, -1)]
-    assert steps == [f"{turn}{letter}" for turn in range(50) for letter in "abcd"]
+    assert steps == [f"{turn}{letter}" for turn in range(25) for letter in "abcd"]
 
 
 def test_client_waiting_for_a_hung_replica_delays_no_other(cluster, processes):
