@@ -43,6 +43,59 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
+# Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
+# resp_fuzz links routing/ and hiredis; all others the proxy's modules as well. What is found on the way stays in
+# build/fuzz; an input that fails is left there too, and its name printed.
+FUZZ_SECONDS ?= 30
+FUZZ_CC ?= clang
+FUZZ_BUILD := build/fuzz
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(FUZZ_BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_SANITIZE := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FUZZ_COMPILE = $(FUZZ_CC) -std=c11 -D_GNU_SOURCE -g -O1 $(FUZZ_SANITIZE) -I. -pthread
+FUZZ_PROXY := $(filter-out proxy/main.c,$(wildcard proxy/*.c))
+
+$(FUZZ_BUILD)/resp_fuzz: tests/fuzz/resp_fuzz.c $(wildcard routing/*.[ch] tests/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS) -lhiredis
+
+$(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch] tests/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -o $@ $< $(FUZZ_PROXY) $(wildcard routing/*.c) $(LDFLAGS) $(LIBS)
+
+.PHONY: fuzz
+fuzz: $(FUZZ_TARGETS) ## fuzz each parser for FUZZ_SECONDS (30)
+	@for t in $(FUZZ_TARGETS); do \
+	    name=$$(basename $$t _fuzz); seeds=tests/fuzz/corpus/$$name; \
+	    mkdir -p $(FUZZ_BUILD)/corpus/$$name; \
+	    echo "fuzzing $$name for $(FUZZ_SECONDS) s"; \
+	    $$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 \
+	        -artifact_prefix=$(FUZZ_BUILD)/$$name- $(FUZZ_BUILD)/corpus/$$name $$(test -d $$seeds && echo $$seeds) \
+	        >$(FUZZ_BUILD)/$$name.log 2>&1 || { tail -40 $(FUZZ_BUILD)/$$name.log; exit 1; }; \
+	    grep -E 'number_of_executed_units|new_units_added' $(FUZZ_BUILD)/$$name.log; \
+	done
+
+# Micro-benchmarks of routing/: each tests/bench/NAME_bench.c prints what one operation costs.
+MICRO_BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*_bench.c))
+
+$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/librouting.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a $(LDFLAGS)
+
+.PHONY: microbench
+microbench: $(MICRO_BENCHES) ## nanoseconds per operation of the hot path
+	@for b in $(MICRO_BENCHES); do $$b || exit 1; done
+
+C_SOURCES = $(wildcard routing/*.c proxy/*.c tests/unit/*.c tests/fuzz/*.c tests/bench/*.c)
+C_HEADERS = $(wildcard routing/*.h proxy/*.h tests/*.h)
+
+.PHONY: lint
+lint: ## clang-tidy with the checks of .clang-tidy
+	clang-tidy --quiet $(C_SOURCES) -- -std=c11 -D_GNU_SOURCE -I.
+
+.PHONY: format
+format: ## bring the sources into the shape of .clang-format
+	clang-format -i $(C_SOURCES) $(C_HEADERS)
+
 .PHONY: clean
 clean: ## remove everything built
 	rm -rf build
@@ -52,3 +105,18 @@ help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | sort
 
 -include $(shell find build -name '*.d' 2>/dev/null)
+
+BENCH_POINTSMAN ?= $(BUILD)/pointsman
+BENCH_SCENARIO ?= get_p1
+BENCH = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/bench.py
+
+.PHONY: bench bench-profile
+bench: $(BUILD)/pointsman ## CPU per request beside HAProxy and nutcracker (QUICK=1: a first look in a minute)
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools haproxy:haproxy \
+		nutcracker:nutcracker taskset:util-linux
+	@$(BENCH) --json $(BUILD)/bench.json
+
+bench-profile: $(BUILD)/pointsman ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux \
+		perf:linux-perf strace:strace valgrind:valgrind
+	@$(BENCH) --perf $(BENCH_SCENARIO)

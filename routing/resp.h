@@ -31,6 +31,7 @@ struct resp_limits {
     int64_t max_arguments;
     int64_t max_bulk_bytes;
     size_t max_command_bytes; /* the whole command, headers included; must be below 4 GiB */
+    bool is_unauthenticated;  /* as Redis before AUTH: no more than 10 arguments, none above 16 KiB */
 };
 
 /* The arguments of one command. Owned by the worker and reused; items grow as needed and never shrink. */
@@ -38,15 +39,24 @@ struct resp_arguments {
     struct slice *items;
     size_t count;
     size_t capacity;
+    bool is_canonical;    /* the command's bytes may go to a node as they are. False for inline commands and for
+                             arrays with line ends that only Redis overlooks: send resp_encode() then, so that no
+                             node can see other commands in them than we do */
+    char *text;           /* what quoted words of an inline command say */
+    size_t text_capacity;
+    char error[48];       /* an error that names the offending byte */
 };
 
-/* Progress within one command; see resp_command_scan(). */
+/* Progress within one command; see resp_command_scan(). All zero before its first byte. */
 struct resp_command {
-    size_t scanned;     /* bytes of this command that need not be looked at again */
+    size_t scanned;     /* bytes that need not be looked at again: here begins a header line or an argument */
+    size_t searched;    /* bytes of the header line that were searched for its end */
+    size_t wanted;      /* what resp_command_wanted() tells */
     int64_t total;      /* arguments announced; 0 while the first line is not complete */
     int64_t seen;       /* arguments complete so far */
     int64_t bulk_bytes; /* size of the argument being read when has_bulk */
     bool has_bulk;
+    bool has_nul;       /* the header line has a NUL byte, behind which Redis sees no line end */
 };
 
 /*
@@ -65,7 +75,9 @@ struct resp_command {
 enum resp_status resp_command_scan(struct resp_command *state, const struct resp_limits *limits, const char *bytes,
                                    size_t size, struct resp_arguments *arguments, size_t *used, const char **error);
 
-/* The least number of bytes, counted from the command's first, that the command can have; at least 1. */
+/* The least number of bytes, counted from the command's first, that the command can have; at least 1, and after
+ * RESP_MORE more than were given. For an argument that is being read this is its end, as announced by the client:
+ * within the limits, but not yet backed by bytes. */
 size_t resp_command_wanted(const struct resp_command *state);
 
 /* True if the command was sent inline (its bytes are not what a node must be sent). */
@@ -87,7 +99,8 @@ struct resp_reply {
     uint64_t bulk_bytes; /* payload bytes (with CR LF) still to be passed over */
     int64_t number;      /* the length being read, digit by digit */
     uint8_t step;        /* what the next byte is; private to resp.c */
-    char type;           /* first byte of the top-level reply: '+', '-', ':', '$', '*', '>', ... */
+    char type;           /* first byte of the top-level reply: '+', '-', ':', '$', '*', '>', ...; of the reply
+                            itself as soon as it is there, where an attribute stands before it */
     char element;        /* first byte of the element being read */
     bool is_negative;
     bool has_digits;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * backend.h - one worker's view of one node: its lanes, its pool of dedicated connections, its health.
+ *
+ * A lane is the set of shared connections for one database; a client always uses the same one of them, so its
+ * commands stay in order. Dedicated connections are lent to one client at a time and are given back clean or
+ * closed; their number is bounded for the whole process (node_gauge.dedicated).
+ *
+ * A master whose connection broke, or that refused a write, is suspect: is_usable stays false until a topology
+ * snapshot says that it was confirmed later than that. So a node that came back is not written to before it was
+ * asked whether it still is the master.
+ *
+ * Owner:   its upstream. Threads: one worker only.
+ */
+#ifndef PROXY_BACKEND_H
+#define PROXY_BACKEND_H
+
+#include "proxy/connection.h"
+#include "routing/pick.h"
+#include "routing/topology.h"
+
+#include <sys/socket.h>
+
+struct upstream;
+
+struct backend {
+    struct upstream *upstream;
+    struct backend *next;
+    char *name;
+    struct sockaddr_storage address;
+    socklen_t address_size;
+    struct node_gauge *gauge; /* one reference */
+    uint32_t node;            /* index in the upstream's topology; TOPOLOGY_NO_NODE = retired */
+    enum node_role role;
+    struct pick_load *load;         /* in the upstream's list, or own_load when retired */
+    struct pick_load own_load;
+    struct connection *connections; /* all that are open */
+    uint32_t connection_count;
+    struct connection *idle;       /* dedicated ones to lend, last used first */
+    struct request_queue waiting;  /* requests that wait for a dedicated connection */
+    uint64_t lost_us;              /* when its connection broke or it refused a write; 0 = never */
+    uint64_t retry_at_ms;          /* no new connection before */
+    uint64_t unfit_since_ms;       /* 0 = fit */
+    uint32_t failures;             /* in a row, of this worker's connections */
+    bool is_reported;              /* its present failure is in the log */
+};
+
+struct backend *backend_create(struct upstream *upstream, const struct topology_node *node);
+
+/* Closes all connections (their requests get verdicts with outcome) and frees it. */
+void backend_destroy(struct backend *backend, enum outcome outcome, const char *reason);
+
+bool backend_is_node(const struct backend *backend, const struct topology_node *node);
+
+/* Closes every connection: the node lost its role. */
+void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
+
+/* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
+ * false). */
+struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id);
+
+/* A dedicated connection for the client; NULL if the bound is reached or none can be opened. must_ask as in
+ * connection_prepare(). */
+struct connection *backend_borrow(struct backend *backend, struct client *client, uint32_t database, bool must_ask);
+
+/* Takes back a dedicated connection with an empty queue and no state. */
+void backend_give_back(struct connection *connection);
+
+/* What a connection has to say: it is ready; it failed; it was refused. */
+void backend_succeeded(struct backend *backend);
+void backend_failed(struct backend *backend, const char *reason);
+void backend_refused(struct backend *backend, enum refusal refusal);
+
+/* A connection ended without harm. If this is the master, it must be confirmed before it is written to again. */
+void backend_suspect(struct backend *backend);
+
+/* Takes a closed connection out of the backend's lists and counts. */
+void backend_unlink(struct connection *connection);
+
+/* Brings load.is_usable up to date with time and topology. */
+void backend_refresh(struct backend *backend);
+
+/* Every 100 ms: deadlines, idle connections, waiting requests. */
+void backend_tick(struct backend *backend);
+
+#endif

@@ -1,0 +1,871 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/client.h"
+
+#include "proxy/connection.h"
+#include "proxy/local.h"
+#include "proxy/log.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    READ_ROOM = 16 * 1024,          /* least free room in the intake before a read */
+    INPUT_LEAST = 4096,             /* smallest input buffer of its own */
+    INPUT_WHILE_STALLED = 64 * 1024,/* no more is read from a stalled client */
+    WINDOW_HIGH = 1024,             /* unanswered requests of one client */
+    WINDOW_LOW = 512,
+    OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
+    OUTPUT_LOW = 256 * 1024,
+    STREAM_ABOVE = 64 * 1024,       /* part of a reply is sent on before it is complete */
+    RANGES_PER_WRITE = 128,
+    KEEPALIVE_S = 300,              /* Redis' tcp-keepalive */
+};
+
+static void client_event(struct ev_loop *loop, ev_io *io, int events);
+static void client_receive(struct client *client);
+static struct chunk *input_with_room(struct client *client);
+static void consume(struct client *client, struct chunk *chunk, size_t start);
+static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end);
+static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
+static void end_of_input(struct client *client);
+static void protocol_error(struct client *client, const char *error);
+static bool handle(struct client *client, const struct command_at_hand *at_hand);
+static bool answer_broken(struct client *client, enum command_pin pin);
+static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
+static bool begins_pin(enum command_pin pin);
+static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static bool may_go_now(const struct client *client, const struct request *traits);
+static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
+static struct request *append_request(struct client *client);
+static void completed(struct request *request);
+static void deliver_answered(struct client *client);
+static void inspect(struct request *request);
+static void finish_input(struct client *client);
+static void watch(struct client *client);
+static void detach_requests(struct client *client);
+static bool next_is_silent(struct client *client);
+
+static const struct config *config_of(const struct client *client) { return client->worker->group->config; }
+
+/* ---- life ---- */
+
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix)
+{
+    struct worker_group *group = worker->group;
+    uint32_t others = atomic_fetch_add_explicit(&group->client_count, 1, memory_order_relaxed);
+    struct client *client = others < group->max_clients ? calloc(1, sizeof *client) : NULL;
+    if (!client) {
+        static const char full[] = "-ERR max number of clients reached\r\n";
+        atomic_fetch_sub_explicit(&group->client_count, 1, memory_order_relaxed);
+        ssize_t ignored = send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)ignored;
+        close(fd);
+        return;
+    }
+    if (!is_unix) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_S}, sizeof(int));
+    }
+    client->worker = worker;
+    client->upstream = upstream;
+    client->id = atomic_fetch_add_explicit(&group->next_client_id, 1, memory_order_relaxed);
+    client->is_unix = is_unix;
+    client->is_authenticated = group->config->password[0] == '\0';
+    client->created_ms = client->active_ms = worker->now_ms;
+    client->last_command = "NULL";
+    client->session.selected = -1;
+    client->next = worker->clients;
+    if (client->next)
+        client->next->previous = client;
+    worker->clients = client;
+    worker->client_count++;
+    ev_io_init(&client->io, client_event, fd, EV_READ);
+    client->io.data = client;
+    ev_io_start(worker->loop, &client->io);
+}
+
+void client_close(struct client *client, const char *reason)
+{
+    if (client->is_closed)
+        return;
+    struct worker *worker = client->worker;
+    client->is_closed = true;
+    log_debug("client %llu: closed: %s", (unsigned long long)client->id, reason);
+    ev_io_stop(worker->loop, &client->io);
+    close(client->io.fd);
+    if (client->previous)
+        client->previous->next = client->next;
+    else
+        worker->clients = client->next;
+    if (client->next)
+        client->next->previous = client->previous;
+    worker->client_count--;
+    atomic_fetch_sub_explicit(&worker->group->client_count, 1, memory_order_relaxed);
+
+    detach_requests(client);
+    if (client->dedicated)
+        connection_abandon(client->dedicated);
+    client->dedicated = NULL;
+    chunk_release(&worker->chunks, client->input);
+    client->input = NULL;
+    spans_clear(&worker->chunks, &client->output);
+    client->next_dead = worker->dead_clients;
+    worker->dead_clients = client;
+}
+
+void client_destroy(struct client *client)
+{
+    free(client->name);
+    free(client->library_name);
+    free(client->library_version);
+    free(client);
+}
+
+/* What is on a connection stays there until it is answered; a command that was received is carried out. */
+static void detach_requests(struct client *client)
+{
+    struct worker *worker = client->worker;
+    while (client->first) {
+        struct request *request = client->first;
+        client->first = request->next_of_client;
+        request->client = NULL;
+        switch ((enum request_state)request->state) {
+        case REQUEST_HELD:
+        case REQUEST_WAITING:
+            upstream_forget(client->upstream, request);
+            request_destroy(&worker->requests, &worker->chunks, request);
+            break;
+        case REQUEST_ANSWERED:
+            request_destroy(&worker->requests, &worker->chunks, request);
+            break;
+        case REQUEST_NEW: /* on the reroute queue, or being ended by its connection */
+        case REQUEST_QUEUED:
+            break;
+        }
+    }
+    client->last = NULL;
+}
+
+void client_tick(struct client *client)
+{
+    int64_t idle_timeout_ms = config_of(client)->client_idle_timeout_ms;
+    if (idle_timeout_ms > 0 && !client->first && !session_is_pinned(&client->session) &&
+        client->worker->now_ms - client->active_ms > (uint64_t)idle_timeout_ms) {
+        client_close(client, "idle for proxy.client_idle_timeout");
+        return;
+    }
+    bool is_deaf = client->blocking && !(client->io.events & EV_READ);
+    struct pollfd hangup = {.fd = client->io.fd, .events = POLLRDHUP};
+    if (is_deaf && poll(&hangup, 1, 0) == 1)
+        client_close(client, "gone while it was blocked");
+}
+
+void client_drain(struct client *client)
+{
+    bool is_waiting = client->blocking || session_is_pushed_to(&client->session);
+    if (is_waiting || (client->pending == 0 && !client->session.in_multi && client->output.bytes == 0))
+        client_close(client, "the proxy shuts down");
+}
+
+/* ---- input ---- */
+
+static void client_event(struct ev_loop *loop, ev_io *io, int events)
+{
+    (void)loop;
+    struct client *client = io->data;
+    if (events & EV_READ)
+        client_receive(client);
+    if ((events & EV_WRITE) && !client->is_closed)
+        client_flush(client);
+}
+
+static void client_receive(struct client *client)
+{
+    struct chunk_pool *pool = &client->worker->chunks;
+    struct chunk *chunk = input_with_room(client);
+    if (!chunk) {
+        client_close(client, "out of memory");
+        return;
+    }
+    ssize_t size = recv(client->io.fd, chunk->bytes + chunk->filled, chunk_room(chunk), 0);
+    if (size > 0) {
+        size_t start = chunk == client->input ? client->input_start : chunk->filled;
+        chunk->filled += (size_t)size;
+        client->active_ms = client->worker->now_ms;
+        chunk_take(chunk);
+        consume(client, chunk, start);
+        chunk_release(pool, chunk);
+    } else if (size == 0) {
+        end_of_input(client);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        client_close(client, strerror(errno));
+    }
+}
+
+/* The chunk to receive into: the intake, or the client's own input with room for more of the command that has
+ * begun. That grows with what has really come, not with what was announced. */
+static struct chunk *input_with_room(struct client *client)
+{
+    struct chunk_pool *pool = &client->worker->chunks;
+    struct chunk *input = client->input;
+    if (!input)
+        return chunk_pool_intake(pool, READ_ROOM);
+
+    size_t have = input->filled - client->input_start;
+    size_t wanted = client->stall == STALL_NONE ? resp_command_wanted(&client->parser) : 0;
+    bool is_enough = client->input_start + wanted <= input->capacity;
+    if (chunk_room(input) > 0 && is_enough)
+        return input;
+    size_t capacity = wanted > have + INPUT_LEAST ? wanted : have + INPUT_LEAST;
+    if (capacity > 4 * have && capacity > READ_ROOM)
+        capacity = 4 * have > READ_ROOM ? 4 * have : READ_ROOM;
+    if (chunk_room(input) > 0 && capacity <= input->capacity - client->input_start)
+        return input;
+    struct chunk *larger = chunk_create_sized(capacity);
+    if (!larger)
+        return NULL;
+    memcpy(larger->bytes, input->bytes + client->input_start, have);
+    larger->filled = have;
+    chunk_release(pool, input);
+    client->input = larger;
+    client->input_start = 0;
+    return larger;
+}
+
+/* Takes all commands that can be taken from chunk[start, filled), keeps the rest. */
+static void consume(struct client *client, struct chunk *chunk, size_t start)
+{
+    size_t end = chunk->filled; /* replies of ours may be appended to the intake meanwhile */
+    start = parse(client, chunk, start, end);
+    if (client->is_closed)
+        return;
+    if (client->is_ending && client->stall == STALL_NONE)
+        start = end; /* after QUIT, a protocol error or the end of input, what is left is nothing */
+    if (!keep_input(client, chunk, start, end)) {
+        client_close(client, "out of memory");
+        return;
+    }
+    watch(client);
+    finish_input(client);
+}
+
+static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end)
+{
+    struct worker *worker = client->worker;
+    struct resp_arguments *arguments = &worker->arguments;
+    while (start < end && client->stall == STALL_NONE && !client->is_closed && !client->is_quitting) {
+        struct command_at_hand at_hand = {.chunk = chunk};
+        const char *error = NULL;
+        size_t used = 0;
+        enum resp_status status = resp_command_scan(&client->parser, &worker->limits, chunk->bytes + start,
+                                                    end - start, arguments, &used, &error);
+        if (status == RESP_MORE)
+            break;
+        if (status == RESP_BAD) {
+            protocol_error(client, error);
+            break;
+        }
+        if (arguments->count > 0) {
+            at_hand.bytes = (struct slice){chunk->bytes + start, used};
+            at_hand.words = arguments->items;
+            at_hand.count = arguments->count;
+            at_hand.command = command_find(client->upstream->topology->commands, at_hand.words, at_hand.count);
+            if (!handle(client, &at_hand))
+                break;
+        }
+        start += used;
+    }
+    return start;
+}
+
+static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end)
+{
+    struct chunk_pool *pool = &client->worker->chunks;
+    if (chunk == client->input) {
+        client->input_start = start;
+        if (start == end) {
+            client->input = NULL;
+            chunk_release(pool, chunk);
+        }
+        return true;
+    }
+    if (start == end)
+        return true;
+    size_t size = end - start;
+    size_t wanted = client->stall == STALL_NONE ? resp_command_wanted(&client->parser) : size;
+    size_t capacity = size + INPUT_LEAST;
+    if (wanted > capacity)
+        capacity = wanted < READ_ROOM * 2 ? wanted : READ_ROOM * 2 > size ? READ_ROOM * 2 : capacity;
+    client->input = chunk_create_sized(capacity);
+    if (!client->input)
+        return false;
+    memcpy(client->input->bytes, chunk->bytes + start, size);
+    client->input->filled = size;
+    client->input_start = 0;
+    return true;
+}
+
+/* A client that has sent all it wanted still gets its replies; one that waits in a blocking command or for
+ * messages is gone. */
+static void end_of_input(struct client *client)
+{
+    client->is_ending = true;
+    if (client->blocking || session_is_pushed_to(&client->session)) {
+        client_close(client, "closed by the client");
+        return;
+    }
+    watch(client);
+    finish_input(client);
+}
+
+/* Closes a client that has ended and has got everything. */
+static void finish_input(struct client *client)
+{
+    if (client->is_ending && client->pending == 0 && client->output.bytes == 0 &&
+        (client->stall == STALL_NONE || !client->input) && !client->is_resumable)
+        client_close(client, "closed by the client");
+}
+
+static void protocol_error(struct client *client, const char *error)
+{
+    client_reply_error(client, "-ERR %s", error);
+    client->is_quitting = true;
+    client->is_ending = true;
+}
+
+void client_resume(struct client *client)
+{
+    if (client->is_closed || client->stall != STALL_NONE)
+        return;
+    struct chunk *input = client->input;
+    if (input) {
+        chunk_take(input);
+        consume(client, input, client->input_start);
+        chunk_release(&client->worker->chunks, input);
+    } else {
+        watch(client);
+        finish_input(client);
+    }
+}
+
+/* What to wait for follows from the state, here and nowhere else. */
+static void watch(struct client *client)
+{
+    if (client->is_closed)
+        return;
+    size_t kept = client->input ? client->input->filled - client->input_start : 0;
+    bool is_full = client->stall != STALL_NONE && kept >= INPUT_WHILE_STALLED;
+    int events = 0;
+    if (!client->is_ending && !is_full && client->stall != STALL_OUTPUT)
+        events |= EV_READ;
+    if (client->is_blocked_output)
+        events |= EV_WRITE;
+    if ((client->io.events & (EV_READ | EV_WRITE)) == events)
+        return;
+    struct ev_loop *loop = client->worker->loop;
+    ev_io_stop(loop, &client->io);
+    ev_io_set(&client->io, client->io.fd, events);
+    if (events)
+        ev_io_start(loop, &client->io);
+}
+
+bool client_stall(struct client *client, enum client_stall stall)
+{
+    client->stall = (uint8_t)stall;
+    return false;
+}
+
+void client_unstall(struct client *client)
+{
+    switch ((enum client_stall)client->stall) {
+    case STALL_NONE:
+    case STALL_GATHER:
+        return;
+    case STALL_DRAINED:
+        if (client->inflight > 0)
+            return;
+        break;
+    case STALL_WINDOW:
+        if (client->pending > WINDOW_LOW)
+            return;
+        break;
+    case STALL_OUTPUT:
+        if (client->output.bytes > OUTPUT_LOW)
+            return;
+        break;
+    }
+    client->stall = STALL_NONE;
+    worker_resume_client(client->worker, client);
+}
+
+/* ---- commands ---- */
+
+/* False if the command cannot be taken now (the client is stalled then, and its bytes stay). */
+static bool handle(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (client->output.bytes > OUTPUT_HIGH || client->stored_bytes > OUTPUT_HIGH)
+        return client_stall(client, client->output.bytes > OUTPUT_HIGH ? STALL_OUTPUT : STALL_DRAINED);
+    if (client->pending >= WINDOW_HIGH)
+        return client_stall(client, STALL_WINDOW);
+    if (!client->is_authenticated && !(command && (command->flags & COMMAND_WITHOUT_AUTH))) {
+        client_reply_error(client, "-NOAUTH Authentication required.");
+        return true;
+    }
+    client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
+
+    bool is_right = command && command_arity_is_right(command, at_hand->count);
+    if (client->session.is_broken && answer_broken(client, is_right ? (enum command_pin)command->pin : PIN_NONE))
+        return true;
+    if (command && local_handles(client, command))
+        return local_answer(client, at_hand);
+    return client_forward(client, at_hand);
+}
+
+/* The connection of its transaction was lost: what is left of the transaction is answered here. */
+static bool answer_broken(struct client *client, enum command_pin pin)
+{
+    switch (session_answer_broken(&client->session, pin)) {
+    case SESSION_FORWARD:
+        return false;
+    case SESSION_OK:
+        client_reply(client, SLICE("+OK\r\n"));
+        return true;
+    case SESSION_ERROR:
+        client_reply(client, error_reply(ERROR_TRANSACTION_LOST));
+        return true;
+    case SESSION_EXEC_ABORTED:
+        client_reply(client, SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n"));
+        return true;
+    }
+    return false;
+}
+
+bool client_forward(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct request traits = traits_of(client, at_hand);
+    if (!may_go_now(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    if (traits.pin == PIN_SYNC) {
+        client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
+        return true;
+    }
+    if (traits.in_multi)
+        note_select(client, at_hand, &traits);
+    session_sent(&client->session, (enum command_pin)traits.pin);
+    client_submit(client, at_hand, &traits);
+    if (client->blocking)
+        client_stall(client, STALL_DRAINED); /* the next command comes after it */
+    return true;
+}
+
+bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
+{
+    if (client->inflight > 0)
+        return client_stall(client, STALL_DRAINED);
+    struct request traits = traits_of(client, at_hand);
+    traits.is_read = true;
+    traits.needs_master = false;
+    traits.database = database;
+    traits.inspection = INSPECT_SELECT;
+    client_submit(client, at_hand, &traits);
+    if (client->inflight > 0)
+        client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
+    return true;
+}
+
+/* A SELECT inside MULTI takes effect when EXEC carries it out. */
+static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    struct session *session = &client->session;
+    if (at_hand->command && at_hand->command->local == LOCAL_SELECT && at_hand->count == 2)
+        session->selected = local_read_database(at_hand->words[1]);
+    if (traits->pin == PIN_EXEC && session->selected >= 0) {
+        traits->inspection = INSPECT_EXEC;
+        traits->database = (uint32_t)session->selected;
+    }
+}
+
+static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    bool is_right = command && command_arity_is_right(command, at_hand->count);
+    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    const struct session *session = &client->session;
+    struct request traits = {.database = client->database, .pin = (uint8_t)pin};
+
+    traits.is_read = command && command->access == COMMAND_READ;
+    traits.needs_master =
+        !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    traits.in_multi = session->in_multi || (pin == PIN_MULTI);
+    traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
+    traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
+                             begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
+    note_subscription(&traits, at_hand);
+    if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
+        traits.inspection = INSPECT_INFO;
+    if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
+        traits.inspection = INSPECT_ROLE;
+    bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
+    int64_t timeout_ms = config_of(client)->request_timeout_ms;
+    if (timeout_ms > 0 && !is_endless)
+        traits.deadline_ms = client->worker->now_ms + (uint64_t)timeout_ms;
+    return traits;
+}
+
+static bool begins_pin(enum command_pin pin)
+{
+    switch (pin) {
+    case PIN_MULTI:
+    case PIN_WATCH:
+    case PIN_SUBSCRIBE:
+    case PIN_UNSUBSCRIBE: /* answers with several frames: only a connection of its own can carry that */
+    case PIN_MONITOR:
+        return true;
+    case PIN_NONE:
+    case PIN_EXEC:
+    case PIN_DISCARD:
+    case PIN_UNWATCH:
+    case PIN_BLOCK:
+    case PIN_BLOCK_OPTION:
+    case PIN_SYNC:
+        return false;
+    }
+    return false;
+}
+
+/* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
+ * the same connection. */
+static bool may_go_now(const struct client *client, const struct request *traits)
+{
+    if (client->inflight == 0)
+        return true;
+    if (client->held > 0 || client->blocking)
+        return false;
+    if (traits->needs_dedicated)
+        return client->dedicated != NULL;
+    const struct connection *route = client->route;
+    return client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
+           (!traits->needs_master || upstream_is_master(client->upstream, route));
+}
+
+static void note_subscription(struct request *traits, const struct command_at_hand *at_hand)
+{
+    if (traits->pin != PIN_SUBSCRIBE && traits->pin != PIN_UNSUBSCRIBE)
+        return;
+    traits->channel_kind = (uint8_t)session_kind_of(at_hand->words[0]);
+    traits->subscriptions = (uint32_t)(at_hand->count - 1);
+    if (traits->in_multi)
+        traits->pin = PIN_NONE; /* queued; answers when EXEC runs it */
+}
+
+void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
+{
+    struct request *request = append_request(client);
+    struct chunk *encoded = NULL;
+    bool must_encode = !client->worker->arguments.is_canonical;
+    if (request && must_encode)
+        encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
+    if (!request || (must_encode && !encoded)) {
+        client_close(client, "out of memory");
+        return;
+    }
+    struct request *next_of_client = request->next_of_client;
+    *request = *traits;
+    request->next_of_client = next_of_client;
+    request->client = client;
+    request->is_silent = next_is_silent(client);
+    if (encoded) {
+        encoded->filled = resp_encode(encoded->bytes, at_hand->words, at_hand->count);
+        request->chunk = encoded;
+        request->bytes = encoded->bytes;
+        request->size = encoded->filled;
+    } else {
+        request->chunk = chunk_take(at_hand->chunk);
+        request->bytes = at_hand->bytes.bytes;
+        request->size = at_hand->bytes.size;
+    }
+    client->inflight++;
+    if (request->is_blocking)
+        client->blocking = request;
+    upstream_dispatch(client->upstream, request);
+}
+
+static struct request *append_request(struct client *client)
+{
+    struct request *request = request_create(&client->worker->requests);
+    if (!request)
+        return NULL;
+    request->client = client;
+    if (client->last)
+        client->last->next_of_client = request;
+    else
+        client->first = request;
+    client->last = request;
+    client->pending++;
+    return request;
+}
+
+/* CLIENT REPLY SKIP holds for the one command after it. */
+static bool next_is_silent(struct client *client)
+{
+    bool is_silent = client->reply_mode != REPLY_ON;
+    if (client->reply_mode == REPLY_SKIP_NEXT)
+        client->reply_mode = REPLY_ON;
+    return is_silent;
+}
+
+void client_reply(struct client *client, struct slice reply)
+{
+    struct worker *worker = client->worker;
+    if (client->is_closed || next_is_silent(client))
+        return;
+    bool is_kept;
+    if (client->first) {
+        struct request *request = append_request(client);
+        is_kept = request && spans_add_copy(&worker->chunks, &request->reply, reply);
+        if (request)
+            request->state = REQUEST_ANSWERED;
+        client->stored_bytes += reply.size;
+    } else {
+        is_kept = spans_add_copy(&worker->chunks, &client->output, reply);
+        worker_mark_client(worker, client);
+    }
+    if (!is_kept)
+        client_close(client, "out of memory");
+}
+
+void client_reply_error(struct client *client, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof text - 2, format, arguments);
+    va_end(arguments);
+    size_t length = size < 0 ? 0 : (size_t)size < sizeof text - 3 ? (size_t)size : sizeof text - 3;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '\r' || text[i] == '\n')
+            text[i] = ' ';
+    }
+    memcpy(text + length, "\r\n", 2);
+    client_reply(client, (struct slice){text, length + 2});
+}
+
+/* ---- replies ---- */
+
+void client_take_reply(struct request *request, struct chunk *chunk, const char *bytes, size_t size, bool is_complete)
+{
+    struct client *client = request->client;
+    struct worker *worker = client->worker;
+    struct chunk_pool *pool = &worker->chunks;
+    bool is_next = request == client->first && request->inspection == INSPECT_NOTHING && !request->is_silent;
+    bool goes_straight = is_next && (request->is_streaming || (is_complete && !request->reply.first));
+    if (!spans_add(pool, goes_straight ? &client->output : &request->reply, chunk, bytes, size)) {
+        client_close(client, "out of memory");
+        if (is_complete)
+            request_destroy(&worker->requests, pool, request);
+        return;
+    }
+    if (is_next && !is_complete && request->reply.bytes > STREAM_ABOVE) {
+        request->is_streaming = true;
+        spans_move(&client->output, &request->reply);
+    }
+    if (goes_straight || request->is_streaming)
+        worker_mark_client(worker, client);
+    if (is_complete)
+        client_finish(request);
+}
+
+void client_fail(struct request *request, enum error error)
+{
+    struct client *client = request->client;
+    struct chunk_pool *pool = &client->worker->chunks;
+    spans_clear(pool, &request->reply);
+    request->inspection = INSPECT_NOTHING;
+    if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
+        client->session.is_broken = client->session.in_multi || client->session.is_watching;
+    spans_add_copy(pool, &request->reply, error_reply(error));
+    client_finish(request);
+}
+
+void client_finish(struct request *request)
+{
+    struct client *client = request->client;
+    if (request->inspection != INSPECT_NOTHING)
+        inspect(request);
+    if (request->is_silent)
+        spans_clear(&client->worker->chunks, &request->reply);
+    completed(request);
+}
+
+static void completed(struct request *request)
+{
+    struct client *client = request->client;
+    request->state = REQUEST_ANSWERED;
+    request->connection = NULL;
+    client->inflight--;
+    if (client->blocking == request)
+        client->blocking = NULL;
+    if (request == client->first)
+        deliver_answered(client);
+    else
+        client->stored_bytes += request->reply.bytes;
+    client_settle(client);
+    client_unstall(client);
+    if (client->output.bytes + client->stored_bytes > (uint64_t)config_of(client)->client_output_limit) {
+        log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
+                    (unsigned long long)client->id);
+        client_close(client, "proxy.client_output_limit reached");
+    }
+}
+
+/* Moves the replies that are next in order to the output. */
+static void deliver_answered(struct client *client)
+{
+    struct worker *worker = client->worker;
+    bool is_first = true;
+    while (client->first && client->first->state == REQUEST_ANSWERED) {
+        struct request *request = client->first;
+        client->first = request->next_of_client;
+        client->pending--;
+        if (!is_first)
+            client->stored_bytes -= request->reply.bytes;
+        is_first = false;
+        spans_move(&client->output, &request->reply);
+        request_destroy(&worker->requests, &worker->chunks, request);
+    }
+    if (!client->first)
+        client->last = NULL;
+    worker_mark_client(worker, client);
+}
+
+/* Replies that mean something to the proxy as well. */
+static void inspect(struct request *request)
+{
+    struct client *client = request->client;
+    const struct span *first = request->reply.first;
+    char type = first ? first->bytes[0] : '-';
+    switch ((enum request_inspection)request->inspection) {
+    case INSPECT_NOTHING:
+        return;
+    case INSPECT_SELECT:
+        if (type == '+') {
+            client->database = request->database;
+            if (client->upstream->highest_database < request->database)
+                client->upstream->highest_database = request->database;
+        }
+        return;
+    case INSPECT_EXEC:
+        if (type == '*' && !(first->size > 1 && first->bytes[1] == '-')) {
+            client->database = request->database;
+            if (client->dedicated)
+                client->dedicated->database = client->dedicated->target_database = request->database;
+        }
+        return;
+    case INSPECT_INFO:
+    case INSPECT_ROLE:
+        local_rewrite(request);
+        return;
+    }
+}
+
+void client_push(struct client *client, const struct spans *frame)
+{
+    struct worker *worker = client->worker;
+    for (const struct span *span = frame->first; span; span = span->next) {
+        if (!spans_add(&worker->chunks, &client->output, span->chunk, span->bytes, span->size)) {
+            client_close(client, "out of memory");
+            return;
+        }
+    }
+    worker_mark_client(worker, client);
+    if (client->dedicated && client->output.bytes > OUTPUT_HIGH)
+        connection_pause(client->dedicated, true);
+}
+
+void client_flush(struct client *client)
+{
+    struct worker *worker = client->worker;
+    while (client->output.first) {
+        struct iovec ranges[RANGES_PER_WRITE];
+        int count = 0;
+        size_t total = 0;
+        for (struct span *span = client->output.first; span && count < RANGES_PER_WRITE; span = span->next) {
+            ranges[count++] = (struct iovec){(void *)(uintptr_t)span->bytes, span->size};
+            total += span->size;
+        }
+        struct msghdr message = {.msg_iov = ranges, .msg_iovlen = (size_t)count};
+        ssize_t written = sendmsg(client->io.fd, &message, MSG_NOSIGNAL);
+        if (written < 0 && errno != EAGAIN && errno != EINTR) {
+            client_close(client, strerror(errno));
+            return;
+        }
+        if (written > 0)
+            spans_consume(&worker->chunks, &client->output, (size_t)written);
+        if (written < (ssize_t)total)
+            break;
+    }
+    bool is_blocked = client->output.first != NULL;
+    if (is_blocked && client->output.bytes < OUTPUT_LOW)
+        spans_settle(&worker->chunks, &client->output);
+    if (is_blocked != client->is_blocked_output) {
+        client->is_blocked_output = is_blocked;
+        watch(client);
+    }
+    if (client->dedicated && client->output.bytes < OUTPUT_LOW)
+        connection_pause(client->dedicated, false);
+    client_unstall(client);
+    if (!is_blocked)
+        finish_input(client);
+}
+
+/* ---- where its requests are ---- */
+
+void client_routed(struct client *client, struct connection *connection)
+{
+    client->route = connection;
+    client->routed++;
+}
+
+void client_unrouted(struct client *client)
+{
+    assert(client->routed > 0);
+    if (--client->routed == 0)
+        client->route = NULL;
+}
+
+void client_held(struct client *client) { client->held++; }
+
+void client_unheld(struct client *client)
+{
+    assert(client->held > 0);
+    client->held--;
+}
+
+void client_lost_dedicated(struct client *client)
+{
+    if (session_is_pushed_to(&client->session)) {
+        client_close(client, "connection to the node lost while it was subscribed or monitoring");
+        return;
+    }
+    session_lost_connection(&client->session);
+}
+
+void client_settle(struct client *client)
+{
+    struct connection *dedicated = client->dedicated;
+    if (dedicated && !dedicated->queue.first && !client->blocking && !session_is_pinned(&client->session))
+        backend_give_back(dedicated);
+}

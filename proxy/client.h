@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client.h - one application's connection.
+ *
+ * Reads and frames commands, decides for each whether it is answered here, travels on a shared connection or
+ * needs one of its own, and writes replies in the order of the commands.
+ *
+ *      socket -> intake or input -> command -> request -> upstream_dispatch()
+ *                                                 |
+ *      socket <- output <- replies in order <-----'
+ *
+ * One client's commands take effect in its order. While requests are unanswered, the next command goes to the
+ * same connection or the client stalls: its input stays where it is until what it waits for has happened.
+ *
+ * Owner:   its worker; requests of a client that has gone lose their pointer to it.
+ * Threads: one worker only.
+ */
+#ifndef PROXY_CLIENT_H
+#define PROXY_CLIENT_H
+
+#include "proxy/request.h"
+#include "routing/error.h"
+#include "routing/resp.h"
+#include "routing/session.h"
+
+#include <ev.h>
+
+struct worker;
+struct upstream;
+struct connection;
+
+/* The command being looked at: its bytes as received, and its words. */
+struct command_at_hand {
+    const struct command *command; /* NULL if nobody knows it */
+    struct chunk *chunk;
+    struct slice bytes;
+    const struct slice *words;
+    size_t count;
+};
+
+/* Why a client's input is not looked at. */
+enum client_stall {
+    STALL_NONE,
+    STALL_DRAINED, /* until none of its requests is unanswered */
+    STALL_WINDOW,  /* until fewer are unanswered */
+    STALL_OUTPUT,  /* until it has read some of what waits for it */
+    STALL_GATHER,  /* until all workers have told of their clients */
+};
+
+enum client_reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
+
+struct client {
+    ev_io io;
+    struct worker *worker;
+    struct upstream *upstream;
+    struct client *next, *previous;
+    struct client *next_dirty, *next_resumable, *next_dead;
+    uint64_t id;
+
+    struct chunk *input; /* what came and is not taken yet, from input_start on; NULL mostly */
+    size_t input_start;
+    struct resp_command parser;
+
+    struct request *first, *last; /* in the order of the commands */
+    uint32_t pending;             /* requests in that queue */
+    uint32_t inflight;            /* ... of them not ANSWERED */
+    uint32_t held;                /* ... of them HELD or WAITING */
+    uint32_t routed;              /* ... of them on the shared connection `route` */
+    struct connection *route;
+    struct connection *dedicated; /* borrowed; NULL mostly */
+    struct session session;
+    struct request *blocking; /* the command that it waits in */
+
+    struct spans output;
+    uint64_t stored_bytes; /* replies that wait for earlier ones */
+
+    uint32_t database;
+    uint8_t stall; /* enum client_stall */
+    uint8_t reply_mode;
+    bool is_dirty : 1;
+    bool is_resumable : 1;
+    bool is_authenticated : 1;
+    bool is_ending : 1;      /* no more input: closed when all is answered and written */
+    bool is_closed : 1;
+    bool follows_master : 1; /* while rerouting: one of its requests must go to the master, so all do */
+    bool is_unix : 1;
+    bool is_quitting : 1;       /* after QUIT or a protocol error: what follows is not looked at */
+    bool is_blocked_output : 1; /* the socket takes no more for now */
+
+    uint64_t created_ms, active_ms;
+    const char *last_command; /* static text */
+    char *name, *library_name, *library_version; /* NULL = not set */
+};
+
+/* Takes the descriptor. */
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix);
+
+/* The one place where a client ends; reason is logged at debug level. */
+void client_close(struct client *client, const char *reason);
+void client_destroy(struct client *client);
+
+/* Goes on with input that had to wait. */
+void client_resume(struct client *client);
+void client_flush(struct client *client);
+
+/* Bytes of a request's reply, complete or in part. The request has a client; that holds for the next two too. */
+void client_take_reply(struct request *request, struct chunk *chunk, const char *bytes, size_t size, bool is_complete);
+
+/* The request ends with an error of ours. */
+void client_fail(struct request *request, enum error error);
+
+/* Its reply is request->reply, whatever was there. */
+void client_finish(struct request *request);
+
+/* A frame that belongs to the client and to no request. */
+void client_push(struct client *client, const struct spans *frame);
+
+/* Counts of requests by where they are; called by those who queue them. */
+void client_routed(struct client *client, struct connection *connection);
+void client_unrouted(struct client *client);
+void client_held(struct client *client);
+void client_unheld(struct client *client);
+
+/* The dedicated connection is gone. */
+void client_lost_dedicated(struct client *client);
+
+/* Gives the dedicated connection back if it is no longer needed. */
+void client_settle(struct client *client);
+
+/* Replies in the place of the command at hand; the text is copied. */
+void client_reply(struct client *client, struct slice reply);
+
+/* Replies "-ERR ..." formatted as by printf. */
+void client_reply_error(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The command at hand cannot be taken now: its bytes stay, and it is looked at again later. Returns false, so
+ * that a handler can return it. */
+bool client_stall(struct client *client, enum client_stall stall);
+
+/* What it waited for has happened, perhaps: goes on at the end of the loop turn if so. */
+void client_unstall(struct client *client);
+
+/* Sends the command at hand on its way. */
+void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
+
+/* Sends the command at hand to a node. As a handler: false if it cannot be taken now. */
+bool client_forward(struct client *client, const struct command_at_hand *at_hand);
+
+/* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. As a handler: false if it
+ * cannot be taken now. */
+bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
+
+/* Every second or so: idle clients, blocked clients that are gone. */
+void client_tick(struct client *client);
+
+/* The worker drains: close if nothing is in flight. */
+void client_drain(struct client *client);
+
+#endif

@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/connection.h"
+
+#include "proxy/backend.h"
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    READ_ROOM = 16 * 1024,        /* least free room in the intake before a read */
+    RANGES_PER_WRITE = 128,
+    FRAME_LIMIT = 512 * 1024 * 1024, /* what must be seen whole; Redis' own limit for one bulk */
+    KEEPALIVE_IDLE_S = 5,
+    KEEPALIVE_INTERVAL_S = 2,
+    KEEPALIVE_PROBES = 3,
+    UNACKNOWLEDGED_MS = 10000,    /* sent bytes that the peer's kernel does not confirm: the host is gone */
+};
+
+static void set_socket_options(int fd, sa_family_t family);
+static void connection_event(struct ev_loop *loop, ev_io *io, int events);
+static void connection_watch(struct connection *connection, int events);
+static void connection_connected(struct connection *connection);
+static void connection_authenticate(struct connection *connection);
+static void connection_select(struct connection *connection);
+static void connection_ready(struct connection *connection);
+static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
+static void connection_readable(struct connection *connection);
+static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size);
+static void take_fragment(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size,
+                          bool is_complete);
+static void take_greeting(struct connection *connection, struct slice reply);
+static bool must_see_frame(const struct connection *connection);
+static void take_frame(struct connection *connection, struct slice frame);
+static void finish_request(struct connection *connection, struct request *request);
+static bool was_refused(struct connection *connection, struct request *request, struct slice error);
+static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
+static struct request *next_answered(struct connection *connection);
+static void end_requests(struct connection *connection, enum outcome outcome);
+static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
+                        bool exec_was_sent);
+static bool refuses_everything(struct connection *connection, struct slice error);
+
+static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
+
+struct connection *connection_open(struct backend *backend, uint32_t database, bool is_dedicated)
+{
+    struct worker *worker = backend->upstream->worker;
+    int fd = socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return NULL;
+    set_socket_options(fd, backend->address.ss_family);
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection || (connect(fd, (const struct sockaddr *)&backend->address, backend->address_size) != 0 &&
+                        errno != EINPROGRESS)) {
+        int error = connection ? errno : ENOMEM;
+        free(connection);
+        close(fd);
+        errno = error;
+        return NULL;
+    }
+    connection->backend = backend;
+    connection->is_dedicated = is_dedicated;
+    connection->target_database = database;
+    connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
+    connection->next = backend->connections;
+    if (connection->next)
+        connection->next->previous = connection;
+    backend->connections = connection;
+    backend->connection_count++;
+    ev_io_init(&connection->io, connection_event, fd, EV_WRITE);
+    connection->io.data = connection;
+    ev_io_start(worker->loop, &connection->io);
+    return connection;
+}
+
+void connection_queue(struct connection *connection, struct request *request)
+{
+    assert(connection->state != CONNECTION_CLOSED);
+    request->state = REQUEST_QUEUED;
+    request->connection = connection;
+    request_queue_push(&connection->queue, request);
+    if (!connection->unsent) {
+        connection->unsent = request;
+        connection->unsent_offset = 0;
+    }
+    connection->count++;
+    connection->backend->load->outstanding++;
+    worker_mark_connection(worker_of(connection), connection);
+}
+
+void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
+{
+    connection->target_database = database;
+    connection->was_used = false;
+    connection->must_ask = must_ask;
+    if (connection->state == CONNECTION_READY) {
+        connection->give_up_ms = worker_of(connection)->now_ms +
+                                 (uint64_t)connection->backend->upstream->config->connect_timeout_ms;
+        connection_select(connection);
+    }
+}
+
+void connection_flush(struct connection *connection)
+{
+    if (connection->state != CONNECTION_READY)
+        return;
+    while (connection->unsent) {
+        struct iovec ranges[RANGES_PER_WRITE];
+        int count = 0;
+        size_t total = 0;
+        size_t offset = connection->unsent_offset;
+        for (struct request *request = connection->unsent; request; request = request->next, offset = 0) {
+            const char *bytes = request->bytes + offset;
+            size_t size = request->size - offset;
+            if (count > 0 && (const char *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == bytes)
+                ranges[count - 1].iov_len += size;
+            else if (count == RANGES_PER_WRITE)
+                break;
+            else
+                ranges[count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
+            total += size;
+        }
+        struct msghdr message = {.msg_iov = ranges, .msg_iovlen = (size_t)count};
+        ssize_t written = sendmsg(connection->io.fd, &message, MSG_NOSIGNAL);
+        if (written < 0) {
+            if (errno == EAGAIN || errno == EINTR) {
+                connection_watch(connection, EV_READ | EV_WRITE);
+                return;
+            }
+            connection_close(connection, OUTCOME_LOST, strerror(errno));
+            return;
+        }
+        connection->was_used = true;
+        size_t left = (size_t)written;
+        while (left > 0) {
+            struct request *request = connection->unsent;
+            size_t rest = request->size - connection->unsent_offset;
+            if (left < rest) {
+                connection->unsent_offset += left;
+                break;
+            }
+            left -= rest;
+            request->attempts++;
+            connection->unsent = request->next;
+            connection->unsent_offset = 0;
+        }
+        if ((size_t)written < total) {
+            connection_watch(connection, EV_READ | EV_WRITE);
+            return;
+        }
+    }
+    connection_watch(connection, EV_READ);
+}
+
+void connection_pause(struct connection *connection, bool is_paused)
+{
+    if (connection->is_paused == is_paused || connection->state != CONNECTION_READY)
+        return;
+    connection->is_paused = is_paused;
+    connection_watch(connection, EV_READ | (connection->unsent ? EV_WRITE : 0));
+}
+
+void connection_close(struct connection *connection, enum outcome outcome, const char *reason)
+{
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    struct backend *backend = connection->backend;
+    struct worker *worker = worker_of(connection);
+    bool had_failed = outcome == OUTCOME_TIMED_OUT ||
+                      (outcome == OUTCOME_LOST &&
+                       (connection->state != CONNECTION_READY || (connection->queue.first && connection->was_used)));
+    ev_io_stop(worker->loop, &connection->io);
+    close(connection->io.fd);
+    connection->state = CONNECTION_CLOSED;
+    backend_unlink(connection);
+    spans_clear(&worker->chunks, &connection->frame);
+
+    if (had_failed)
+        backend_failed(backend, reason ? reason : "connection closed");
+    else if (outcome == OUTCOME_LOST)
+        backend_suspect(backend);
+
+    struct client *owner = connection->owner;
+    connection->owner = NULL;
+    bool session_is_lost = owner && connection->was_used;
+    if (owner)
+        owner->dedicated = NULL;
+    end_requests(connection, outcome);
+    if (session_is_lost && !owner->is_closed)
+        client_lost_dedicated(owner);
+
+    connection->next_dead = worker->dead_connections;
+    worker->dead_connections = connection;
+}
+
+void connection_abandon(struct connection *connection)
+{
+    struct client *owner = connection->owner;
+    bool streams = owner && session_is_pushed_to(&owner->session);
+    bool blocks = owner && owner->blocking;
+    connection->owner = NULL;
+    connection->is_retiring = true;
+    if (!connection->queue.first || streams || blocks || connection->state == CONNECTION_CLOSED)
+        connection_close(connection, OUTCOME_CUT, NULL);
+    else
+        connection_pause(connection, false);
+}
+
+uint64_t connection_deadline_ms(const struct connection *connection)
+{
+    if (connection->state != CONNECTION_READY)
+        return connection->give_up_ms;
+    const struct request *oldest = connection->queue.first;
+    return oldest ? oldest->deadline_ms : 0;
+}
+
+/* ---- connecting and greeting ---- */
+
+static void set_socket_options(int fd, sa_family_t family)
+{
+    if (family == AF_UNIX)
+        return;
+    /* Each is an improvement, none a condition: failures are of no interest. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_IDLE_S}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){KEEPALIVE_INTERVAL_S}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){KEEPALIVE_PROBES}, sizeof(int));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(int){UNACKNOWLEDGED_MS}, sizeof(int));
+}
+
+static void connection_event(struct ev_loop *loop, ev_io *io, int events)
+{
+    (void)loop;
+    struct connection *connection = io->data;
+    if (connection->state == CONNECTION_CONNECTING) {
+        connection_connected(connection);
+        return;
+    }
+    if (events & EV_READ)
+        connection_readable(connection);
+    if ((events & EV_WRITE) && connection->state == CONNECTION_READY)
+        connection_flush(connection);
+}
+
+static void connection_watch(struct connection *connection, int events)
+{
+    if (connection->is_paused)
+        events &= ~EV_READ;
+    if ((connection->io.events & (EV_READ | EV_WRITE)) == events && ev_is_active(&connection->io))
+        return;
+    struct ev_loop *loop = worker_of(connection)->loop;
+    ev_io_stop(loop, &connection->io);
+    ev_io_set(&connection->io, connection->io.fd, events);
+    if (events)
+        ev_io_start(loop, &connection->io);
+}
+
+static void connection_connected(struct connection *connection)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(connection->io.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        error = errno;
+    if (error) {
+        connection_close(connection, OUTCOME_LOST, strerror(error));
+        return;
+    }
+    connection_watch(connection, EV_READ);
+    if (connection->backend->upstream->config->password[0])
+        connection_authenticate(connection);
+    else
+        connection_select(connection);
+}
+
+static void connection_authenticate(struct connection *connection)
+{
+    const struct config_upstream *config = connection->backend->upstream->config;
+    struct slice words[3] = {SLICE("AUTH")};
+    size_t count = 1;
+    if (config->username[0])
+        words[count++] = slice_of(config->username);
+    words[count++] = slice_of(config->password);
+    connection->state = CONNECTION_AUTHENTICATING;
+    send_greeting(connection, words, count);
+}
+
+static void connection_select(struct connection *connection)
+{
+    if (connection->target_database == connection->database && !connection->must_ask) {
+        connection_ready(connection);
+        return;
+    }
+    char number[16];
+    int size = snprintf(number, sizeof number, "%u", connection->target_database);
+    connection->must_ask = false;
+    connection->state = CONNECTION_SELECTING;
+    send_greeting(connection, (struct slice[]){SLICE("SELECT"), {number, (size_t)size}}, 2);
+}
+
+static void connection_ready(struct connection *connection)
+{
+    connection->state = CONNECTION_READY;
+    connection->idle_since_ms = worker_of(connection)->now_ms;
+    backend_succeeded(connection->backend);
+    if (connection->unsent)
+        connection_flush(connection);
+}
+
+/* A greeting is short and the first on its way: if the socket does not take it whole, something is wrong. */
+static void send_greeting(struct connection *connection, const struct slice *words, size_t count)
+{
+    char text[2048];
+    size_t size = resp_encoded_size(words, count);
+    char *bytes = size <= sizeof text ? text : malloc(size);
+    ssize_t sent = -1;
+    if (bytes) {
+        resp_encode(bytes, words, count);
+        sent = send(connection->io.fd, bytes, size, MSG_NOSIGNAL);
+    }
+    if (bytes != text)
+        free(bytes);
+    if (sent != (ssize_t)size)
+        connection_close(connection, OUTCOME_LOST, "cannot greet the node");
+}
+
+static void take_greeting(struct connection *connection, struct slice reply)
+{
+    static const struct slice needs_none[] = {
+        {"-ERR AUTH <password> called without any password", 48},
+        {"-ERR Client sent AUTH, but no password is set", 45},
+    };
+    bool is_good = reply.bytes[0] == '+';
+    char reason[256];
+    switch (connection->state) {
+    case CONNECTION_AUTHENTICATING:
+        for (size_t i = 0; i < 2; i++)
+            is_good |= slice_starts_with(reply, needs_none[i]);
+        if (is_good) {
+            connection_select(connection);
+            return;
+        }
+        snprintf(reason, sizeof reason, "AUTH refused: %.*s", (int)(reply.size < 200 ? reply.size - 2 : 200),
+                 reply.bytes);
+        connection_close(connection, OUTCOME_LOST, reason);
+        return;
+    case CONNECTION_SELECTING:
+        if (is_good) {
+            connection->database = connection->target_database;
+            connection_ready(connection);
+            return;
+        }
+        /* The node has no such database: that is the answer to everything that was meant for it. */
+        struct worker *worker = worker_of(connection);
+        while (connection->queue.first) {
+            struct request *request = next_answered(connection);
+            spans_add_copy(&worker->chunks, &request->reply, reply);
+            finish_request(connection, request);
+        }
+        connection_close(connection, OUTCOME_CUT, NULL);
+        return;
+    default:
+        assert(false);
+    }
+}
+
+/* ---- replies ---- */
+
+static void connection_readable(struct connection *connection)
+{
+    struct chunk_pool *pool = &worker_of(connection)->chunks;
+    struct chunk *intake = chunk_pool_intake(pool, READ_ROOM);
+    if (!intake) {
+        connection_close(connection, OUTCOME_LOST, "out of memory");
+        return;
+    }
+    char *bytes = intake->bytes + intake->filled;
+    ssize_t size = recv(connection->io.fd, bytes, chunk_room(intake), 0);
+    if (size > 0) {
+        intake->filled += (size_t)size;
+        chunk_take(intake);
+        take_bytes(connection, intake, bytes, (size_t)size);
+        chunk_release(pool, intake);
+    } else if (size == 0) {
+        connection_close(connection, OUTCOME_LOST, "closed by the node");
+    } else if (errno != EAGAIN && errno != EINTR) {
+        connection_close(connection, OUTCOME_LOST, strerror(errno));
+    }
+}
+
+static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size)
+{
+    while (size > 0 && connection->state != CONNECTION_CLOSED) {
+        size_t used = size;
+        enum resp_status status = resp_reply_scan(&connection->reply, bytes, size, &used);
+        if (status == RESP_BAD) {
+            connection_close(connection, OUTCOME_LOST, "sent bytes that are not the Redis protocol");
+            return;
+        }
+        if (status == RESP_MORE)
+            used = size;
+        take_fragment(connection, chunk, bytes, used, status == RESP_DONE);
+        bytes += used;
+        size -= used;
+    }
+    if (connection->is_retiring && !connection->queue.first)
+        connection_close(connection, OUTCOME_CUT, NULL);
+}
+
+static void take_fragment(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size,
+                          bool is_complete)
+{
+    struct worker *worker = worker_of(connection);
+    struct request *head = connection->queue.first;
+    bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' && head &&
+                    head != connection->unsent && !(connection->owner && must_see_frame(connection));
+    if (is_plain) {
+        if (is_complete)
+            next_answered(connection);
+        if (head->client)
+            client_take_reply(head, chunk, bytes, size, is_complete);
+        else if (is_complete)
+            request_destroy(&worker->requests, &worker->chunks, head);
+        return;
+    }
+
+    struct spans *frame = &connection->frame;
+    if (!spans_add(&worker->chunks, frame, chunk, bytes, size) || frame->bytes > FRAME_LIMIT) {
+        connection_close(connection, OUTCOME_LOST, "reply too large to be kept");
+        return;
+    }
+    if (!is_complete)
+        return;
+    struct chunk *joined = frame->first->next ? spans_join(frame) : chunk_take(frame->first->chunk);
+    if (!joined) {
+        connection_close(connection, OUTCOME_LOST, "out of memory");
+        return;
+    }
+    struct slice whole = {frame->first->next ? joined->bytes : frame->first->bytes, frame->bytes};
+    if (connection->state == CONNECTION_READY)
+        take_frame(connection, whole);
+    else
+        take_greeting(connection, whole);
+    if (connection->state != CONNECTION_CLOSED)
+        spans_clear(&worker->chunks, frame);
+    chunk_release(&worker->chunks, joined);
+}
+
+/* True if what comes next may be something that no command asked for, or answers a command in several frames. */
+static bool must_see_frame(const struct connection *connection)
+{
+    const struct request *head = connection->queue.first;
+    return session_is_pushed_to(&connection->owner->session) ||
+           (head && (head->pin == PIN_SUBSCRIBE || head->pin == PIN_UNSUBSCRIBE));
+}
+
+/* An error, or a frame on a connection with subscriptions; complete, and still in connection->frame. */
+static void take_frame(struct connection *connection, struct slice frame)
+{
+    struct request *head = connection->queue.first == connection->unsent ? NULL : connection->queue.first;
+    struct client *owner = connection->owner;
+    if (owner && must_see_frame(connection)) {
+        bool is_subscription = head && (head->pin == PIN_SUBSCRIBE || head->pin == PIN_UNSUBSCRIBE);
+        if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
+            head->subscriptions = session_confirmations(
+                &owner->session, (enum session_channel_kind)head->channel_kind, 0);
+        switch (session_received(&owner->session, frame, is_subscription)) {
+        case SESSION_PUSH:
+            client_push(owner, &connection->frame);
+            return;
+        case SESSION_CONFIRMATION:
+            client_push(owner, &connection->frame);
+            if (++head->confirmations >= head->subscriptions)
+                finish_request(connection, next_answered(connection));
+            return;
+        case SESSION_REPLY:
+            break;
+        }
+    }
+    if (!head) {
+        char reason[160];
+        snprintf(reason, sizeof reason, "sent what nobody asked for: %.*s",
+                 (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
+        connection_close(connection, OUTCOME_LOST, reason);
+        return;
+    }
+    if (frame.bytes[0] == '-' && was_refused(connection, head, frame))
+        return;
+    next_answered(connection);
+    spans_move(&head->reply, &connection->frame);
+    finish_request(connection, head);
+}
+
+static void finish_request(struct connection *connection, struct request *request)
+{
+    struct worker *worker = worker_of(connection);
+    if (request->client)
+        client_finish(request);
+    else
+        request_destroy(&worker->requests, &worker->chunks, request);
+}
+
+/* True if the error was not an answer but a refusal, and the request goes on its way again. */
+static bool was_refused(struct connection *connection, struct request *request, struct slice error)
+{
+    enum refusal refusal = refusal_of(error);
+    if (refuses_everything(connection, error)) {
+        connection->unsent = connection->queue.first; /* the node has not looked at any of them */
+        connection->unsent_offset = 0;
+        connection->was_used = false;
+        connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
+        return true;
+    }
+    if (refusal == REFUSAL_NONE || !request->client)
+        return false;
+    struct request_history history = {
+        .outcome = OUTCOME_ANSWERED,
+        .refusal = refusal,
+        .is_read = request->is_read,
+        .was_sent = true,
+        .needs_master = request->needs_master,
+        .attempts = request->attempts,
+        .max_attempts = UINT32_MAX,
+    };
+    enum error cause;
+    if (verdict_of(&history, &cause) == VERDICT_DELIVER)
+        return false;
+    backend_refused(connection->backend, refusal);
+    retry_refused(connection, request, refusal);
+    return true;
+}
+
+/* The command did not run. On a shared connection it goes elsewhere alone, and those behind it will be told the
+ * same; a transaction that has begun cannot go elsewhere. */
+static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal)
+{
+    struct worker *worker = worker_of(connection);
+    struct client *owner = connection->owner;
+    if (owner && (owner->session.in_multi || owner->session.is_watching || request->in_multi)) {
+        connection_close(connection, OUTCOME_CUT, "the node refused a command of a transaction");
+        return;
+    }
+    next_answered(connection);
+    if (refusal == REFUSAL_UNBLOCKED)
+        request->hold_deadline_ms = 0;
+    request->state = REQUEST_NEW;
+    request->connection = NULL;
+    request_queue_push(&worker->reroute, request);
+    if (owner && !connection->queue.first) {
+        connection->was_used = false; /* nothing of this session is on the node */
+        connection_close(connection, OUTCOME_CUT, NULL);
+    } else if (!owner) {
+        connection->is_retiring = true;
+    }
+}
+
+/* What Redis sends instead of serving a new connection, before it reads anything from it. */
+static bool refuses_everything(struct connection *connection, struct slice error)
+{
+    return !connection->was_answered && slice_starts_with(error, SLICE("-ERR max number of clients"));
+}
+
+/* Takes the oldest request off the queue: its reply is complete. */
+static struct request *next_answered(struct connection *connection)
+{
+    struct request *request = request_queue_pop(&connection->queue);
+    if (connection->unsent == request)
+        connection->unsent = request->next;
+    connection->count--;
+    connection->backend->load->outstanding--;
+    connection->was_answered = true;
+    if (!connection->is_dedicated && request->client)
+        client_unrouted(request->client);
+    if (!connection->queue.first)
+        connection->idle_since_ms = worker_of(connection)->now_ms;
+    return request;
+}
+
+/* ---- the end ---- */
+
+static void end_requests(struct connection *connection, enum outcome outcome)
+{
+    bool exec_was_sent = false;
+    for (struct request *request = connection->queue.first; request && request != connection->unsent;
+         request = request->next)
+        exec_was_sent |= request->pin == PIN_EXEC;
+
+    const struct request *unsent = connection->unsent;
+    size_t unsent_offset = connection->unsent_offset;
+    bool is_past_unsent = false;
+    connection->unsent = NULL;
+    while (connection->queue.first) {
+        struct request *request = next_answered(connection);
+        bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);
+        is_past_unsent |= request == unsent;
+        end_request(connection, request, outcome, was_sent, exec_was_sent);
+        if (outcome == OUTCOME_TIMED_OUT)
+            outcome = OUTCOME_LOST; /* only the oldest was due */
+    }
+}
+
+static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
+                        bool exec_was_sent)
+{
+    struct worker *worker = worker_of(connection);
+    request->connection = NULL;
+    request->state = REQUEST_NEW;
+    if (!request->client) {
+        request_destroy(&worker->requests, &worker->chunks, request);
+        return;
+    }
+    if (request->is_streaming) {
+        struct client *client = request->client;
+        client_close(client, "connection to the node lost in the middle of a reply");
+        request_destroy(&worker->requests, &worker->chunks, request);
+        return;
+    }
+    spans_clear(&worker->chunks, &request->reply);
+    if (connection->was_used && (request->in_multi || request->pin == PIN_WATCH)) {
+        client_fail(request, exec_was_sent ? ERROR_WRITE_LOST : ERROR_TRANSACTION_LOST);
+        return;
+    }
+    if (request->is_blocking && was_sent && !request->is_read) {
+        client_fail(request, ERROR_SESSION_LOST);
+        return;
+    }
+    struct request_history history = {
+        .outcome = outcome,
+        .is_read = request->is_read,
+        .was_sent = was_sent,
+        .needs_master = request->needs_master,
+        .attempts = request->attempts,
+        .max_attempts = (uint32_t)connection->backend->upstream->config->retry_attempts,
+    };
+    enum error error;
+    switch (verdict_of(&history, &error)) {
+    case VERDICT_FAIL:
+        client_fail(request, error);
+        return;
+    case VERDICT_DELIVER:
+    case VERDICT_AGAIN:
+    case VERDICT_HOLD:
+        break;
+    }
+    request_queue_push(&worker->reroute, request);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/listener.h"
+
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 511,            /* Redis' tcp-backlog */
+    ACCEPTS_PER_EVENT = 64,   /* so that a storm of connections does not stop the loop */
+};
+
+static int bind_tcp(const struct config_address *address, char *error, size_t size);
+static int bind_unix(const char *path, char *error, size_t size);
+static bool is_living_socket(const struct sockaddr_un *address);
+static void listener_event(struct ev_loop *loop, ev_io *io, int events);
+static bool accept_one(struct listener *listener);
+static void refuse_one(struct listener *listener);
+
+bool listener_open(struct listener *listener, const struct config_address *address, int shared_fd, char *error,
+                   size_t size)
+{
+    bool is_unix = address->port == 0;
+    char name[300];
+    snprintf(name, sizeof name, strchr(address->host, ':') ? "[%s]:%u" : is_unix ? "unix:%s" : "%s:%u",
+             address->host[0] || is_unix ? address->host : "*", address->port);
+    *listener = (struct listener){.is_unix = is_unix, .name = strdup(name), .reserve_fd = -1};
+    if (shared_fd >= 0)
+        listener->fd = fcntl(shared_fd, F_DUPFD_CLOEXEC, 0);
+    else
+        listener->fd = is_unix ? bind_unix(address->host, error, size) : bind_tcp(address, error, size);
+    listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (listener->fd >= 0 && listener->name)
+        return true;
+    if (shared_fd >= 0)
+        snprintf(error, size, "%s", strerror(errno));
+    listener_close(listener);
+    return false;
+}
+
+void listener_start(struct listener *listener, struct worker *worker)
+{
+    listener->worker = worker;
+    ev_io_init(&listener->io, listener_event, listener->fd, EV_READ);
+    listener->io.data = listener;
+    ev_io_start(worker->loop, &listener->io);
+}
+
+void listener_stop(struct listener *listener)
+{
+    if (listener->worker && ev_is_active(&listener->io)) {
+        ev_io_stop(listener->worker->loop, &listener->io);
+        while (accept_one(listener))
+            ;
+    }
+    if (listener->fd >= 0)
+        close(listener->fd);
+    listener->fd = -1;
+}
+
+void listener_close(struct listener *listener)
+{
+    listener_stop(listener);
+    if (listener->reserve_fd >= 0)
+        close(listener->reserve_fd);
+    listener->reserve_fd = -1;
+    free(listener->name);
+    listener->name = NULL;
+}
+
+void listener_unlink(const struct config_address *address)
+{
+    if (address->port == 0)
+        unlink(address->host);
+}
+
+/* The host is numeric or a name; an empty one means every address, IPv6 and IPv4. */
+static int bind_tcp(const struct config_address *address, char *error, size_t size)
+{
+    char port[8];
+    snprintf(port, sizeof port, "%u", address->port);
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    int status = getaddrinfo(address->host[0] ? address->host : NULL, port, &hints, &found);
+    if (status != 0) {
+        snprintf(error, size, "%s", gai_strerror(status));
+        return -1;
+    }
+    struct addrinfo *chosen = found;
+    for (struct addrinfo *each = found; !address->host[0] && each; each = each->ai_next) {
+        if (each->ai_family == AF_INET6)
+            chosen = each; /* one socket for both families */
+    }
+    int fd = socket(chosen->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 && chosen != found) { /* no IPv6 on this machine */
+        chosen = found;
+        fd = socket(chosen->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    }
+    int off = 0, on = 1;
+    bool is_bound = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
+                    (chosen->ai_family != AF_INET6 ||
+                     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address->host[0] ? &on : &off, sizeof on) == 0) &&
+                    bind(fd, chosen->ai_addr, chosen->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
+    if (!is_bound) {
+        snprintf(error, size, "%s", strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+static int bind_unix(const char *path, char *error, size_t size)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        snprintf(error, size, "the path is longer than %zu bytes", sizeof address.sun_path - 1);
+        return -1;
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && is_living_socket(&address)) {
+        snprintf(error, size, "another process listens there");
+        close(fd);
+        return -1;
+    }
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+        unlink(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0) {
+        snprintf(error, size, "%s", strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool is_living_socket(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool is_living = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    if (fd >= 0)
+        close(fd);
+    return is_living;
+}
+
+static void listener_event(struct ev_loop *loop, ev_io *io, int events)
+{
+    (void)loop;
+    (void)events;
+    struct listener *listener = io->data;
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        if (!accept_one(listener))
+            return;
+    }
+}
+
+/* False when there is none to accept. */
+static bool accept_one(struct listener *listener)
+{
+    struct worker *worker = listener->worker;
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        client_accept(worker, &worker->upstreams[0], fd, listener->is_unix);
+        return true;
+    }
+    if (errno == EMFILE || errno == ENFILE) {
+        refuse_one(listener);
+        return false;
+    }
+    return errno == ECONNABORTED || errno == EINTR;
+}
+
+/* Uses the reserved descriptor to take one connection and tell it why it is closed. */
+static void refuse_one(struct listener *listener)
+{
+    static const char full[] = "-ERR max number of clients reached\r\n";
+    log_warning("%s: no file descriptor left, a client is refused", listener->name);
+    close(listener->reserve_fd);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t ignored = send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)ignored;
+        close(fd);
+    }
+    listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/local.h"
+
+#include "proxy/connection.h"
+#include "proxy/gather.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef bool local_handler(struct client *client, const struct command_at_hand *at_hand);
+
+static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
+    answer_client_id, answer_client_setname, answer_client_getname, answer_client_setinfo, answer_client_info,
+    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_unknown, answer_cluster;
+
+/* NULL: goes to a node (INFO and ROLE come back rewritten). */
+static local_handler *const handlers[LOCAL_COUNT] = {
+    [LOCAL_PING] = answer_ping,
+    [LOCAL_ECHO] = answer_echo,
+    [LOCAL_SELECT] = answer_select,
+    [LOCAL_QUIT] = answer_quit,
+    [LOCAL_RESET] = answer_reset,
+    [LOCAL_AUTH] = answer_auth,
+    [LOCAL_HELLO] = answer_hello,
+    [LOCAL_CLIENT_ID] = answer_client_id,
+    [LOCAL_CLIENT_SETNAME] = answer_client_setname,
+    [LOCAL_CLIENT_GETNAME] = answer_client_getname,
+    [LOCAL_CLIENT_SETINFO] = answer_client_setinfo,
+    [LOCAL_CLIENT_INFO] = answer_client_info,
+    [LOCAL_CLIENT_LIST] = gather_clients,
+    [LOCAL_CLIENT_NO_EVICT] = answer_client_switch,
+    [LOCAL_CLIENT_NO_TOUCH] = answer_client_switch,
+    [LOCAL_CLIENT_REPLY] = answer_client_reply,
+    [LOCAL_CLIENT_REFUSED] = refuse_client,
+    [LOCAL_COMMAND] = answer_command,
+    [LOCAL_UNKNOWN] = answer_unknown,
+    [LOCAL_CLUSTER] = answer_cluster,
+};
+
+static void reply_ok(struct client *client);
+static void reply_bulk(struct client *client, struct slice text);
+static bool is_name(struct slice word);
+static bool set_text(char **field, struct slice word);
+static bool authenticate(struct client *client, struct slice user, struct slice password);
+static bool equals_in_constant_time(struct slice given, const char *secret);
+static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct slice *name);
+static void reply_hello(struct client *client);
+static struct chunk *rewrite_info(struct slice reply);
+static struct chunk *rewrite_role(struct slice reply);
+static bool is_slave_line(struct slice line);
+static void append(struct chunk *chunk, struct slice text);
+
+bool local_handles(const struct client *client, const struct command *command)
+{
+    if (!handlers[command->local])
+        return false;
+    bool ends_any_state = command->local == LOCAL_QUIT || command->local == LOCAL_RESET;
+    return ends_any_state || !session_forwards_all(&client->session) || client->session.is_broken;
+}
+
+bool local_answer(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (!command_arity_is_right(command, at_hand->count)) {
+        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        return true;
+    }
+    return handlers[command->local](client, at_hand);
+}
+
+/* ---- connection ---- */
+
+static bool answer_ping(struct client *client, const struct command_at_hand *at_hand)
+{
+    if (at_hand->count > 2)
+        client_reply_error(client, "-ERR wrong number of arguments for 'ping' command");
+    else if (at_hand->count == 2)
+        reply_bulk(client, at_hand->words[1]);
+    else
+        client_reply(client, SLICE("+PONG\r\n"));
+    return true;
+}
+
+static bool answer_echo(struct client *client, const struct command_at_hand *at_hand)
+{
+    reply_bulk(client, at_hand->words[1]);
+    return true;
+}
+
+/* What lies at or below a database that a node has accepted is good as well; anything else is asked of a node. */
+static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
+{
+    int64_t database = local_read_database(at_hand->words[1]);
+    if (database < 0 && !isdigit((unsigned char)at_hand->words[1].bytes[at_hand->words[1].size ? 1 : 0])) {
+        client_reply_error(client, "-ERR value is not an integer or out of range");
+    } else if (database < 0) {
+        client_reply_error(client, "-ERR DB index is out of range");
+    } else if (database <= client->upstream->highest_database) {
+        client->database = (uint32_t)database;
+        reply_ok(client);
+    } else {
+        return client_try_database(client, at_hand, (uint32_t)database);
+    }
+    return true;
+}
+
+static bool answer_quit(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    reply_ok(client);
+    client->is_quitting = true;
+    client->is_ending = true;
+    return true;
+}
+
+/* Back to the state of a new connection (https://redis.io/docs/latest/commands/reset/). */
+static bool answer_reset(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    if (client->inflight > 0)
+        return client_stall(client, STALL_DRAINED);
+    if (client->dedicated) {
+        struct connection *dedicated = client->dedicated;
+        client->dedicated = NULL;
+        connection_abandon(dedicated);
+    }
+    client->session = (struct session){.selected = -1};
+    client->database = 0;
+    client->reply_mode = REPLY_ON;
+    client->is_authenticated = client->worker->group->config->password[0] == '\0';
+    free(client->name);
+    client->name = NULL;
+    client_reply(client, SLICE("+RESET\r\n"));
+    return true;
+}
+
+static bool answer_auth(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct slice *words = at_hand->words;
+    if (at_hand->count > 3) {
+        client_reply_error(client, "-ERR syntax error");
+        return true;
+    }
+    bool has_user = at_hand->count == 3;
+    if (!has_user && client->worker->group->config->password[0] == '\0')
+        client_reply_error(client, "-ERR AUTH <password> called without any password configured for the default "
+                                   "user. Are you sure your configuration is correct?");
+    else if (authenticate(client, has_user ? words[1] : SLICE("default"), words[at_hand->count - 1]))
+        reply_ok(client);
+    else
+        client_reply_error(client, "-WRONGPASS invalid username-password pair or user is disabled.");
+    return true;
+}
+
+static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice name = {NULL, 0};
+    if (!read_hello(client, at_hand, &name))
+        return true;
+    if (name.bytes && !set_text(&client->name, name)) {
+        client_close(client, "out of memory");
+        return true;
+    }
+    reply_hello(client);
+    return true;
+}
+
+/* HELLO [protover [AUTH username password] [SETNAME clientname]]; false if an error was replied. */
+static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct slice *name)
+{
+    const struct slice *words = at_hand->words;
+    size_t count = at_hand->count;
+    if (count > 1) {
+        int64_t version = local_read_database(words[1]);
+        if (version < 0) {
+            client_reply_error(client, "-ERR Protocol version is not an integer or out of range");
+            return false;
+        }
+        if (version != 2) {
+            client_reply_error(client, "-NOPROTO unsupported protocol version");
+            return false;
+        }
+    }
+    for (size_t i = 2; i < count;) {
+        if (slice_is(words[i], "AUTH") && i + 2 < count) {
+            if (!authenticate(client, words[i + 1], words[i + 2])) {
+                client_reply_error(client, "-WRONGPASS invalid username-password pair or user is disabled.");
+                return false;
+            }
+            i += 3;
+        } else if (slice_is(words[i], "SETNAME") && i + 1 < count) {
+            *name = words[i + 1];
+            if (!is_name(*name)) {
+                client_reply_error(client, "-ERR Client names cannot contain spaces, newlines or special characters.");
+                return false;
+            }
+            i += 2;
+        } else {
+            client_reply_error(client, "-ERR Syntax error in HELLO option '%.*s'",
+                               (int)(words[i].size < 128 ? words[i].size : 128), words[i].bytes);
+            return false;
+        }
+    }
+    if (!client->is_authenticated) {
+        client_reply_error(client,
+                           "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
+                           "<proto> AUTH <user> <pass> option can be used to authenticate the client and select the "
+                           "RESP protocol version at the same time");
+        return false;
+    }
+    return true;
+}
+
+/* Field by field as Redis 7 has it. Before any node was seen the version is the oldest that this proxy is for. */
+static void reply_hello(struct client *client)
+{
+    const char *version = client->upstream->topology->server_version;
+    char text[256];
+    if (!version[0])
+        version = "7.0.0";
+    int size = snprintf(text, sizeof text,
+                        "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$%zu\r\n%.64s\r\n$5\r\nproto\r\n:2\r\n"
+                        "$2\r\nid\r\n:%" PRIu64 "\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
+                        "$7\r\nmodules\r\n*0\r\n",
+                        strnlen(version, 64), version, client->id);
+    client_reply(client, (struct slice){text, (size_t)size});
+}
+
+static bool authenticate(struct client *client, struct slice user, struct slice password)
+{
+    const char *secret = client->worker->group->config->password;
+    bool is_good = slice_equals(user, SLICE("default")) && (!secret[0] || equals_in_constant_time(password, secret));
+    if (is_good)
+        client->is_authenticated = true;
+    return is_good;
+}
+
+/* Takes the same time wherever the first difference is. */
+static bool equals_in_constant_time(struct slice given, const char *secret)
+{
+    size_t size = strlen(secret);
+    unsigned difference = given.size != size;
+    for (size_t i = 0; i < given.size; i++)
+        difference |= (unsigned)(unsigned char)given.bytes[i] ^ (unsigned)(unsigned char)secret[i % size];
+    return difference == 0;
+}
+
+int64_t local_read_database(struct slice word)
+{
+    int64_t number = 0;
+    if (word.size == 0 || word.size > 9 || (word.size > 1 && word.bytes[0] == '0'))
+        return -1;
+    for (size_t i = 0; i < word.size; i++) {
+        if (!isdigit((unsigned char)word.bytes[i]))
+            return -1;
+        number = number * 10 + (word.bytes[i] - '0');
+    }
+    return number;
+}
+
+/* ---- CLIENT ---- */
+
+static bool answer_client_id(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    char text[32];
+    int size = snprintf(text, sizeof text, ":%" PRIu64 "\r\n", client->id);
+    client_reply(client, (struct slice){text, (size_t)size});
+    return true;
+}
+
+static bool answer_client_setname(struct client *client, const struct command_at_hand *at_hand)
+{
+    if (!is_name(at_hand->words[2]))
+        client_reply_error(client, "-ERR Client names cannot contain spaces, newlines or special characters.");
+    else if (set_text(&client->name, at_hand->words[2]))
+        reply_ok(client);
+    else
+        client_close(client, "out of memory");
+    return true;
+}
+
+static bool answer_client_getname(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    if (client->name)
+        reply_bulk(client, slice_of(client->name));
+    else
+        client_reply(client, SLICE("$-1\r\n"));
+    return true;
+}
+
+/* CLIENT SETINFO LIB-NAME|LIB-VER value (https://redis.io/docs/latest/commands/client-setinfo/) */
+static bool answer_client_setinfo(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice option = at_hand->words[2], value = at_hand->words[3];
+    bool is_library = slice_is(option, "LIB-NAME");
+    if (!is_library && !slice_is(option, "LIB-VER"))
+        client_reply_error(client, "-ERR Unrecognized option '%.*s'", (int)(option.size < 100 ? option.size : 100),
+                           option.bytes);
+    else if (!is_name(value))
+        client_reply_error(client, "-ERR %s cannot contain spaces, newlines or special characters.",
+                           is_library ? "lib-name" : "lib-ver");
+    else if (set_text(is_library ? &client->library_name : &client->library_version, value))
+        reply_ok(client);
+    else
+        client_close(client, "out of memory");
+    return true;
+}
+
+static bool answer_client_info(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    char line[2048];
+    reply_bulk(client, (struct slice){line, gather_describe(client, line, sizeof line)});
+    return true;
+}
+
+/* NO-EVICT and NO-TOUCH concern the server's treatment of one connection: accepted, of no effect behind shared
+ * ones. */
+static bool answer_client_switch(struct client *client, const struct command_at_hand *at_hand)
+{
+    if (slice_is(at_hand->words[2], "ON") || slice_is(at_hand->words[2], "OFF"))
+        reply_ok(client);
+    else
+        client_reply_error(client, "-ERR syntax error");
+    return true;
+}
+
+static bool answer_client_reply(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice mode = at_hand->words[2];
+    if (slice_is(mode, "ON")) {
+        client->reply_mode = REPLY_ON;
+        reply_ok(client);
+    } else if (slice_is(mode, "OFF")) {
+        client->reply_mode = REPLY_OFF;
+    } else if (slice_is(mode, "SKIP")) {
+        if (client->reply_mode == REPLY_ON)
+            client->reply_mode = REPLY_SKIP_NEXT;
+    } else {
+        client_reply_error(client, "-ERR syntax error");
+    }
+    return true;
+}
+
+/* What would act on the proxy's own connections at the node, or be answered untruly. A server that is too old for
+ * TRACKING has these words, and clients go on without. */
+static bool refuse_client(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice word = at_hand->words[1];
+    int size = (int)(word.size < 128 ? word.size : 128);
+    if (slice_is(word, "KILL") || slice_is(word, "UNBLOCK"))
+        client_reply_error(client, "-ERR pointsman: CLIENT %.*s is not supported", size, word.bytes);
+    else
+        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLIENT HELP.", size, word.bytes);
+    return true;
+}
+
+/* ---- the server ---- */
+
+static bool answer_command(struct client *client, const struct command_at_hand *at_hand)
+{
+    size_t size = 0;
+    bool forward = false;
+    char *reply = command_describe(client->upstream->topology->commands, at_hand->words, at_hand->count, &size, &forward);
+    if (forward)
+        return client_forward(client, at_hand);
+    if (reply)
+        client_reply(client, (struct slice){reply, size});
+    else
+        client_reply(client, error_reply(ERROR_MEMORY));
+    free(reply);
+    return true;
+}
+
+/* In Redis' words, whose list of arguments is cut at 128 bytes. */
+static bool answer_unknown(struct client *client, const struct command_at_hand *at_hand)
+{
+    char arguments[160] = "";
+    size_t used = 0;
+    for (size_t i = 1; i < at_hand->count && used < 128; i++) {
+        struct slice word = at_hand->words[i];
+        size_t shown = word.size < 128 - used ? word.size : 128 - used;
+        used += (size_t)snprintf(arguments + used, sizeof arguments - used, "'%.*s' ", (int)shown, word.bytes);
+    }
+    struct slice name = at_hand->words[0];
+    client_reply_error(client, "-ERR unknown command '%.*s', with args beginning with: %s",
+                       (int)(name.size < 128 ? name.size : 128), name.bytes, arguments);
+    return true;
+}
+
+static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    client_reply_error(client, "-ERR This instance has cluster support disabled");
+    return true;
+}
+
+/* ---- replies of nodes, rewritten ---- */
+
+void local_rewrite(struct request *request)
+{
+    struct chunk_pool *pool = &request->client->worker->chunks;
+    struct chunk *whole = spans_join(&request->reply);
+    if (!whole)
+        return;
+    struct slice reply = {whole->bytes, whole->filled};
+    struct chunk *rewritten = NULL;
+    if (reply.bytes[0] != '-')
+        rewritten = request->inspection == INSPECT_INFO ? rewrite_info(reply) : rewrite_role(reply);
+    if (rewritten) {
+        spans_clear(pool, &request->reply);
+        spans_add(pool, &request->reply, rewritten, rewritten->bytes, rewritten->filled);
+        chunk_release(pool, rewritten);
+    }
+    chunk_release(pool, whole);
+}
+
+/* Line by line: what would lead a client past the proxy goes. */
+static struct chunk *rewrite_info(struct slice reply)
+{
+    static const struct {
+        struct slice name, line;
+    } fixed[] = {
+        {{"role:", 5}, {"role:master\r\n", 13}},
+        {{"redis_mode:", 11}, {"redis_mode:standalone\r\n", 23}},
+        {{"cluster_enabled:", 16}, {"cluster_enabled:0\r\n", 19}},
+    };
+    size_t position = 0;
+    struct resp_value value;
+    if (!resp_value_next(reply, &position, &value) || value.is_null)
+        return NULL;
+    struct chunk *body = chunk_create_sized(value.text.size + 64);
+    if (!body)
+        return NULL;
+    for (struct slice rest = value.text; rest.size > 0;) {
+        const char *end = memchr(rest.bytes, '\n', rest.size);
+        struct slice line = {rest.bytes, end ? (size_t)(end - rest.bytes) + 1 : rest.size};
+        rest = (struct slice){rest.bytes + line.size, rest.size - line.size};
+        if (is_slave_line(line))
+            continue;
+        for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+            if (slice_starts_with(line, fixed[i].name))
+                line = fixed[i].line;
+        }
+        append(body, line);
+    }
+    char head[32];
+    int head_size = snprintf(head, sizeof head, "$%zu\r\n", body->filled);
+    struct chunk *whole = chunk_create_sized(body->filled + (size_t)head_size + 2);
+    if (whole) {
+        append(whole, (struct slice){head, (size_t)head_size});
+        append(whole, (struct slice){body->bytes, body->filled});
+        append(whole, SLICE("\r\n"));
+    }
+    free(body);
+    return whole;
+}
+
+/* "slave0:ip=..." */
+static bool is_slave_line(struct slice line)
+{
+    size_t i = 5;
+    if (!slice_starts_with(line, SLICE("slave")))
+        return false;
+    while (i < line.size && isdigit((unsigned char)line.bytes[i]))
+        i++;
+    return i > 5 && i < line.size && line.bytes[i] == ':';
+}
+
+/* [master, offset, []] */
+static struct chunk *rewrite_role(struct slice reply)
+{
+    size_t position = 0;
+    struct resp_value kind, role, offset = {0};
+    if (!resp_value_next(reply, &position, &kind) || !resp_value_next(reply, &position, &role))
+        return NULL;
+    bool is_master = slice_is(role.text, "master") && resp_value_next(reply, &position, &offset);
+    char text[80];
+    int size = snprintf(text, sizeof text, "*3\r\n$6\r\nmaster\r\n:%" PRId64 "\r\n*0\r\n",
+                        is_master ? offset.integer : (int64_t)0);
+    return chunk_copy((struct slice){text, (size_t)size});
+}
+
+/* ---- small things ---- */
+
+static void append(struct chunk *chunk, struct slice text)
+{
+    if (text.size > chunk_room(chunk))
+        return; /* cannot be: chunks are made to measure */
+    memcpy(chunk->bytes + chunk->filled, text.bytes, text.size);
+    chunk->filled += text.size;
+}
+
+static void reply_ok(struct client *client) { client_reply(client, SLICE("+OK\r\n")); }
+
+static void reply_bulk(struct client *client, struct slice text)
+{
+    char small[512];
+    char *reply = text.size + 32 <= sizeof small ? small : malloc(text.size + 32);
+    if (!reply) {
+        client_close(client, "out of memory");
+        return;
+    }
+    int head = snprintf(reply, 32, "$%zu\r\n", text.size);
+    memcpy(reply + head, text.bytes, text.size);
+    memcpy(reply + (size_t)head + text.size, "\r\n", 2);
+    client_reply(client, (struct slice){reply, (size_t)head + text.size + 2});
+    if (reply != small)
+        free(reply);
+}
+
+/* Redis takes printable ASCII without blanks; an empty name clears. */
+static bool is_name(struct slice word)
+{
+    for (size_t i = 0; i < word.size; i++) {
+        if (word.bytes[i] < '!' || word.bytes[i] > '~')
+            return false;
+    }
+    return true;
+}
+
+static bool set_text(char **field, struct slice word)
+{
+    char *copy = word.size ? strndup(word.bytes, word.size) : NULL;
+    if (word.size && !copy)
+        return false;
+    free(*field);
+    *field = copy;
+    return true;
+}

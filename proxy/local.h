@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * local.h - commands that the proxy answers itself, with the words that Redis has for them.
+ *
+ * One handler for each enum command_local, in one table. A handler replies by client_reply(), or stalls the
+ * client and returns false: the command is then looked at again later.
+ *
+ * Threads: one worker only.
+ */
+#ifndef PROXY_LOCAL_H
+#define PROXY_LOCAL_H
+
+#include "proxy/client.h"
+
+/* True if this command of this client is answered here: not if its connection is in a state in which the node
+ * must queue or refuse it. */
+bool local_handles(const struct client *client, const struct command *command);
+
+/* Answers it. False if the client was stalled instead. */
+bool local_answer(struct client *client, const struct command_at_hand *at_hand);
+
+/* Rewrites the complete reply to INFO or ROLE so that it is that of a plain master without replicas. */
+void local_rewrite(struct request *request);
+
+/* The number in SELECT's argument; -1 if it is not one that could be a database. */
+int64_t local_read_database(struct slice word);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/request.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum {
+    REQUESTS_PER_SLAB = 128,
+    SETTLE_BELOW_BYTES = 16384,
+};
+
+struct request_slab {
+    struct request_slab *next;
+    struct request requests[REQUESTS_PER_SLAB];
+};
+
+void request_pool_finish(struct request_pool *pool)
+{
+    while (pool->slabs) {
+        struct request_slab *next = pool->slabs->next;
+        free(pool->slabs);
+        pool->slabs = next;
+    }
+    pool->free = NULL;
+}
+
+struct request *request_create(struct request_pool *pool)
+{
+    if (!pool->free) {
+        struct request_slab *slab = malloc(sizeof *slab);
+        if (!slab)
+            return NULL;
+        slab->next = pool->slabs;
+        pool->slabs = slab;
+        for (size_t i = 0; i < REQUESTS_PER_SLAB; i++) {
+            slab->requests[i].next = pool->free;
+            pool->free = &slab->requests[i];
+        }
+    }
+    struct request *request = pool->free;
+    pool->free = request->next;
+    *request = (struct request){0};
+    return request;
+}
+
+void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request)
+{
+    chunk_release(chunks, request->chunk);
+    if (request->reply.first)
+        spans_clear(chunks, &request->reply);
+    request->next = pool->free;
+    pool->free = request;
+}
+
+bool request_settle(struct chunk_pool *chunks, struct request *request)
+{
+    if (!request->chunk || request->chunk->is_private || request->size >= SETTLE_BELOW_BYTES)
+        return true;
+    struct chunk *copy = chunk_copy((struct slice){request->bytes, request->size});
+    if (!copy)
+        return false;
+    chunk_release(chunks, request->chunk);
+    request->chunk = copy;
+    request->bytes = copy->bytes;
+    return true;
+}
+
+void request_queue_push(struct request_queue *queue, struct request *request)
+{
+    request->next = NULL;
+    if (queue->last)
+        queue->last->next = request;
+    else
+        queue->first = request;
+    queue->last = request;
+}
+
+struct request *request_queue_pop(struct request_queue *queue)
+{
+    struct request *request = queue->first;
+    if (request) {
+        queue->first = request->next;
+        if (!queue->first)
+            queue->last = NULL;
+        request->next = NULL;
+    }
+    return request;
+}
+
+void request_queue_remove(struct request_queue *queue, struct request *request)
+{
+    struct request **link = &queue->first;
+    struct request *previous = NULL;
+    while (*link != request) {
+        assert(*link);
+        previous = *link;
+        link = &previous->next;
+    }
+    *link = request->next;
+    if (queue->last == request)
+        queue->last = previous;
+    request->next = NULL;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * request.h - one command on its way, from its client's socket to the last byte of its reply.
+ *
+ *                 no master, bound not reached
+ *      NEW --------------------------------------> HELD
+ *       |   no free dedicated connection            | topology changed
+ *       |------------------------> WAITING ----.    |
+ *       v                                      v    v
+ *     QUEUED (on a connection, sent or not) <-------'
+ *       |            refused, or lost and safe to send again: back to NEW
+ *       v
+ *    ANSWERED (reply complete; waits for those before it)
+ *
+ * A request keeps its bytes until it is answered, so that it can be sent again. It is in its client's queue from
+ * the moment it is created until its reply has left in order, and in at most one other queue: of a connection,
+ * of the held, or of those that wait for a dedicated connection.
+ *
+ * Owner:   its client; once that is gone (client == NULL) the connection it is queued on.
+ * Threads: one worker only.
+ */
+#ifndef PROXY_REQUEST_H
+#define PROXY_REQUEST_H
+
+#include "proxy/chunk.h"
+#include "routing/command.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct client;
+struct connection;
+
+enum request_state {
+    REQUEST_NEW,
+    REQUEST_HELD,
+    REQUEST_WAITING,
+    REQUEST_QUEUED,
+    REQUEST_ANSWERED,
+};
+
+/* What must be seen in the reply before it may go to the client. */
+enum request_inspection {
+    INSPECT_NOTHING,
+    INSPECT_SELECT, /* +OK changes the client's database */
+    INSPECT_INFO,   /* lines are rewritten */
+    INSPECT_ROLE,   /* replicas are taken out */
+    INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+};
+
+struct request {
+    struct request *next;           /* in the queue of its state */
+    struct request *next_of_client; /* in the client's order */
+    struct client *client;          /* NULL once it has gone */
+    struct connection *connection;  /* while QUEUED */
+    struct chunk *chunk;            /* what its bytes lie in; one reference */
+    const char *bytes;
+    size_t size;
+    struct spans reply;           /* what came of it so far and is not with the client yet */
+    uint64_t deadline_ms;         /* 0 = none */
+    uint64_t hold_deadline_ms;    /* set when first held or waiting */
+    uint32_t database;
+    uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
+    uint32_t confirmations;       /* ... and seen */
+    uint16_t attempts;
+    uint8_t state;                /* enum request_state */
+    uint8_t inspection;           /* enum request_inspection */
+    uint8_t pin;                  /* enum command_pin */
+    uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
+    bool is_read : 1;             /* safe to send again */
+    bool needs_master : 1;
+    bool needs_dedicated : 1;
+    bool is_blocking : 1;
+    bool in_multi : 1;            /* queued by the node until EXEC; MULTI and EXEC themselves included */
+    bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
+    bool is_streaming : 1;        /* part of its reply is already with the client */
+};
+
+struct request_pool {
+    struct request *free;
+    struct request_slab *slabs;
+};
+
+struct request_queue {
+    struct request *first, *last;
+};
+
+void request_pool_finish(struct request_pool *pool);
+
+/* A zeroed request, or NULL if memory is short. */
+struct request *request_create(struct request_pool *pool);
+
+/* Frees the request and what it holds of chunks. It must be in no queue. */
+void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request);
+
+/* Copies its bytes out of a shared chunk, for a request that is kept for long. False if memory is short (it
+ * stays as it was). */
+bool request_settle(struct chunk_pool *chunks, struct request *request);
+
+void request_queue_push(struct request_queue *queue, struct request *request);
+struct request *request_queue_pop(struct request_queue *queue);
+
+/* Takes it out from wherever it stands in the queue; costs its position. */
+void request_queue_remove(struct request_queue *queue, struct request *request);
+
+#endif

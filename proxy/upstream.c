@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/upstream.h"
+
+#include "proxy/client.h"
+#include "proxy/log.h"
+#include "proxy/worker.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
+static bool bind_backends(struct upstream *upstream, struct topology *topology);
+static void cut_changed_roles(struct upstream *upstream);
+static void drop_retired(struct upstream *upstream);
+static void dispatch_dedicated(struct upstream *upstream, struct request *request);
+static struct connection *route_of(struct upstream *upstream, const struct request *request);
+static struct backend *choose(struct upstream *upstream, const struct request *request);
+static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
+static void hold(struct upstream *upstream, struct request *request);
+static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
+static void tick_held(struct upstream *upstream);
+
+bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,
+                   const struct config_upstream *config)
+{
+    *upstream = (struct upstream){.worker = worker, .index = index, .config = config};
+    upstream->hold = hold_share((uint64_t)config->failover_hold_requests, (uint64_t)config->failover_hold_bytes,
+                                worker->group->count);
+    struct topology_draft nothing = {.kind = "", .server_version = "", .master = TOPOLOGY_NO_NODE};
+    upstream->topology = topology_create(&nothing);
+    ev_timer_init(&upstream->release, release_now, 0., 0.);
+    upstream->release.data = upstream;
+    return upstream->topology != NULL;
+}
+
+void upstream_finish(struct upstream *upstream)
+{
+    ev_timer_stop(upstream->worker->loop, &upstream->release);
+    while (upstream->backends) {
+        struct backend *backend = upstream->backends;
+        upstream->backends = backend->next;
+        backend_destroy(backend, OUTCOME_CUT, NULL);
+    }
+    topology_release(upstream->topology);
+    free(upstream->by_node);
+    free(upstream->loads);
+}
+
+void upstream_adopt(struct upstream *upstream, struct topology *topology)
+{
+    if (!bind_backends(upstream, topology)) {
+        log_error("out of memory: a new topology is not acted on");
+        topology_release(topology);
+        return;
+    }
+    cut_changed_roles(upstream);
+    drop_retired(upstream);
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend_refresh(backend);
+    upstream_release_held(upstream);
+}
+
+void upstream_dispatch(struct upstream *upstream, struct request *request)
+{
+    assert(request->client && request->state == REQUEST_NEW);
+    if (request->needs_dedicated) {
+        dispatch_dedicated(upstream, request);
+        return;
+    }
+    for (int tries = 0; tries < 3; tries++) {
+        struct connection *connection = route_of(upstream, request);
+        if (!connection) {
+            struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
+            if (!backend)
+                break;
+            connection = backend_lane(backend, request->database, request->client->id);
+        }
+        if (connection) {
+            client_routed(request->client, connection);
+            connection_queue(connection, request);
+            return;
+        }
+    }
+    if (forbids_the_only_node(upstream, request))
+        client_fail(request, ERROR_NO_REPLICA);
+    else
+        hold(upstream, request);
+}
+
+void upstream_forget(struct upstream *upstream, struct request *request)
+{
+    if (request->state == REQUEST_HELD) {
+        request_queue_remove(&upstream->held, request);
+        hold_leave(&upstream->hold, request->size);
+        return;
+    }
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
+        for (struct request *each = backend->waiting.first; each; each = each->next) {
+            if (each == request) {
+                request_queue_remove(&backend->waiting, request);
+                return;
+            }
+        }
+    }
+}
+
+void upstream_release_held(struct upstream *upstream)
+{
+    struct request_queue queue = upstream->held;
+    if (!queue.first)
+        return;
+    upstream->held = (struct request_queue){0};
+    for (struct request *each = queue.first; each; each = each->next) {
+        hold_leave(&upstream->hold, each->size);
+        client_unheld(each->client);
+        each->state = REQUEST_NEW;
+    }
+    for (struct request *request; (request = request_queue_pop(&queue));)
+        upstream_dispatch(upstream, request);
+    if (!upstream->held.first && upstream->is_holding) {
+        log_info("held requests are on their way");
+        upstream->is_holding = false;
+    }
+}
+
+void upstream_retry_at(struct upstream *upstream, uint64_t at_ms)
+{
+    struct worker *worker = upstream->worker;
+    double after = at_ms > worker->now_ms ? (double)(at_ms - worker->now_ms) / 1000. + 0.0005 : 0.0005;
+    if (ev_is_active(&upstream->release) && ev_timer_remaining(worker->loop, &upstream->release) <= after)
+        return;
+    ev_timer_stop(worker->loop, &upstream->release);
+    ev_timer_set(&upstream->release, after, 0.);
+    ev_timer_start(worker->loop, &upstream->release);
+}
+
+void upstream_tick(struct upstream *upstream)
+{
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend_tick(backend);
+    tick_held(upstream);
+}
+
+bool upstream_is_master(const struct upstream *upstream, const struct connection *connection)
+{
+    uint32_t master = upstream->topology->shards[0].master;
+    return master != TOPOLOGY_NO_NODE && connection->backend->node == master;
+}
+
+/* ---- adopting a topology ---- */
+
+/* All or nothing: the lists are made before anything is changed. */
+static bool bind_backends(struct upstream *upstream, struct topology *topology)
+{
+    size_t count = topology->node_count ? topology->node_count : 1;
+    struct backend **by_node = calloc(count, sizeof *by_node);
+    struct pick_load *loads = calloc(count, sizeof *loads);
+    bool is_complete = by_node && loads;
+    for (uint32_t i = 0; is_complete && i < topology->node_count; i++) {
+        by_node[i] = backend_for(upstream, &topology->nodes[i]);
+        is_complete = by_node[i] != NULL;
+    }
+    if (!is_complete) {
+        free(by_node);
+        free(loads);
+        return false;
+    }
+
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
+        backend->own_load = *backend->load;
+        backend->load = &backend->own_load;
+        backend->node = TOPOLOGY_NO_NODE;
+    }
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        loads[i] = by_node[i]->own_load;
+        by_node[i]->load = &loads[i];
+        by_node[i]->node = i;
+    }
+    free(upstream->by_node);
+    free(upstream->loads);
+    upstream->by_node = by_node;
+    upstream->loads = loads;
+    topology_release(upstream->topology);
+    upstream->topology = topology;
+    return true;
+}
+
+static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node)
+{
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
+        if (backend_is_node(backend, node))
+            return backend;
+    }
+    struct backend *backend = backend_create(upstream, node);
+    if (backend) {
+        backend->next = upstream->backends;
+        upstream->backends = backend;
+    }
+    return backend;
+}
+
+/* What is no longer the master gets nothing more, and what was sent to it has an unknown outcome: at once. */
+static void cut_changed_roles(struct upstream *upstream)
+{
+    const struct topology *topology = upstream->topology;
+    uint64_t now_ms = upstream->worker->now_ms;
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
+        enum node_role was = backend->role;
+        if (backend->node == TOPOLOGY_NO_NODE)
+            continue;
+        const struct topology_node *node = &topology->nodes[backend->node];
+        backend->role = node->role;
+        if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER)
+            backend_cut(backend, OUTCOME_CUT, NULL);
+        if (was != node->role) {
+            backend->failures = 0;
+            backend->retry_at_ms = 0;
+        }
+        if (node->is_fit)
+            backend->unfit_since_ms = 0;
+        else if (!backend->unfit_since_ms)
+            backend->unfit_since_ms = now_ms;
+    }
+}
+
+static void drop_retired(struct upstream *upstream)
+{
+    for (struct backend **link = &upstream->backends; *link;) {
+        struct backend *backend = *link;
+        if (backend->node != TOPOLOGY_NO_NODE) {
+            link = &backend->next;
+            continue;
+        }
+        *link = backend->next;
+        backend_cut(backend, OUTCOME_CUT, NULL);
+        backend->next = upstream->worker->dead_backends; /* its closed connections still point to it */
+        upstream->worker->dead_backends = backend;
+    }
+}
+
+/* ---- dispatching ---- */
+
+/* The client's own connection; else one borrowed from the master; else wait for either. */
+static void dispatch_dedicated(struct upstream *upstream, struct request *request)
+{
+    struct client *client = request->client;
+    if (client->dedicated) {
+        connection_queue(client->dedicated, request);
+        return;
+    }
+    const struct topology *topology = upstream->topology;
+    uint32_t master = client->held > 0 ? PICK_NONE : pick_write(topology, &topology->shards[0], upstream->loads);
+    if (master == PICK_NONE) {
+        hold(upstream, request);
+        return;
+    }
+    struct backend *backend = upstream->by_node[master];
+    struct connection *connection =
+        backend->waiting.first ? NULL : backend_borrow(backend, client, request->database, request->is_blocking);
+    if (connection) {
+        connection_queue(connection, request);
+        return;
+    }
+    request_settle(&upstream->worker->chunks, request);
+    request->state = REQUEST_WAITING;
+    request->hold_deadline_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
+    request_queue_push(&backend->waiting, request);
+    client_held(client);
+}
+
+/* While a client has requests on a connection, the next one follows them, so that they stay in order. */
+static struct connection *route_of(struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    if (client->routed == 0 || client->held > 0)
+        return NULL;
+    struct connection *route = client->route;
+    if (route->is_retiring || route->target_database != request->database ||
+        (request->needs_master && !upstream_is_master(upstream, route)))
+        return NULL;
+    return route;
+}
+
+static struct backend *choose(struct upstream *upstream, const struct request *request)
+{
+    const struct topology *topology = upstream->topology;
+    const struct topology_shard *shard = &topology->shards[0];
+    bool must_be_master = request->needs_master || request->client->follows_master;
+    uint32_t node = must_be_master
+                        ? pick_write(topology, shard, upstream->loads)
+                        : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
+                                    PICK_NONE, &upstream->worker->seed);
+    return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
+/* With reads.policy = replica a read fails at once where no replica is fit, rather than wait for one; unless
+ * nothing at all is known yet. */
+static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request)
+{
+    return !request->needs_master && !request->client->follows_master && request->client->held == 0 &&
+           upstream->config->reads_policy == READS_REPLICA && upstream->topology->node_count > 0;
+}
+
+/* ---- holding ---- */
+
+static void hold(struct upstream *upstream, struct request *request)
+{
+    struct worker *worker = upstream->worker;
+    if (worker->is_draining) {
+        client_fail(request, ERROR_SHUTTING_DOWN);
+        return;
+    }
+    if (!hold_enter(&upstream->hold, request->size)) {
+        client_fail(request, ERROR_HOLD_FULL);
+        return;
+    }
+    request_settle(&worker->chunks, request);
+    request->state = REQUEST_HELD;
+    if (!request->hold_deadline_ms)
+        request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
+    request_queue_push(&upstream->held, request);
+    client_held(request->client);
+    if (!upstream->is_holding) {
+        log_warning("requests are held: there is no master that can be written to");
+        upstream->is_holding = true;
+    }
+}
+
+static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct upstream *upstream = timer->data;
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend_refresh(backend);
+    upstream_release_held(upstream);
+}
+
+static void tick_held(struct upstream *upstream)
+{
+    uint64_t now_ms = upstream->worker->now_ms;
+    for (struct request *request = upstream->held.first, *next; request; request = next) {
+        next = request->next;
+        if (now_ms < request->hold_deadline_ms)
+            continue;
+        request_queue_remove(&upstream->held, request);
+        hold_leave(&upstream->hold, request->size);
+        client_unheld(request->client);
+        client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
+    }
+    if (!upstream->held.first)
+        upstream->is_holding = false;
+}

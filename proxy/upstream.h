@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * upstream.h - one worker's view of one upstream: the topology it acts on, a backend for each node, and the
+ * requests that are held until there is a node for them.
+ *
+ * upstream_dispatch() is the one way for a request to a node, the first time and every time again.
+ *
+ * Owner:   its worker. Threads: one worker only.
+ */
+#ifndef PROXY_UPSTREAM_H
+#define PROXY_UPSTREAM_H
+
+#include "proxy/backend.h"
+#include "proxy/config.h"
+#include "routing/hold.h"
+
+struct worker;
+
+struct upstream {
+    struct worker *worker;
+    uint32_t index;
+    const struct config_upstream *config;
+    struct topology *topology;  /* one reference; never NULL */
+    struct backend *backends;
+    struct backend **by_node;   /* in the order of topology->nodes */
+    struct pick_load *loads;    /* the same; each backend keeps its own up to date */
+    struct hold hold;
+    struct request_queue held;
+    ev_timer release;           /* tries the held again when a backend may be retried */
+    uint32_t highest_database;  /* SELECT of this and all below is known to be good */
+    bool is_holding;            /* said so in the log */
+};
+
+bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,
+                   const struct config_upstream *config);
+void upstream_finish(struct upstream *upstream);
+
+/* Acts on a new snapshot; takes the reference. */
+void upstream_adopt(struct upstream *upstream, struct topology *topology);
+
+/* Sends the request on its way: to a connection, to the held, or back to its client with an error. */
+void upstream_dispatch(struct upstream *upstream, struct request *request);
+
+/* Takes a held or waiting request out, because its client goes. */
+void upstream_forget(struct upstream *upstream, struct request *request);
+
+/* Dispatches all held requests once more, in order. */
+void upstream_release_held(struct upstream *upstream);
+
+/* A backend may be retried at that time: see that the held are then tried. */
+void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);
+
+void upstream_tick(struct upstream *upstream);
+
+/* True if a connection leads to what is now the master of its shard. */
+bool upstream_is_master(const struct upstream *upstream, const struct connection *connection);
+
+#endif

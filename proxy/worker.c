@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/worker.h"
+
+#include "proxy/client.h"
+#include "proxy/clock.h"
+#include "proxy/connection.h"
+#include "proxy/log.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define TICK_S 0.1
+
+enum { CLIENT_TICKS = 10 }; /* clients are looked at every so many ticks */
+
+struct topology_letter {
+    struct letter letter;
+    uint32_t upstream;
+    struct topology *topology;
+};
+
+static void *worker_run(void *argument);
+static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events);
+static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events);
+static void reroute_requests(struct worker *worker);
+static void resume_clients(struct worker *worker);
+static void flush_connections(struct worker *worker);
+static void flush_clients(struct worker *worker);
+static void bury_the_dead(struct worker *worker);
+static void tick(struct ev_loop *loop, ev_timer *watcher, int events);
+static void drain_tick(struct worker *worker);
+static void publish(void *subscriber, uint32_t upstream, struct topology *topology);
+static void adopt(struct letter *letter, void *receiver);
+static void begin_drain(struct letter *letter, void *receiver);
+static void end_now(struct letter *letter, void *receiver);
+
+struct worker *worker_create(struct worker_group *group, uint32_t index, struct listener *listeners,
+                             uint32_t listener_count)
+{
+    const struct config *config = group->config;
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->group = group;
+    worker->index = index;
+    worker->listeners = listeners;
+    worker->listener_count = listener_count;
+    worker->now_ms = clock_us() / 1000;
+    worker->seed = clock_us() * 2654435761U + index + 1;
+    worker->limits = (struct resp_limits){
+        .max_arguments = config->max_arguments,
+        .max_bulk_bytes = config->max_bulk_length,
+        .max_command_bytes = (size_t)config->client_input_limit,
+    };
+    chunk_pool_init(&worker->chunks);
+    worker->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+    worker->upstreams = calloc(config->upstream_count, sizeof *worker->upstreams);
+    if (!worker->loop || !worker->upstreams) {
+        if (worker->loop)
+            ev_loop_destroy(worker->loop);
+        free(worker->upstreams);
+        free(worker);
+        return NULL;
+    }
+    mailbox_init(&worker->mailbox, worker->loop, worker);
+    for (uint32_t i = 0; i < config->upstream_count; i++) {
+        if (!upstream_init(&worker->upstreams[i], worker, i, &config->upstreams[i]))
+            abort(); /* at start, before anything is served: nothing to save */
+    }
+    ev_check_init(&worker->turn, turn_begins);
+    ev_set_priority(&worker->turn, EV_MAXPRI);
+    worker->turn.data = worker;
+    ev_check_start(worker->loop, &worker->turn);
+    ev_prepare_init(&worker->flush, turn_ends);
+    worker->flush.data = worker;
+    ev_prepare_start(worker->loop, &worker->flush);
+    ev_timer_init(&worker->tick, tick, TICK_S, TICK_S);
+    worker->tick.data = worker;
+    ev_timer_start(worker->loop, &worker->tick);
+    for (uint32_t i = 0; i < listener_count; i++)
+        listener_start(&worker->listeners[i], worker);
+    control_subscribe(group->control, publish, worker);
+    return worker;
+}
+
+bool worker_start(struct worker *worker)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&worker->thread, NULL, worker_run, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        atomic_fetch_add(&worker->group->running, 1);
+    return error == 0;
+}
+
+void worker_drain(struct worker *worker)
+{
+    struct letter *letter = malloc(sizeof *letter);
+    if (!letter)
+        return;
+    letter->deliver = begin_drain;
+    mailbox_post(&worker->mailbox, letter);
+}
+
+void worker_stop(struct worker *worker)
+{
+    struct letter *letter = malloc(sizeof *letter);
+    if (!letter)
+        return;
+    letter->deliver = end_now;
+    mailbox_post(&worker->mailbox, letter);
+}
+
+void worker_join(struct worker *worker) { pthread_join(worker->thread, NULL); }
+
+void worker_destroy(struct worker *worker)
+{
+    if (!worker)
+        return;
+    worker->is_draining = true; /* nothing is held any more */
+    while (worker->clients)
+        client_close(worker->clients, "the proxy ends");
+    mailbox_finish(&worker->mailbox);
+    for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
+        upstream_finish(&worker->upstreams[i]);
+    reroute_requests(worker);
+    bury_the_dead(worker);
+    for (uint32_t i = 0; i < worker->listener_count; i++)
+        listener_close(&worker->listeners[i]);
+    ev_loop_destroy(worker->loop);
+    resp_arguments_finish(&worker->arguments);
+    request_pool_finish(&worker->requests);
+    chunk_pool_finish(&worker->chunks);
+    free(worker->upstreams);
+    free(worker->listeners);
+    free(worker);
+}
+
+void worker_mark_connection(struct worker *worker, struct connection *connection)
+{
+    if (connection->is_dirty)
+        return;
+    connection->is_dirty = true;
+    connection->next_dirty = worker->dirty_connections;
+    worker->dirty_connections = connection;
+}
+
+void worker_mark_client(struct worker *worker, struct client *client)
+{
+    if (client->is_dirty || client->is_closed)
+        return;
+    client->is_dirty = true;
+    client->next_dirty = worker->dirty_clients;
+    worker->dirty_clients = client;
+}
+
+void worker_resume_client(struct worker *worker, struct client *client)
+{
+    if (client->is_resumable || client->is_closed)
+        return;
+    client->is_resumable = true;
+    client->next_resumable = worker->resumable_clients;
+    worker->resumable_clients = client;
+}
+
+static void *worker_run(void *argument)
+{
+    struct worker *worker = argument;
+    ev_run(worker->loop, 0);
+    atomic_fetch_sub(&worker->group->running, 1);
+    return NULL;
+}
+
+/* ---- a loop turn ---- */
+
+static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *worker = watcher->data;
+    worker->now_ms = clock_us() / 1000;
+}
+
+/* Writing may free room, failing may send requests elsewhere, both may let clients go on: until all is quiet. */
+static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *worker = watcher->data;
+    while (worker->reroute.first || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
+        reroute_requests(worker);
+        resume_clients(worker);
+        flush_connections(worker);
+        flush_clients(worker);
+    }
+    bury_the_dead(worker);
+}
+
+/* Where one request of a client must go to the master, all of that client do, so that they stay in order. */
+static void reroute_requests(struct worker *worker)
+{
+    struct request_queue queue = worker->reroute;
+    worker->reroute = (struct request_queue){0};
+    for (struct request *request = queue.first; request; request = request->next) {
+        if (request->client && request->needs_master)
+            request->client->follows_master = true;
+    }
+    for (struct request *request; (request = request_queue_pop(&queue));) {
+        struct client *client = request->client;
+        if (client)
+            upstream_dispatch(client->upstream, request);
+        else
+            request_destroy(&worker->requests, &worker->chunks, request);
+        if (client && client->inflight == client->routed)
+            client->follows_master = false;
+    }
+}
+
+static void resume_clients(struct worker *worker)
+{
+    struct client *client = worker->resumable_clients;
+    worker->resumable_clients = NULL;
+    while (client) {
+        struct client *next = client->next_resumable;
+        client->is_resumable = false;
+        client_resume(client);
+        client = next;
+    }
+}
+
+static void flush_connections(struct worker *worker)
+{
+    struct connection *connection = worker->dirty_connections;
+    worker->dirty_connections = NULL;
+    while (connection) {
+        struct connection *next = connection->next_dirty;
+        connection->is_dirty = false;
+        connection_flush(connection);
+        connection = next;
+    }
+}
+
+static void flush_clients(struct worker *worker)
+{
+    struct client *client = worker->dirty_clients;
+    worker->dirty_clients = NULL;
+    while (client) {
+        struct client *next = client->next_dirty;
+        client->is_dirty = false;
+        if (!client->is_closed && !client->is_blocked_output)
+            client_flush(client);
+        client = next;
+    }
+}
+
+static void bury_the_dead(struct worker *worker)
+{
+    assert(!worker->dirty_clients && !worker->resumable_clients && !worker->dirty_connections);
+    while (worker->dead_clients) {
+        struct client *client = worker->dead_clients;
+        worker->dead_clients = client->next_dead;
+        client_destroy(client);
+    }
+    while (worker->dead_connections) {
+        struct connection *connection = worker->dead_connections;
+        worker->dead_connections = connection->next_dead;
+        free(connection);
+    }
+    while (worker->dead_backends) {
+        struct backend *backend = worker->dead_backends;
+        worker->dead_backends = backend->next;
+        backend_destroy(backend, OUTCOME_CUT, NULL);
+    }
+}
+
+static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *worker = watcher->data;
+    for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
+        upstream_tick(&worker->upstreams[i]);
+    if (++worker->ticks % CLIENT_TICKS == 0) {
+        for (struct client *client = worker->clients, *next; client; client = next) {
+            next = client->next;
+            client_tick(client);
+        }
+    }
+    if (worker->is_draining)
+        drain_tick(worker);
+}
+
+/* ---- from other threads ---- */
+
+static void publish(void *subscriber, uint32_t upstream, struct topology *topology)
+{
+    struct worker *worker = subscriber;
+    struct topology_letter *letter = malloc(sizeof *letter);
+    if (!letter) {
+        topology_release(topology);
+        return;
+    }
+    letter->letter.deliver = adopt;
+    letter->upstream = upstream;
+    letter->topology = topology;
+    mailbox_post(&worker->mailbox, &letter->letter);
+}
+
+static void adopt(struct letter *letter, void *receiver)
+{
+    struct topology_letter *news = (struct topology_letter *)letter;
+    struct worker *worker = receiver;
+    upstream_adopt(&worker->upstreams[news->upstream], news->topology);
+    free(news);
+}
+
+static void begin_drain(struct letter *letter, void *receiver)
+{
+    struct worker *worker = receiver;
+    free(letter);
+    if (worker->is_draining)
+        return;
+    for (uint32_t i = 0; i < worker->listener_count; i++)
+        listener_stop(&worker->listeners[i]);
+    worker->is_draining = true;
+    worker->drain_deadline_ms = worker->now_ms + (uint64_t)worker->group->config->drain_time_ms;
+    drain_tick(worker);
+}
+
+static void drain_tick(struct worker *worker)
+{
+    for (struct client *client = worker->clients, *next; client; client = next) {
+        next = client->next;
+        client_drain(client);
+    }
+    if (!worker->clients || worker->now_ms >= worker->drain_deadline_ms)
+        ev_break(worker->loop, EVBREAK_ALL);
+}
+
+static void end_now(struct letter *letter, void *receiver)
+{
+    struct worker *worker = receiver;
+    free(letter);
+    ev_break(worker->loop, EVBREAK_ALL);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * worker.h - one thread with one loop, its clients and its connections to nodes.
+ *
+ * A loop turn: sockets are read, commands are parsed and queued on connections, replies are queued on clients;
+ * then, just before the loop would sleep (ev_prepare), requests to be sent elsewhere are dispatched, clients
+ * that had to wait go on, and every connection and client with something to write is written to once.
+ *
+ * Handlers mark, one place closes: clients and connections that ended during the turn are freed at its end.
+ *
+ * Threads: worker_create/start/... from main; all else from the worker's own thread. Other threads reach a
+ *          worker through its mailbox only.
+ */
+#ifndef PROXY_WORKER_H
+#define PROXY_WORKER_H
+
+#include "proxy/config.h"
+#include "proxy/control.h"
+#include "proxy/listener.h"
+#include "proxy/mailbox.h"
+#include "proxy/upstream.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct worker;
+
+/* What the workers of one process share. Created by main before them, immutable but for the atomics. */
+struct worker_group {
+    const struct config *config;
+    struct control *control;
+    struct worker **workers;
+    uint32_t count;
+    uint64_t started_us;
+    _Atomic uint32_t client_count;
+    _Atomic uint64_t next_client_id;
+    _Atomic uint32_t running; /* workers whose thread has not ended */
+    atomic_bool is_ending;    /* letters that still travel are dropped */
+    uint32_t max_clients;     /* proxy.max_clients, or less if the limit on open files is low */
+};
+
+struct worker {
+    struct worker_group *group;
+    uint32_t index;
+    pthread_t thread;
+    struct ev_loop *loop;
+    struct mailbox mailbox;
+    ev_check turn;    /* first in each loop turn: reads the clock */
+    ev_prepare flush; /* last in each loop turn */
+    ev_timer tick;
+
+    uint64_t now_ms; /* monotonic, read once a loop turn */
+    uint64_t seed;
+    struct chunk_pool chunks;
+    struct request_pool requests;
+    struct resp_arguments arguments;
+    struct resp_limits limits;
+
+    struct upstream *upstreams;
+    struct listener *listeners;
+    uint32_t listener_count;
+
+    struct client *clients;
+    uint32_t client_count;
+    struct client *dirty_clients;      /* something to write */
+    struct client *resumable_clients;  /* may go on with their input */
+    struct client *dead_clients;
+    struct connection *dirty_connections;
+    struct connection *dead_connections;
+    struct backend *dead_backends;
+    struct request_queue reroute;      /* to be dispatched once more */
+
+    uint32_t ticks;
+    bool is_draining;
+    uint64_t drain_deadline_ms;
+};
+
+/* NULL if memory, descriptors or a loop are short. Takes the listeners' descriptors. */
+struct worker *worker_create(struct worker_group *group, uint32_t index, struct listener *listeners,
+                             uint32_t listener_count);
+bool worker_start(struct worker *worker);
+
+/* From any thread: stop accepting, answer what is in flight, end within proxy.drain_time; or end now. */
+void worker_drain(struct worker *worker);
+void worker_stop(struct worker *worker);
+
+/* Waits for the thread and frees everything. */
+void worker_join(struct worker *worker);
+void worker_destroy(struct worker *worker);
+
+/* Within the worker's thread: it has something to write at the end of this loop turn. */
+void worker_mark_connection(struct worker *worker, struct connection *connection);
+void worker_mark_client(struct worker *worker, struct client *client);
+
+/* ... and it may look at its input again. */
+void worker_resume_client(struct worker *worker, struct client *client);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * error.h - every error that a client can get from the proxy itself, one fixed wording per cause.
+ *
+ * The same words stand in the manual (ERRORS). What plain Redis would say (NOAUTH, arity, protocol errors) is
+ * not here: those have Redis' own words. An error that says "not executed" is a promise; one that says
+ * "outcome unknown" is as well: the command was sent and nobody can tell whether it took effect.
+ */
+#ifndef ROUTING_ERROR_H
+#define ROUTING_ERROR_H
+
+#include "routing/slice.h"
+
+#define ERROR_TABLE(X)                                                                                         \
+    X(NONE, "")                                                                                                \
+    X(WRITE_LOST, "connection to master lost after the write was sent; outcome unknown")                       \
+    X(WRITE_TIMED_OUT, "no reply from master within proxy.request_timeout after the write was sent; "          \
+                       "outcome unknown")                                                                      \
+    X(WRITE_ABANDONED, "master changed after the write was sent; outcome unknown")                             \
+    X(READ_LOST, "connection lost while reading, retry.attempts used up")                                      \
+    X(READ_TIMED_OUT, "no reply within proxy.request_timeout")                                                 \
+    X(NO_MASTER, "no master within failover.hold_time; not executed")                                          \
+    X(NO_NODE, "no node to read from within failover.hold_time")                                               \
+    X(NO_REPLICA, "no replica is fit for reads and reads.policy = replica forbids the master")                 \
+    X(HOLD_FULL, "no master, and failover.hold_requests or failover.hold_bytes is used up; not executed")      \
+    X(POOL_EMPTY, "no dedicated connection to the master free within pool.wait; "                              \
+                  "see pool.dedicated_connections; not executed")                                              \
+    X(TRANSACTION_LOST, "connection to master lost inside a transaction; nothing of it was executed")          \
+    X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
+    X(MEMORY, "out of memory; not executed")                                                                   \
+    X(SHUTTING_DOWN, "shutting down; not executed")
+
+enum error {
+#define ERROR_ENUM(name, text) ERROR_##name,
+    ERROR_TABLE(ERROR_ENUM)
+#undef ERROR_ENUM
+        ERROR_COUNT,
+};
+
+/* The reply as it goes to the client: "-ERR pointsman: ...\r\n". */
+struct slice error_reply(enum error error);
+
+#endif

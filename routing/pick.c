@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "routing/pick.h"
+
+#include "routing/backoff.h"
+
+enum {
+    NEAREST_SLACK_US = 100,     /* round trips that differ by less are equal */
+    NEAREST_SLACK_DIVISOR = 4,  /* ... or by less than a quarter of the best */
+};
+
+struct pick_context {
+    const struct topology *topology;
+    const struct topology_shard *shard;
+    const struct pick_load *loads;
+    uint32_t avoid;
+    uint64_t *seed;
+};
+
+typedef uint32_t pick_step(const struct pick_context *context);
+
+static pick_step pick_the_master, pick_a_replica, pick_the_nearest;
+
+static pick_step *const steps[PICK_POLICY_COUNT][2] = {
+    [PICK_MASTER] = {pick_the_master},
+    [PICK_PREFER_MASTER] = {pick_the_master, pick_a_replica},
+    [PICK_REPLICA] = {pick_a_replica},
+    [PICK_PREFER_REPLICA] = {pick_a_replica, pick_the_master},
+    [PICK_NEAREST] = {pick_the_nearest},
+};
+
+static bool is_open(const struct pick_context *context, uint32_t node);
+static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
+static uint32_t round_trip_us(const struct pick_context *context, uint32_t node);
+
+uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
+                   const struct pick_load *loads, enum pick_policy policy, uint32_t avoid, uint64_t *seed)
+{
+    struct pick_context context = {topology, shard, loads, avoid, seed};
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < 2 && steps[policy][i]; i++) {
+            uint32_t node = steps[policy][i](&context);
+            if (node != PICK_NONE)
+                return node;
+        }
+        if (context.avoid == PICK_NONE)
+            break;
+        context.avoid = PICK_NONE;
+    }
+    return PICK_NONE;
+}
+
+uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
+                    const struct pick_load *loads)
+{
+    struct pick_context context = {topology, shard, loads, PICK_NONE, NULL};
+    return pick_the_master(&context);
+}
+
+static uint32_t pick_the_master(const struct pick_context *context)
+{
+    uint32_t master = context->shard->master;
+    return master != TOPOLOGY_NO_NODE && is_open(context, master) ? master : PICK_NONE;
+}
+
+/* Two random draws; if neither can be used, the first usable one after a random start. */
+static uint32_t pick_a_replica(const struct pick_context *context)
+{
+    uint32_t count = context->shard->replica_count;
+    const uint32_t *replicas = context->shard->replicas;
+    if (count == 0)
+        return PICK_NONE;
+    uint32_t start = count > 1 ? random_below(context->seed, count) : 0;
+    uint32_t second = count > 1 ? (start + 1 + random_below(context->seed, count - 1)) % count : 0;
+    uint32_t node = less_loaded(context, replicas[start], replicas[second]);
+    for (uint32_t i = 1; node == PICK_NONE && i < count; i++) {
+        uint32_t next = replicas[(start + i) % count];
+        node = less_loaded(context, next, next);
+    }
+    return node;
+}
+
+/* The lowest round trip, master included; among those about as near, the less loaded of two random ones. */
+static uint32_t pick_the_nearest(const struct pick_context *context)
+{
+    const struct topology_shard *shard = context->shard;
+    uint32_t best_us = UINT32_MAX;
+    uint32_t total = shard->replica_count + 1;
+    for (uint32_t i = 0; i < total; i++) {
+        uint32_t node = i < shard->replica_count ? shard->replicas[i] : shard->master;
+        if (node != TOPOLOGY_NO_NODE && is_open(context, node) && round_trip_us(context, node) < best_us)
+            best_us = round_trip_us(context, node);
+    }
+    if (best_us == UINT32_MAX)
+        return PICK_NONE;
+
+    uint32_t slack = best_us / NEAREST_SLACK_DIVISOR;
+    uint32_t limit_us = best_us + (slack > NEAREST_SLACK_US ? slack : NEAREST_SLACK_US);
+    uint32_t chosen = PICK_NONE, other = PICK_NONE, seen = 0;
+    for (uint32_t i = 0; i < total; i++) { /* reservoir sampling of two */
+        uint32_t node = i < shard->replica_count ? shard->replicas[i] : shard->master;
+        if (node == TOPOLOGY_NO_NODE || !is_open(context, node) || round_trip_us(context, node) > limit_us)
+            continue;
+        uint32_t at = seen < 2 ? seen : random_below(context->seed, seen + 1);
+        if (at == 0)
+            chosen = node;
+        else if (at == 1)
+            other = node;
+        seen++;
+    }
+    return less_loaded(context, chosen, other == PICK_NONE ? chosen : other);
+}
+
+static bool is_open(const struct pick_context *context, uint32_t node)
+{
+    return node != context->avoid && context->topology->nodes[node].is_fit && context->loads[node].is_usable;
+}
+
+static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b)
+{
+    if (!is_open(context, a))
+        return is_open(context, b) ? b : PICK_NONE;
+    if (a == b || !is_open(context, b))
+        return a;
+    uint32_t load_a = context->loads[a].outstanding, load_b = context->loads[b].outstanding;
+    return load_b < load_a ? b : a;
+}
+
+/* A node that was never measured counts as far, but not as unusable. */
+static uint32_t round_trip_us(const struct pick_context *context, uint32_t node)
+{
+    uint32_t us = atomic_load_explicit(&context->topology->nodes[node].gauge->round_trip_us, memory_order_relaxed);
+    return us ? us : UINT32_MAX / 2;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pick.h - which node gets this read?
+ *
+ * Each read policy is one row of a small table in pick.c: which nodes it looks at first and which then. Among
+ * equals two are drawn at random and the one with fewer unanswered requests wins ("the power of two choices",
+ * Mitzenmacher 2001): near the best spread, at a cost that does not grow with the number of nodes.
+ *
+ * Pure: the load is the worker's own count, chance comes as a seed.
+ */
+#ifndef ROUTING_PICK_H
+#define ROUTING_PICK_H
+
+#include "routing/topology.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum pick_policy { /* in the order of enum reads_policy in config.h */
+    PICK_MASTER,
+    PICK_PREFER_MASTER,
+    PICK_REPLICA,
+    PICK_PREFER_REPLICA,
+    PICK_NEAREST,
+    PICK_POLICY_COUNT,
+};
+
+/* A worker's own view of one node, in the order of topology->nodes. */
+struct pick_load {
+    uint32_t outstanding; /* requests sent or queued there and not answered */
+    bool is_usable;       /* false while this worker cannot reach it */
+};
+
+#define PICK_NONE UINT32_MAX
+
+/* The node for a read of this shard; avoid (or PICK_NONE) is taken only if there is no other. PICK_NONE if no
+ * node that the policy allows is fit and usable. */
+uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
+                   const struct pick_load *loads, enum pick_policy policy, uint32_t avoid, uint64_t *seed);
+
+/* The node for a write, or PICK_NONE while there is none that is known to be the master and answers. */
+uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
+                    const struct pick_load *loads);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * session.h - which state of its own does a client's connection have, and may it go back to the shared ones?
+ *
+ *            MULTI             EXEC, DISCARD
+ *   SHARED ---------> in MULTI --------------> SHARED
+ *      |     WATCH                EXEC, DISCARD, UNWATCH
+ *      |------------> watching --------------------------> SHARED
+ *      |     SUBSCRIBE ...        the last one undone
+ *      |------------> subscribed ------------------------> SHARED
+ *      |     MONITOR
+ *      '------------> monitoring, until RESET or the end
+ *
+ * Transactions are followed by what the client sends (its commands take effect in order, so that is what the
+ * node will be in); subscriptions by what the node confirms, since only it knows how many there are.
+ * When the connection of a transaction is lost, nothing of it can be carried on: the session is broken until
+ * the client has ended it, and EXEC then fails, on no node.
+ *
+ * Owner:   embedded in a client. Pure: no I/O, no clock.
+ */
+#ifndef ROUTING_SESSION_H
+#define ROUTING_SESSION_H
+
+#include "routing/command.h"
+#include "routing/resp.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum session_channel_kind { SESSION_CHANNELS, SESSION_PATTERNS, SESSION_SHARD_CHANNELS, SESSION_KINDS };
+
+struct session {
+    bool in_multi;
+    bool is_watching;
+    bool is_broken; /* the connection of its transaction or its watched keys was lost */
+    bool is_monitoring;
+    uint32_t queued;  /* commands sent since MULTI */
+    int64_t selected; /* database that a SELECT inside MULTI asked for; -1 = none */
+    uint32_t subscriptions[SESSION_KINDS];
+};
+
+static inline bool session_is_subscribed(const struct session *session)
+{
+    return session->subscriptions[SESSION_CHANNELS] || session->subscriptions[SESSION_PATTERNS] ||
+           session->subscriptions[SESSION_SHARD_CHANNELS];
+}
+
+/* True while the client needs a connection of its own. */
+static inline bool session_is_pinned(const struct session *session)
+{
+    return session->in_multi || session->is_watching || session->is_monitoring || session_is_subscribed(session);
+}
+
+/* True while a frame from the node may be one that nobody asked for. */
+static inline bool session_is_pushed_to(const struct session *session)
+{
+    return session->is_monitoring || session_is_subscribed(session);
+}
+
+/* True while even commands that the proxy answers itself must go to the node, since it queues or refuses them. */
+static inline bool session_forwards_all(const struct session *session)
+{
+    return session->in_multi || session_is_subscribed(session);
+}
+
+/* A command with the right arity goes to the node on the client's own connection. */
+void session_sent(struct session *session, enum command_pin pin);
+
+/* What the proxy answers while the session is broken. */
+enum session_answer {
+    SESSION_FORWARD,       /* not concerned: goes its usual way */
+    SESSION_OK,            /* +OK: MULTI, DISCARD, UNWATCH */
+    SESSION_ERROR,         /* the transaction's connection was lost */
+    SESSION_EXEC_ABORTED,  /* -EXECABORT ... */
+};
+enum session_answer session_answer_broken(struct session *session, enum command_pin pin);
+
+/* The client's own connection is gone. Subscriptions and monitoring end; a transaction becomes broken. */
+void session_lost_connection(struct session *session);
+
+/* What a frame on a connection with subscriptions is. */
+enum session_frame {
+    SESSION_REPLY,        /* answers the oldest unanswered command */
+    SESSION_PUSH,         /* nobody asked */
+    SESSION_CONFIRMATION, /* one of the confirmations of a SUBSCRIBE or its undoing */
+};
+
+/* Looks at one complete frame and keeps count of subscriptions. head_is_subscription: the oldest unanswered
+ * command is one of (P|S)SUBSCRIBE or their undoing. */
+enum session_frame session_received(struct session *session, struct slice frame, bool head_is_subscription);
+
+/* How many confirmations the command brings: one per channel; an undoing without channels one per subscription
+ * of its kind, at least one. To be asked when all commands before it have been answered. */
+uint32_t session_confirmations(const struct session *session, enum session_channel_kind kind, uint32_t channels);
+
+/* Which kind a command name ("PUNSUBSCRIBE") speaks of. */
+enum session_channel_kind session_kind_of(struct slice command_name);
+
+#endif

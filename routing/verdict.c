@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "routing/verdict.h"
+
+#include <stddef.h>
+
+static enum verdict verdict_of_reply(const struct request_history *history);
+static enum verdict fail(enum error *error, enum error cause);
+
+enum refusal refusal_of(struct slice reply)
+{
+    static const struct {
+        struct slice word;
+        enum refusal refusal;
+    } words[] = {
+        {{"-READONLY ", 10}, REFUSAL_READONLY},
+        {{"-LOADING ", 9}, REFUSAL_LOADING},
+        {{"-MASTERDOWN ", 12}, REFUSAL_MASTERDOWN},
+        {{"-UNBLOCKED ", 11}, REFUSAL_UNBLOCKED},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (slice_starts_with(reply, words[i].word))
+            return words[i].refusal;
+    }
+    return REFUSAL_NONE;
+}
+
+enum verdict verdict_of(const struct request_history *history, enum error *error)
+{
+    *error = ERROR_NONE;
+    if (history->outcome == OUTCOME_ANSWERED)
+        return verdict_of_reply(history);
+    if (!history->was_sent)
+        return VERDICT_AGAIN;
+
+    switch (history->outcome) {
+    case OUTCOME_ANSWERED:
+        break;
+    case OUTCOME_LOST:
+        if (!history->is_read)
+            return fail(error, ERROR_WRITE_LOST);
+        break;
+    case OUTCOME_TIMED_OUT:
+        return fail(error, history->is_read ? ERROR_READ_TIMED_OUT : ERROR_WRITE_TIMED_OUT);
+    case OUTCOME_CUT:
+        if (!history->is_read)
+            return fail(error, ERROR_WRITE_ABANDONED);
+        break;
+    }
+    return history->attempts < history->max_attempts ? VERDICT_AGAIN : fail(error, ERROR_READ_LOST);
+}
+
+/* A refused command did not run: it may go again whatever it is, and holding bounds how often. */
+static enum verdict verdict_of_reply(const struct request_history *history)
+{
+    switch (history->refusal) {
+    case REFUSAL_NONE:
+        return VERDICT_DELIVER;
+    case REFUSAL_READONLY:
+    case REFUSAL_UNBLOCKED:
+        return VERDICT_HOLD;
+    case REFUSAL_LOADING:
+    case REFUSAL_MASTERDOWN:
+        return history->needs_master ? VERDICT_HOLD : VERDICT_AGAIN;
+    }
+    return VERDICT_DELIVER;
+}
+
+static enum verdict fail(enum error *error, enum error cause)
+{
+    *error = cause;
+    return VERDICT_FAIL;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * verdict.h - a request has come to something: deliver, send again, hold, or fail?
+ *
+ * This is section 7 of the design, "what may be sent again", and nothing else:
+ *
+ *   what happened                       | read                     | write
+ *   ------------------------------------+--------------------------+-------------------------------
+ *   never left this process             | again                    | again
+ *   refused: READONLY LOADING           | again, elsewhere         | hold until the master is known
+ *     MASTERDOWN                        |                          |
+ *   connection lost after it was sent   | again, elsewhere         | fail: outcome unknown
+ *   its deadline passed after it was    | fail                     | fail: outcome unknown
+ *     sent                              |                          |
+ *
+ * A connection with an unanswered request past its deadline is closed, so what else waits on it is "lost".
+ * "Again" is bounded by attempts. Pure: no state, no clock.
+ */
+#ifndef ROUTING_VERDICT_H
+#define ROUTING_VERDICT_H
+
+#include "routing/error.h"
+
+#include <stdint.h>
+
+/* What a node says when it will not run a command that belongs elsewhere, or not yet. */
+enum refusal {
+    REFUSAL_NONE,
+    REFUSAL_READONLY,   /* a replica, or a master that became one */
+    REFUSAL_LOADING,    /* reading its data from disk or from its master */
+    REFUSAL_MASTERDOWN, /* a replica without its master, replica-serve-stale-data no */
+    REFUSAL_UNBLOCKED,  /* a blocking command ended by a change of role; it did not run */
+};
+
+/* Reads the first word of an error reply ("-READONLY You can't write ..."). */
+enum refusal refusal_of(struct slice reply);
+
+enum outcome {
+    OUTCOME_ANSWERED, /* with a reply; refusal tells which kind */
+    OUTCOME_LOST,     /* the connection broke */
+    OUTCOME_TIMED_OUT,
+    OUTCOME_CUT,      /* we cut the connection because the node lost its role */
+};
+
+enum verdict {
+    VERDICT_DELIVER,
+    VERDICT_AGAIN, /* pick a node once more, not the same one if there is another */
+    VERDICT_HOLD,  /* wait for the topology, then dispatch again */
+    VERDICT_FAIL,  /* with the error given */
+};
+
+struct request_history {
+    enum outcome outcome;
+    enum refusal refusal; /* where answered */
+    bool is_read;         /* safe to send again */
+    bool was_sent;        /* a byte of it may have reached the node */
+    bool needs_master;
+    uint32_t attempts;    /* times it was sent so far */
+    uint32_t max_attempts;
+};
+
+/* error is set where the verdict is VERDICT_FAIL. */
+enum verdict verdict_of(const struct request_history *history, enum error *error);
+
+#endif
