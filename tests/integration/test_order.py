@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Replies leave in the client's order, a client sees its own writes in a pipeline, nobody waits for another."""
+
+import random
+import threading
+import time
+
+from harness import SLOWNESS, Pointsman, encode, wait_for
+
+
+def test_replies_keep_the_order_of_commands_that_go_to_master_and_replicas(cluster, proxy):
+    with cluster.master.client() as master:
+        master.mset({f"fixed:{i}": i for i in range(50)})
+    cluster.wait_synced()
+    chance = random.Random(7)
+    with cluster.counting() as counts, proxy.raw(timeout=30) as link:
+        for _ in range(20):
+            expected, data = [], b""
+            for number in range(100):
+                kind = chance.randrange(4)
+                if kind == 0:
+                    data += encode("GET", f"fixed:{number % 50}")
+                    expected.append(b"%d" % (number % 50))
+                elif kind == 1:
+                    data += encode("SET", f"w:{number}", number)
+                    expected.append(b"OK")
+                elif kind == 2:
+                    data += encode("ECHO", number)
+                    expected.append(b"%d" % number)
+                else:
+                    data += encode("STRLEN", f"fixed:{number % 50}")
+                    expected.append(len(str(number % 50)))
+            link.send(data)
+            assert [link.read() for _ in expected] == expected
+    assert counts.calls(cluster.replicas, "get") > 0
+    assert counts.calls(cluster.master, "set") > 0
+
+
+def test_read_behind_a_write_in_one_pipeline_sees_it(cluster, proxy):
+    wrong = []
+
+    def work(number):
+        with proxy.raw(timeout=30) as link:
+            for turn in range(100):
+                key = f"own:{number}"
+                link.send(encode("SET", key, turn) + encode("GET", key) + encode("INCR", key) + encode("GET", key))
+                replies = [link.read() for _ in range(4)]
+                if replies != [b"OK", b"%d" % turn, turn + 1, b"%d" % (turn + 1)]:
+                    wrong.append((number, turn, replies))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:5]
+
+
+def test_commands_of_one_client_take_effect_in_its_order_also_around_a_transaction(cluster, proxy):
+    with proxy.raw(timeout=30) as link:
+        link.ask("DEL", "steps")
+        for turn in range(25):
+            link.send(encode("RPUSH", "steps", f"{turn}a"))
+            link.send(encode("MULTI") + encode("RPUSH", "steps", f"{turn}b") + encode("EXEC"))
+            link.send(encode("RPUSH", "steps", f"{turn}c") + encode("BLPOP", "nothing", "0.001"))
+            link.send(encode("RPUSH", "steps", f"{turn}d"))
+        for _ in range(25 * 7):
+            link.read()
+    with cluster.master.client() as master:
+        steps = [step.decode() for step in master.lrange("steps", 0, -1)]
+    assert steps == [f"{turn}{letter}" for turn in range(25) for letter in "abcd"]
+
+
+def test_client_waiting_for_a_hung_replica_delays_no_other(cluster, processes):
+    pointsman = processes(Pointsman(cluster, proxy_threads=1)).wait_for_replicas(2)
+    hung = cluster.replicas[0]
+    links = [pointsman.raw(timeout=30) for _ in range(20)]
+    try:
+        hung.pause()
+        try:
+            for link in links:
+                link.command("GET", "order:nothing")
+            slowest = 0
+            with pointsman.client() as client:
+                for number in range(200):
+                    start = time.monotonic()
+                    assert client.set("order:other", number)
+                    slowest = max(slowest, time.monotonic() - start)
+            assert slowest < 0.5 * SLOWNESS, f"a write waited {slowest:.3f} s"
+            answered = sum(not link.is_silent(0.05) for link in links)
+            print(f"{answered} of 20 reads were answered at once, slowest write {slowest * 1000:.1f} ms")
+            assert answered >= 5  # those that went to the other replica
+        finally:
+            hung.resume()
+        for link in links:
+            assert link.read() is None
+    finally:
+        for link in links:
+            link.close()
+    # Sentinel may have called it down; the module's other tests want it fit.
+    wait_for(lambda: "s_down" not in _flags(cluster, hung), 20, "Sentinel to see the replica again")
+
+
+def _flags(cluster, server):
+    with cluster.sentinels[0].client() as client:
+        return next(r["flags"] for r in client.sentinel_slaves("mymaster") if r["port"] == server.port)
+
+
+def test_client_with_a_slow_command_delays_no_reader_of_replicas(cluster, proxy):
+    with proxy.raw(timeout=30) as slow, proxy.client() as client:
+        slow.command("DEBUG", "SLEEP", "0.7")
+        time.sleep(0.05)
+        start = time.monotonic()
+        for _ in range(50):
+            client.get("order:nothing")
+        assert time.monotonic() - start < 0.4 * SLOWNESS
+        assert slow.read() == b"OK"
