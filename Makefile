@@ -42,6 +42,11 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 .PHONY: unit-tests
 unit-tests: $(UNIT_TESTS)
 
+# Small programs that integration tests ask; each is one file and routing/.
+$(BUILD)/%: tests/integration/tools/%.c $(BUILD)/librouting.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a $(LDFLAGS)
+
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
@@ -121,6 +126,13 @@ lint: ## clang-tidy with the checks of .clang-tidy
 .PHONY: format
 format: ## bring the sources into the shape of .clang-format
 	clang-format -i $(C_SOURCES) $(C_HEADERS)
+# What the table of configuration keys prints; unit tests compare it with what is committed.
+.PHONY: generated
+generated: $(BUILD)/pointsman ## write proxy.ini.example and the keys of the manual page anew
+	$(BUILD)/pointsman --help-config=ini > $(BUILD)/example && mv $(BUILD)/example proxy.ini.example
+	$(BUILD)/pointsman --help-config=roff > $(BUILD)/keys.roff
+	sed -i -e '/^\.\\" begin keys$$/,/^\.\\" end keys$$/{//!d}' -e '/^\.\\" begin keys$$/r $(BUILD)/keys.roff' \
+		packaging/man/pointsman.8
 
 .PHONY: clean
 clean: ## remove everything built

@@ -2,9 +2,9 @@
 /*
  * config.h - everything a user can set, typed and checked.
  *
- * One table (config.c) declares each key once: section, name, type, unit, default, bounds, whether a reload may
- * change it, one line of help. Parsing, defaults, --help-config, proxy.ini.example and the manual follow from
- * it. Order of precedence: command line, environment, file, default.
+ * One table (config_table.c) declares each key once: section, name, type, unit, default, bounds, whether a
+ * reload may change it, its help. Parsing, defaults, --help-config, proxy.ini.example and the manual follow
+ * from it. Order of precedence: command line, environment, file, default.
  *
  * Owner:   a struct config owns its strings and lists; immutable once loaded.
  * Threads: loaded by main before threads start; any thread may read it then.
@@ -17,7 +17,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* host:port, or unix:/path with port 0 and the path as host. IPv6 hosts are without brackets. */
+/*
+ * host:port, or unix:/path with port 0 and the path as host, which then begins with '/'. IPv6 hosts are
+ * without brackets, perhaps with a zone (fe80::1%eth0). In listen the host "" means all interfaces (written
+ * :6380 or *:6380); elsewhere it is never empty. Names are not resolved yet.
+ */
 struct config_address {
     char *host;
     uint16_t port;
@@ -108,7 +112,8 @@ enum config_action {
  * command line itself could be read; for actions that need no config (HELP ...) nothing is loaded and NULL is
  * returned with *action set and nothing written to errors.
  */
-struct config *config_load(int argc, char **argv, char **environment, enum config_action *action, FILE *errors);
+struct config *config_load(int argc, char **argv, char **environment, enum config_action *action,
+                           FILE *errors);
 
 /* The same from a file's text alone, over the defaults; for tests and fuzzing. name stands for FILE. */
 struct config *config_load_text(const char *text, size_t size, const char *name, FILE *errors);

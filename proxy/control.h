@@ -3,7 +3,7 @@
  * control.h - the control thread: finds out what there is behind us and tells the workers.
  *
  * One thread with one libev loop speaks to Sentinels and nodes. For each upstream it runs discovery
- * (sentinel.c or static.c), probes every node (probe.c), and whenever what it knows has changed it builds a
+ * (sentinel.c or roster.c), probes every node (probe.c), and whenever what it knows has changed it builds a
  * topology snapshot and hands one reference of it to every subscriber. Workers report back what they meet
  * (a lost master, a READONLY reply), so that the truth is asked for at once and not a second later.
  *
@@ -16,6 +16,7 @@
 #include "proxy/config.h"
 #include "routing/topology.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct control;

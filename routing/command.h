@@ -76,30 +76,37 @@ enum command_flag {
     COMMAND_WHILE_SUBSCRIBED = 1 << 2,/* allowed in a RESP2 connection with subscriptions */
     COMMAND_IN_MULTI = 1 << 3,        /* runs at once inside MULTI instead of being queued: EXEC, DISCARD, WATCH, MULTI, QUIT, RESET */
     COMMAND_ADMIN = 1 << 4,           /* Redis' own admin flag */
-    COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB, scripts without keys */
+    COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB; where the row has a
+                                         key finder (EVAL, FCALL), only if that finds none */
     COMMAND_SLOW = 1 << 6,            /* O(N) over the keyspace or scripts: KEYS, FLUSHALL, EVAL, SORT */
     COMMAND_CONTAINER = 1 << 7,       /* has subcommands; the row of the word alone */
     COMMAND_LEARNED = 1 << 8,         /* not in our table; read off a node's COMMAND output */
     COMMAND_STATEFUL = 1 << 9,        /* changes the state of the connection it travels on and must never share one */
     COMMAND_NO_TIMEOUT = 1 << 10,     /* request_timeout does not hold: it may rightly take long (MIGRATE, SAVE, DEBUG) */
+    COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, SSUBSCRIBE, DEBUG OBJECT */
+    COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
+    COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
 };
 
 /* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */
 enum key_finder {
     KEYS_NONE,
     KEYS_RANGE,    /* first .. last, every step-th: MSET is 1, -1, 2 */
-    KEYS_COUNTED,  /* the number of keys stands at `count_at`, keys follow it; a key at `first` before it if > 0
-                      (ZUNIONSTORE: first 1, count_at 2) */
+    KEYS_COUNTED,  /* the number of keys stands at `count_at`, at least `least`; keys follow it, every step-th; a
+                      key at `first` before it if > 0 (ZUNIONSTORE: first 1, count_at 2) */
     KEYS_STREAMS,  /* XREAD, XREADGROUP: the first half of what follows STREAMS */
     KEYS_SORT,     /* 1, and the one behind STORE */
-    KEYS_GEORADIUS,/* 1, and the one behind STORE or STOREDIST */
+    KEYS_GEORADIUS,/* 1, and those behind STORE and STOREDIST */
     KEYS_MIGRATE,  /* 3, or all behind KEYS when 3 is empty */
+    KEYS_DEBUG,    /* 2, behind the words that look at one key: DEBUG OBJECT key */
 };
 
 struct command_keys {
     enum key_finder finder;
     int16_t first, last, step;
     int16_t count_at;
+    int16_t least;       /* COUNTED: 0 if it does without keys (EVAL), else 1 */
+    int16_t search_from; /* STREAMS, SORT, GEORADIUS, MIGRATE: where options begin */
 };
 
 struct command {

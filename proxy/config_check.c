@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What must be right between keys, after each is right by itself. */
+#include "proxy/config_loader.h"
+
+#include <string.h>
+
+static struct setting *setting_named(struct loader *loader, const char *section, const char *name)
+{
+    bool by_file;
+    return config_setting(loader, config_find_key(section, name, &by_file));
+}
+
+/* Keys whose own value is wrong are not compared with others. */
+static bool is_sound(struct loader *loader, const char *section, const char *name)
+{
+    return !setting_named(loader, section, name)->is_bad;
+}
+
+__attribute__((format(printf, 4, 5))) static void fault_of(struct loader *loader, const char *section,
+                                                          const char *name, const char *format, ...)
+{
+    char what[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    config_fault(loader, setting_named(loader, section, name)->place, "%s.%s: %s", section, name, what);
+}
+
+static void check_addresses(struct loader *loader, const char *section, const char *name,
+                            const struct config_address_list *list)
+{
+    if (list->count == 0) fault_of(loader, section, name, "is empty; give at least one address");
+    for (size_t i = 0; i < list->count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (!config_address_equals(&list->items[i], &list->items[k])) continue;
+            char text[CONFIG_ADDRESS_SIZE];
+            config_address_write(&list->items[i], text, sizeof text);
+            fault_of(loader, section, name, "%s is given twice; keep one of them", text);
+            break;
+        }
+    }
+}
+
+static void check_unix_nodes(struct loader *loader, const struct config_upstream *upstream)
+{
+    if (upstream->kind == UPSTREAM_STATIC) return;
+    for (size_t i = 0; i < upstream->nodes.count; i++)
+        if (config_address_is_unix(&upstream->nodes.items[i]))
+            fault_of(loader, "upstream", "nodes",
+                     "unix:%s cannot be a Sentinel; write host:port, or set upstream.kind = static",
+                     upstream->nodes.items[i].host);
+}
+
+static void check_map(struct loader *loader, const struct config_mapping_list *map)
+{
+    for (size_t i = 0; i < map->count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (!config_address_equals(&map->items[i].from, &map->items[k].from)) continue;
+            char text[CONFIG_ADDRESS_SIZE];
+            config_address_write(&map->items[i].from, text, sizeof text);
+            fault_of(loader, "upstream", "map", "%s is mapped twice; keep one of them", text);
+            break;
+        }
+    }
+}
+
+static void check_user(struct loader *loader, const char *name, const char *username,
+                       const char *password_name, const char *password)
+{
+    if (is_sound(loader, "upstream", password_name) && *username && !*password)
+        fault_of(loader, "upstream", name, "is given without a password; set upstream.%s, too",
+                 password_name);
+}
+
+/* Blames the one of the two that the user has set later in the order of precedence. */
+static void check_delays(struct loader *loader, const struct config_upstream *upstream)
+{
+    if (!is_sound(loader, "retry", "base_delay") || !is_sound(loader, "retry", "max_delay")) return;
+    if (upstream->retry_base_delay_ms <= upstream->retry_max_delay_ms) return;
+    if (setting_named(loader, "retry", "base_delay")->place.origin >=
+        setting_named(loader, "retry", "max_delay")->place.origin)
+        fault_of(loader, "retry", "base_delay", "must not be more than retry.max_delay, which is %lldms",
+                 (long long)upstream->retry_max_delay_ms);
+    else
+        fault_of(loader, "retry", "max_delay", "must not be less than retry.base_delay, which is %lldms",
+                 (long long)upstream->retry_base_delay_ms);
+}
+
+void config_check(struct loader *loader)
+{
+    const struct config *config = loader->config;
+    const struct config_upstream *upstream = &config->upstreams[0];
+    if (is_sound(loader, "proxy", "listen")) check_addresses(loader, "proxy", "listen", &config->listen);
+    if (is_sound(loader, "upstream", "nodes")) check_addresses(loader, "upstream", "nodes", &upstream->nodes);
+    if (is_sound(loader, "upstream", "nodes") && is_sound(loader, "upstream", "kind"))
+        check_unix_nodes(loader, upstream);
+    if (is_sound(loader, "upstream", "map")) check_map(loader, &upstream->map);
+    check_user(loader, "username", upstream->username, "password", upstream->password);
+    check_user(loader, "sentinel_username", upstream->sentinel_username, "sentinel_password",
+               upstream->sentinel_password);
+    check_delays(loader, upstream);
+}

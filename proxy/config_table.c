@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/config_key.h"
+
+#include <string.h>
+
+#define FIELD(name)          .home = HOME_CONFIG, .field = offsetof(struct config, name)
+#define UPSTREAM_FIELD(name) .home = HOME_UPSTREAM, .field = offsetof(struct config_upstream, name)
+
+#define SECOND   INT64_C(1000)
+#define MINUTE   (60 * SECOND)
+#define HOUR     (60 * MINUTE)
+#define KIBIBYTE INT64_C(1024)
+#define GIBIBYTE (KIBIBYTE * KIBIBYTE * KIBIBYTE)
+#define TEBIBYTE (KIBIBYTE * GIBIBYTE)
+
+static const char *const kinds[] = {"auto", "sentinel", "static", NULL};             /* enum upstream_kind */
+static const char *const policies[] = {"master",         "prefer-master", "replica", /* enum reads_policy */
+                                       "prefer-replica", "nearest",       NULL};
+static const char *const levels[] = {"error", "warning", "info", "debug", NULL}; /* enum log_level_name */
+
+const struct config_section config_sections[] = {
+    {"proxy", "What clients of Pointsman meet."},
+    {"upstream", "The Redis behind it: one master, its replicas, and the Sentinels that watch them."},
+    {"reads", "Where commands that only read go. Writes always go to the master."},
+    {"retry",
+     "Sending again what is safe to send again. A write whose outcome is unknown is never sent again."},
+    {"pool", "Connections from Pointsman to the nodes."},
+    {"failover", "Requests that need the master are held while there is none."},
+    {"log", "One event, one line."},
+};
+const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
+
+const struct config_key config_keys[] = {
+    {.section = "proxy",
+     .name = "listen",
+     .type = &config_addresses,
+     FIELD(listen),
+     .fallback = "127.0.0.1:6380",
+     .is_listen = true,
+     .help = "Where clients connect to. :6380 or *:6380 is every interface."},
+    {.section = "proxy",
+     .name = "threads",
+     .type = &config_integer,
+     FIELD(threads),
+     .fallback = "0",
+     .min = 0,
+     .max = 1024,
+     .help = "Worker threads. 0 is one for each core that this process may use."},
+    {.section = "proxy",
+     .name = "max_clients",
+     .type = &config_integer,
+     FIELD(max_clients),
+     .fallback = "10000",
+     .min = 1,
+     .max = 10000000,
+     .at_reload = true,
+     .help = "Clients at one time, over all threads. One more is told so and closed."},
+    {.section = "proxy",
+     .name = "password",
+     .type = &config_secret,
+     FIELD(password),
+     .fallback = "",
+     .at_reload = true,
+     .help = "What clients must give to AUTH. Empty: no password is asked for."},
+    {.section = "proxy",
+     .name = "client_idle_timeout",
+     .type = &config_duration,
+     FIELD(client_idle_timeout_ms),
+     .fallback = "0",
+     .min = 0,
+     .max = 10000 * HOUR,
+     .at_reload = true,
+     .help = "A client that has been silent for so long, and waits for nothing, is closed. 0 is never."},
+    {.section = "proxy",
+     .name = "client_output_limit",
+     .type = &config_size,
+     FIELD(client_output_limit),
+     .fallback = "512m",
+     .min = KIBIBYTE,
+     .max = TEBIBYTE,
+     .at_reload = true,
+     .help = "Bytes of replies that may wait for one client that does not read them; above it the client is "
+             "closed."},
+    {.section = "proxy",
+     .name = "client_input_limit",
+     .type = &config_size,
+     FIELD(client_input_limit),
+     .fallback = "1g",
+     .min = KIBIBYTE,
+     .max = TEBIBYTE,
+     .at_reload = true,
+     .help = "Bytes of requests that one client may have in flight, an unfinished one included."},
+    {.section = "proxy",
+     .name = "max_bulk_length",
+     .type = &config_size,
+     FIELD(max_bulk_length),
+     .fallback = "512m",
+     .min = 1,
+     .max = TEBIBYTE,
+     .at_reload = true,
+     .help = "Bytes in one argument of a command (proto-max-bulk-len of Redis)."},
+    {.section = "proxy",
+     .name = "max_arguments",
+     .type = &config_integer,
+     FIELD(max_arguments),
+     .fallback = "1048576",
+     .min = 1,
+     .max = INT32_MAX,
+     .at_reload = true,
+     .help = "Arguments of one command, its name included."},
+    {.section = "proxy",
+     .name = "request_timeout",
+     .type = &config_duration,
+     FIELD(request_timeout_ms),
+     .fallback = "30s",
+     .min = 0,
+     .max = 24 * HOUR,
+     .at_reload = true,
+     .help =
+         "A request without an answer after so long is answered with an error. Commands that block by intent "
+         "do not count. 0 is never."},
+    {.section = "proxy",
+     .name = "drain_time",
+     .type = &config_duration,
+     FIELD(drain_time_ms),
+     .fallback = "10s",
+     .min = 0,
+     .max = 24 * HOUR,
+     .at_reload = true,
+     .help = "After SIGTERM, how long requests in flight may take before the process ends anyway."},
+
+    {.section = "upstream",
+     .name = "kind",
+     .type = &config_enum,
+     UPSTREAM_FIELD(kind),
+     .fallback = "auto",
+     .choices = kinds,
+     .help =
+         "What nodes names: sentinel is Sentinels, static is a master and its replicas, auto asks the first "
+         "that answers."},
+    {.section = "upstream",
+     .name = "nodes",
+     .type = &config_addresses,
+     UPSTREAM_FIELD(nodes),
+     .fallback = "127.0.0.1:26379",
+     .help = "Sentinels, or for kind static the master and its replicas in any order. Further Sentinels and "
+             "replicas are found through these. unix:/path is for kind static only."},
+    {.section = "upstream",
+     .name = "master_name",
+     .type = &config_word,
+     UPSTREAM_FIELD(master_name),
+     .fallback = "",
+     .help = "The master's name in the Sentinels' configuration. Empty: the only one that they watch."},
+    {.section = "upstream",
+     .name = "username",
+     .type = &config_word,
+     UPSTREAM_FIELD(username),
+     .fallback = "",
+     .help = "ACL user for the nodes. Empty: the default user."},
+    {.section = "upstream",
+     .name = "password",
+     .type = &config_secret,
+     UPSTREAM_FIELD(password),
+     .fallback = "",
+     .help = "Password for the nodes. Empty: none is sent."},
+    {.section = "upstream",
+     .name = "sentinel_username",
+     .type = &config_word,
+     UPSTREAM_FIELD(sentinel_username),
+     .fallback = "",
+     .help = "ACL user for the Sentinels. Empty: the default user."},
+    {.section = "upstream",
+     .name = "sentinel_password",
+     .type = &config_secret,
+     UPSTREAM_FIELD(sentinel_password),
+     .fallback = "",
+     .help = "Password for the Sentinels. Empty: none is sent."},
+    {.section = "upstream",
+     .name = "map",
+     .type = &config_mappings,
+     UPSTREAM_FIELD(map),
+     .fallback = "",
+     .help =
+         "Addresses that the Sentinels or nodes announce, and where each is reached from here, for networks "
+         "that translate addresses."},
+    {.section = "upstream",
+     .name = "connect_timeout",
+     .type = &config_duration,
+     UPSTREAM_FIELD(connect_timeout_ms),
+     .fallback = "1s",
+     .min = 1,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "A connection to a node or Sentinel that is not made after so long has failed."},
+    {.section = "upstream",
+     .name = "poll_interval",
+     .type = &config_duration,
+     UPSTREAM_FIELD(poll_interval_ms),
+     .fallback = "1s",
+     .min = 10,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "How often Sentinels and nodes are asked for the topology, besides listening to the Sentinels' "
+             "events."},
+
+    {.section = "reads",
+     .name = "policy",
+     .type = &config_enum,
+     UPSTREAM_FIELD(reads_policy),
+     .fallback = "prefer-replica",
+     .choices = policies,
+     .at_reload = true,
+     .help =
+         "master: the master only. prefer-master: a replica only while there is no master. replica: replicas "
+         "only, an error if none is fit. prefer-replica: the master only if no replica is fit. nearest: "
+         "whichever of them answers fastest."},
+
+    {.section = "retry",
+     .name = "attempts",
+     .type = &config_integer,
+     UPSTREAM_FIELD(retry_attempts),
+     .fallback = "3",
+     .min = 1,
+     .max = 100,
+     .at_reload = true,
+     .help = "How often a request is sent at most, the first time included. 1 is never again."},
+    {.section = "retry",
+     .name = "base_delay",
+     .type = &config_duration,
+     UPSTREAM_FIELD(retry_base_delay_ms),
+     .fallback = "20ms",
+     .min = 1,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "Bound of the first wait before sending again. Each further one doubles it; the wait is random "
+             "within "
+             "the bound."},
+    {.section = "retry",
+     .name = "max_delay",
+     .type = &config_duration,
+     UPSTREAM_FIELD(retry_max_delay_ms),
+     .fallback = "1s",
+     .min = 1,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "The bound grows no further than this."},
+
+    {.section = "pool",
+     .name = "shared_connections",
+     .type = &config_integer,
+     UPSTREAM_FIELD(pool_shared_connections),
+     .fallback = "1",
+     .min = 1,
+     .max = 1024,
+     .help = "Connections of each thread to each node that all clients share, for each database in use."},
+    {.section = "pool",
+     .name = "dedicated_connections",
+     .type = &config_integer,
+     UPSTREAM_FIELD(pool_dedicated_connections),
+     .fallback = "50",
+     .min = 1,
+     .max = 1000000,
+     .at_reload = true,
+     .help = "Connections to each node, over all threads, that one client has to itself while it is in a "
+             "transaction, blocks or subscribes."},
+    {.section = "pool",
+     .name = "wait",
+     .type = &config_duration,
+     UPSTREAM_FIELD(pool_wait_ms),
+     .fallback = "5s",
+     .min = 0,
+     .max = 24 * HOUR,
+     .at_reload = true,
+     .help = "How long a client waits for a dedicated connection before it is answered with an error."},
+    {.section = "pool",
+     .name = "idle_time",
+     .type = &config_duration,
+     UPSTREAM_FIELD(pool_idle_time_ms),
+     .fallback = "60s",
+     .min = 1,
+     .max = 10000 * HOUR,
+     .at_reload = true,
+     .help = "A dedicated connection that nobody has borrowed for so long is closed."},
+    {.section = "pool",
+     .name = "health_interval",
+     .type = &config_duration,
+     UPSTREAM_FIELD(pool_health_interval_ms),
+     .fallback = "1s",
+     .min = 10,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "How often each node is asked whether it is well."},
+
+    {.section = "failover",
+     .name = "hold_time",
+     .type = &config_duration,
+     UPSTREAM_FIELD(failover_hold_time_ms),
+     .fallback = "10s",
+     .min = 0,
+     .max = 24 * HOUR,
+     .at_reload = true,
+     .help = "How long a request waits for a master before it is answered with an error. 0 holds none."},
+    {.section = "failover",
+     .name = "hold_requests",
+     .type = &config_integer,
+     UPSTREAM_FIELD(failover_hold_requests),
+     .fallback = "10000",
+     .min = 0,
+     .max = 100000000,
+     .at_reload = true,
+     .help = "Requests that may be held at one time."},
+    {.section = "failover",
+     .name = "hold_bytes",
+     .type = &config_size,
+     UPSTREAM_FIELD(failover_hold_bytes),
+     .fallback = "64m",
+     .min = 0,
+     .max = TEBIBYTE,
+     .at_reload = true,
+     .help = "Bytes of requests that may be held at one time."},
+
+    {.section = "log",
+     .name = "level",
+     .type = &config_enum,
+     FIELD(log_level),
+     .fallback = "info",
+     .choices = levels,
+     .at_reload = true,
+     .help = "error: a human must act. warning: something went wrong and is being handled. info: something "
+             "changed. debug: for finding faults. Each has those before it, too."},
+    {.section = "log",
+     .name = "target",
+     .type = &config_log_target,
+     FIELD(log_target),
+     .fallback = "stderr",
+     .help = "stderr, syslog, or the path of a file to append to."},
+};
+const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
+
+const struct config_option config_options[] = {
+    {'c', "config", "FILE", false, CONFIG_RUN, "Read keys from FILE. Without it no file is read."},
+    {'t', "check-config", NULL, false, CONFIG_CHECK,
+     "Read and check the configuration, say every error in it, and end."},
+    {'h', "help", NULL, false, CONFIG_HELP, "Print this and end."},
+    {0, "help-config", "ini|roff", true, CONFIG_HELP_CONFIG,
+     "Print every key with its type, default and meaning, and end; as ini a commented configuration file, as "
+     "roff "
+     "the keys of the manual page."},
+    {'V', "version", NULL, false, CONFIG_VERSION, "Print the version and end."},
+};
+const size_t config_option_count = sizeof config_options / sizeof *config_options;
+
+void *config_field(const struct config_key *key, struct config *config)
+{
+    char *home = key->home == HOME_CONFIG ? (char *)config : (char *)&config->upstreams[0];
+    return home + key->field;
+}
+
+/* True if name is "NAME_file" of a secret key. */
+static bool is_file_of(const struct config_key *key, const char *name)
+{
+    size_t size = strlen(key->name);
+    return key->type->is_secret && strncmp(name, key->name, size) == 0 && strcmp(name + size, "_file") == 0;
+}
+
+const struct config_key *config_find_key(const char *section, const char *name, bool *by_file)
+{
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        if (strcmp(key->section, section) != 0) continue;
+        *by_file = is_file_of(key, name);
+        if (*by_file || strcmp(key->name, name) == 0) return key;
+    }
+    return NULL;
+}

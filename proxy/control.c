@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/control.h"
+
+#include "proxy/log.h"
+#include "proxy/mailbox.h"
+#include "proxy/resolver.h"
+#include "proxy/survey.h"
+
+#include <ares.h>
+#include <errno.h>
+#include <ev.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define CONTROL_REPORTS_MAX 256 /* of nodes, posted and not read yet; more say nothing new */
+
+struct subscriber {
+    struct subscriber *next;
+    control_publish *publish;
+    void *receiver;
+};
+
+struct control_upstream {
+    struct control *control;
+    struct survey *survey;
+    atomic_bool has_master_report; /* posted and not read yet */
+    struct letter master_report;
+};
+
+struct node_report {
+    struct letter letter;
+    uint32_t upstream;
+    char node_name[];
+};
+
+struct control {
+    const struct config *config;
+    struct ev_loop *loop;
+    ev_prepare before_wait;
+    ev_async stop;
+    struct mailbox mailbox;
+    struct resolver *resolver;
+    struct control_upstream *upstreams;
+    struct subscriber *subscribers;
+    atomic_uint node_reports; /* posted and not read yet */
+    pthread_t thread;
+    bool is_running;
+};
+
+static bool control_open(struct control *control);
+static void *control_run(void *argument);
+static void control_before_wait(struct ev_loop *loop, ev_prepare *watcher, int events);
+static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events);
+static void control_spread(void *owner, uint32_t index, struct topology *topology);
+static void control_report_master(struct control_upstream *to);
+static void control_report_node(struct control *control, uint32_t upstream, const char *node_name);
+static void deliver_master_report(struct letter *letter, void *receiver);
+static void deliver_node_report(struct letter *letter, void *receiver);
+
+struct control *control_create(const struct config *config)
+{
+    struct control *control = calloc(1, sizeof(*control));
+    if (!control) return NULL;
+    control->config = config;
+    if (control_open(control)) return control;
+    control_destroy(control);
+    return NULL;
+}
+
+void control_subscribe(struct control *control, control_publish *publish, void *subscriber)
+{
+    struct subscriber *entry = calloc(1, sizeof(*entry));
+    if (!entry) {
+        log_error("control: out of memory, a worker is not told of the topology");
+        return;
+    }
+    entry->publish = publish;
+    entry->receiver = subscriber;
+    entry->next = control->subscribers;
+    control->subscribers = entry;
+}
+
+/* Signals are main's: the thread blocks them all. */
+bool control_start(struct control *control)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&control->thread, NULL, control_run, control);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    control->is_running = !error;
+    errno = error;
+    return !error;
+}
+
+void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name)
+{
+    if (upstream >= control->config->upstream_count) return;
+    switch (kind) {
+    case REPORT_MASTER_LOST:
+    case REPORT_MASTER_REFUSED:
+        control_report_master(&control->upstreams[upstream]);
+        break;
+    case REPORT_REPLICA_LOST:
+    case REPORT_REPLICA_REFUSED:
+        control_report_node(control, upstream, node_name);
+        break;
+    }
+}
+
+void control_destroy(struct control *control)
+{
+    if (!control) return;
+    if (control->is_running) {
+        ev_async_send(control->loop, &control->stop);
+        pthread_join(control->thread, NULL);
+    }
+    if (control->loop) {
+        mailbox_finish(&control->mailbox); /* letters still on their way are read and freed */
+        for (size_t i = 0; control->upstreams && i < control->config->upstream_count; i++)
+            survey_destroy(control->upstreams[i].survey);
+        resolver_destroy(control->resolver);
+        ev_prepare_stop(control->loop, &control->before_wait);
+        ev_async_stop(control->loop, &control->stop);
+        ev_loop_destroy(control->loop);
+    }
+    ares_library_cleanup();
+    while (control->subscribers) {
+        struct subscriber *next = control->subscribers->next;
+        free(control->subscribers);
+        control->subscribers = next;
+    }
+    free(control->upstreams);
+    free(control);
+}
+
+static bool control_open(struct control *control)
+{
+    size_t count = control->config->upstream_count;
+    if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) return false;
+    control->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+    if (!control->loop) return false;
+
+    mailbox_init(&control->mailbox, control->loop, control);
+    ev_prepare_init(&control->before_wait, control_before_wait);
+    control->before_wait.data = control;
+    ev_prepare_start(control->loop, &control->before_wait);
+    ev_async_init(&control->stop, control_stopped);
+    ev_async_start(control->loop, &control->stop);
+
+    control->resolver = resolver_create(control->loop);
+    control->upstreams = calloc(count ? count : 1, sizeof(*control->upstreams));
+    if (!control->resolver || !control->upstreams) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct control_upstream *to = &control->upstreams[i];
+        to->control = control;
+        atomic_init(&to->has_master_report, false);
+        to->master_report.deliver = deliver_master_report;
+        to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
+                                       control_spread, control);
+        if (!to->survey) return false;
+    }
+    return true;
+}
+
+static void *control_run(void *argument)
+{
+    struct control *control = argument;
+    ev_run(control->loop, 0);
+    return NULL;
+}
+
+/* All that this turn has heard is judged together. */
+static void control_before_wait(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct control *control = watcher->data;
+    for (size_t i = 0; i < control->config->upstream_count; i++)
+        survey_run(control->upstreams[i].survey);
+}
+
+static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)watcher;
+    (void)events;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void control_spread(void *owner, uint32_t index, struct topology *topology)
+{
+    struct control *control = owner;
+    for (struct subscriber *subscriber = control->subscribers; subscriber; subscriber = subscriber->next)
+        subscriber->publish(subscriber->receiver, index, topology_take(topology));
+    topology_release(topology);
+}
+
+/* ---- reports ---- */
+
+/* One letter per upstream suffices: reports of the master all ask for the same. */
+static void control_report_master(struct control_upstream *to)
+{
+    if (!atomic_exchange(&to->has_master_report, true)) mailbox_post(&to->control->mailbox, &to->master_report);
+}
+
+static void control_report_node(struct control *control, uint32_t upstream, const char *node_name)
+{
+    if (atomic_load_explicit(&control->node_reports, memory_order_relaxed) >= CONTROL_REPORTS_MAX) return;
+    size_t size = strlen(node_name) + 1;
+    struct node_report *report = malloc(sizeof(*report) + size);
+    if (!report) return; /* the next probe finds out */
+    report->letter.deliver = deliver_node_report;
+    report->upstream = upstream;
+    memcpy(report->node_name, node_name, size);
+    atomic_fetch_add_explicit(&control->node_reports, 1, memory_order_relaxed);
+    mailbox_post(&control->mailbox, &report->letter);
+}
+
+/* The flag falls first: a report that comes meanwhile posts the letter anew. */
+static void deliver_master_report(struct letter *letter, void *receiver)
+{
+    (void)receiver;
+    struct control_upstream *to =
+        (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, master_report));
+    atomic_store(&to->has_master_report, false);
+    survey_report_master(to->survey);
+}
+
+static void deliver_node_report(struct letter *letter, void *receiver)
+{
+    struct control *control = receiver;
+    struct node_report *report = (struct node_report *)letter;
+    atomic_fetch_sub_explicit(&control->node_reports, 1, memory_order_relaxed);
+    survey_report_node(control->upstreams[report->upstream].survey, report->node_name);
+    free(report);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * discovery.h - ways of finding out who is master, behind one table of functions.
+ *
+ * A kind keeps its own state and sets the upstream's verdict in judge(), which is called between two turns of
+ * the loop whenever anything was heard; everything else only asks questions and notes answers.
+ *
+ * Owner:   start() gives the state, stop() frees it; probes belong to the upstream.
+ * Threads: the control thread only.
+ */
+#ifndef PROXY_DISCOVERY_H
+#define PROXY_DISCOVERY_H
+
+#include <stdint.h>
+
+struct survey;
+
+struct discovery_kind {
+    const char *name; /* as the snapshot says it; "" for the one that looks which kind it is */
+    void *(*start)(struct survey *survey); /* NULL if memory is short */
+    void (*stop)(void *discovery);
+    void (*judge)(void *discovery, uint64_t now_us);
+    void (*ask)(void *discovery); /* somebody doubts: ask all that matter for the master, now */
+};
+
+extern const struct discovery_kind detect_discovery;   /* detect.c: asks a seed what it is */
+extern const struct discovery_kind sentinel_discovery; /* sentinel.c */
+extern const struct discovery_kind roster_discovery;   /* roster.c: a static set of nodes */
+
+#endif

@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/sentinel.h"
+
+#include "proxy/clock.h"
+#include "proxy/log.h"
+#include "proxy/sentinel_peer.h"
+#include "proxy/survey.h"
+#include "routing/quorum.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SENTINEL_PEERS_MAX      64
+#define SENTINEL_FORGET_US      30000000U /* a learned Sentinel, or a node, that nobody has listed for so long */
+#define SENTINEL_TROUBLE_MAX_US 60000000U /* trouble that lasts longer is polled for at the ordinary pace */
+#define SENTINEL_VIEW_AGES      3         /* a view older than so many polls is not heard ... */
+#define SENTINEL_VIEW_MIN_US    3000000U  /* ... and than this */
+#define SENTINEL_HURRY_GAP_US   10000U
+
+struct sentinel {
+    struct survey *survey;
+    struct peer_setup setup;
+    char master_name[PEER_HOST_SIZE];
+    struct sentinel_peer *peers; /* seeds first, in their order */
+
+    enum sentinel_stance stance;
+    struct quorum quorum;
+    struct probe *accepted;  /* the last master */
+    bool is_refuted;         /* another was named since: not to be fallen back on */
+    struct probe *candidate; /* named, and not accepted yet */
+    uint64_t candidate_us;   /* since when */
+    uint64_t masterless_us;  /* since when there is no master; 0 = there is one */
+    uint64_t troubled_us;    /* since when the Sentinels disagree or call the master down; 0 = they do not */
+    uint64_t heard_us;       /* when any Sentinel was last heard */
+    char choice_logged[PEER_HOST_SIZE];
+};
+
+struct poll { /* what the peers say at one moment */
+    struct quorum_view views[SENTINEL_PEERS_MAX];
+    const struct sentinel_peer *peers[SENTINEL_PEERS_MAX];
+    char names[SENTINEL_PEERS_MAX][QUORUM_NAME_SIZE];
+    size_t count;
+};
+
+static void *sentinel_start(struct survey *survey);
+static void sentinel_stop(void *discovery);
+static void sentinel_judge(void *discovery, uint64_t now_us);
+static void sentinel_ask(void *discovery);
+static void sentinel_changed(void *owner);
+static void sentinel_event(void *owner, const char *channel, const char *message);
+static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed, const char *run_id);
+static void sentinel_mark_twins(struct sentinel *sentinel);
+static void sentinel_learn(struct sentinel *sentinel, uint64_t now_us);
+static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller, uint64_t now_us);
+static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port, const char *run_id);
+static void sentinel_forget(struct sentinel *sentinel);
+static bool sentinel_choose_master_name(struct sentinel *sentinel);
+static bool peer_is_heard(const struct sentinel_peer *peer, uint64_t now_us);
+static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t now_us);
+static size_t sentinel_known(const struct sentinel *sentinel, uint64_t now_us);
+static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
+                            uint64_t now_us);
+static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer);
+static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer);
+static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
+                              uint64_t now_us);
+static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer, const char *named_by);
+static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked_us);
+static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance stance,
+                                const struct quorum_answer *answer);
+static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll *poll, uint64_t now_us);
+static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us);
+static void sentinel_drop_nodes(struct sentinel *sentinel);
+static bool is_outdated(const struct sentinel *sentinel, uint64_t listed_us);
+static void sentinel_warn_loopback(const struct sentinel *sentinel, struct sentinel_peer *peer);
+
+const struct discovery_kind sentinel_discovery = {
+    .name = "sentinel",
+    .start = sentinel_start,
+    .stop = sentinel_stop,
+    .judge = sentinel_judge,
+    .ask = sentinel_ask,
+};
+
+static void *sentinel_start(struct survey *survey)
+{
+    const struct config_upstream *config = survey->config;
+    struct sentinel *sentinel = calloc(1, sizeof(*sentinel));
+    if (!sentinel) return NULL;
+
+    sentinel->survey = survey;
+    sentinel->masterless_us = clock_us();
+    snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s", config->master_name ? config->master_name : "");
+    sentinel->setup = (struct peer_setup){
+        .loop = survey->loop,
+        .resolver = survey->resolver,
+        .label = survey_label(survey),
+        .username = config->sentinel_username ? config->sentinel_username : "",
+        .password = config->sentinel_password ? config->sentinel_password : "",
+        .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
+        .poll_interval_ms = (uint64_t)config->poll_interval_ms,
+        .master_name = sentinel->master_name,
+        .changed = sentinel_changed,
+        .heard_event = sentinel_event,
+        .owner = sentinel,
+    };
+    for (size_t i = 0; i < config->nodes.count; i++)
+        sentinel_add(sentinel, config->nodes.items[i].host, config->nodes.items[i].port, true, "");
+    return sentinel;
+}
+
+static void sentinel_stop(void *discovery)
+{
+    struct sentinel *sentinel = discovery;
+    while (sentinel->peers) {
+        struct sentinel_peer *next = sentinel->peers->next;
+        peer_destroy(sentinel->peers);
+        sentinel->peers = next;
+    }
+    free(sentinel);
+}
+
+static void sentinel_judge(void *discovery, uint64_t now_us)
+{
+    struct sentinel *sentinel = discovery;
+    sentinel_mark_twins(sentinel);
+    if (!sentinel->master_name[0] && !sentinel_choose_master_name(sentinel)) return;
+    sentinel_learn(sentinel, now_us);
+
+    struct poll poll;
+    sentinel_poll(sentinel, &poll, now_us);
+    struct quorum_answer answer = quorum_decide(&sentinel->quorum, poll.views, poll.count,
+                                                sentinel_known(sentinel, now_us), now_us / 1000);
+    sentinel_decide(sentinel, &poll, &answer, now_us);
+    sentinel_watch_trouble(sentinel, &poll, now_us);
+    sentinel_list_nodes(sentinel, now_us);
+    if (poll.count) sentinel->heard_us = now_us;
+    sentinel_forget(sentinel);
+    sentinel_drop_nodes(sentinel);
+}
+
+static void sentinel_ask(void *discovery)
+{
+    struct sentinel *sentinel = discovery;
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
+        peer_ask(peer);
+    if (sentinel->candidate) probe_hurry(sentinel->candidate, SENTINEL_HURRY_GAP_US);
+    if (sentinel->accepted) probe_hurry(sentinel->accepted, SENTINEL_HURRY_GAP_US);
+}
+
+static void sentinel_changed(void *owner)
+{
+    struct sentinel *sentinel = owner;
+    survey_touch(sentinel->survey);
+}
+
+/* An event is never believed, it only makes us ask. Its text names our master somewhere, or none at all. */
+static void sentinel_event(void *owner, const char *channel, const char *message)
+{
+    struct sentinel *sentinel = owner;
+    (void)channel;
+    if (sentinel->master_name[0] && strstr(message, sentinel->master_name)) survey_ask(sentinel->survey);
+}
+
+/* ---- the Sentinels ---- */
+
+static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed, const char *run_id)
+{
+    size_t count = 0;
+    struct sentinel_peer **end = &sentinel->peers;
+    for (; *end; end = &(*end)->next)
+        count++;
+    if (count == SENTINEL_PEERS_MAX) return false;
+    *end = peer_create(&sentinel->setup, host, port, is_seed, run_id);
+    return *end != NULL;
+}
+
+/* One Sentinel under two names counts once; the earlier entry does, so that seeds come before learned ones. */
+static void sentinel_mark_twins(struct sentinel *sentinel)
+{
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        peer->is_twin = false;
+        for (struct sentinel_peer *other = sentinel->peers; other != peer && !peer->is_twin; other = other->next)
+            peer->is_twin = peer->run_id[0] && strcmp(peer->run_id, other->run_id) == 0;
+    }
+}
+
+static void sentinel_learn(struct sentinel *sentinel, uint64_t now_us)
+{
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (peer_is_heard(peer, now_us)) sentinel_learn_from(sentinel, peer, now_us);
+    }
+}
+
+static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller, uint64_t now_us)
+{
+    for (size_t i = 0; i < teller->others.count; i++) {
+        const struct peer_listed *listed = &teller->others.items[i];
+        const char *host = listed->host;
+        uint16_t port = listed->port;
+        survey_map(sentinel->survey, &host, &port);
+        struct sentinel_peer *known = sentinel_find(sentinel, host, port, listed->run_id);
+        if (!known && sentinel_add(sentinel, host, port, false, listed->run_id))
+            known = sentinel_find(sentinel, host, port, listed->run_id);
+        if (known) known->listed_us = now_us;
+    }
+}
+
+static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port, const char *run_id)
+{
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (run_id[0] && strcmp(peer->run_id, run_id) == 0) return peer;
+    }
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (peer_is_at(peer, host, port)) return peer;
+    }
+    return NULL;
+}
+
+/* Learned ones go when a seed turns out to be the same, or when nobody lists them any more; seeds stay. */
+static void sentinel_forget(struct sentinel *sentinel)
+{
+    for (struct sentinel_peer **at = &sentinel->peers; *at;) {
+        struct sentinel_peer *peer = *at;
+        bool is_gone = !peer->is_seed && (peer->is_twin || is_outdated(sentinel, peer->listed_us));
+        if (!is_gone) {
+            at = &peer->next;
+            continue;
+        }
+        *at = peer->next;
+        peer_destroy(peer);
+    }
+}
+
+/* With no name configured, the only master that they monitor. */
+static bool sentinel_choose_master_name(struct sentinel *sentinel)
+{
+    const char *name = NULL;
+    const struct sentinel_peer *teller = NULL;
+    for (struct sentinel_peer *peer = sentinel->peers; peer && !name; peer = peer->next) {
+        if (peer->masters == 0) continue;
+        name = peer->master_names;
+        teller = peer;
+    }
+    if (!name) return false;
+
+    if (teller->masters == 1) {
+        memcpy(sentinel->master_name, teller->master_names, sizeof(sentinel->master_name));
+        log_info("%s: the Sentinels monitor one master, '%s'", sentinel->setup.label, name);
+        for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
+            peer_ask(peer);
+        return true;
+    }
+    if (strcmp(sentinel->choice_logged, name)) {
+        snprintf(sentinel->choice_logged, sizeof(sentinel->choice_logged), "%s", name);
+        log_error("%s: sentinel %s monitors several masters: %s; set upstream.master_name to one of them",
+                  sentinel->setup.label, teller->name, name);
+    }
+    return false;
+}
+
+static bool peer_is_heard(const struct sentinel_peer *peer, uint64_t now_us)
+{
+    uint64_t limit_us = peer->setup->poll_interval_ms * 1000 * SENTINEL_VIEW_AGES;
+    if (limit_us < SENTINEL_VIEW_MIN_US) limit_us = SENTINEL_VIEW_MIN_US;
+    return peer->has_view && !peer->is_twin && now_us - peer->view.asked_us < limit_us;
+}
+
+static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t now_us)
+{
+    poll->count = 0;
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (!peer_is_heard(peer, now_us)) continue;
+        sentinel_warn_loopback(sentinel, peer);
+        const char *host = peer->view.host;
+        uint16_t port = peer->view.port;
+        survey_map(sentinel->survey, &host, &port);
+
+        size_t i = poll->count++;
+        probe_format_name(poll->names[i], sizeof(poll->names[i]), host, port);
+        for (struct probe *probe = sentinel->survey->probes; probe; probe = probe->next) {
+            if (probe_is_at(probe, host, port)) snprintf(poll->names[i], sizeof(poll->names[i]), "%s", probe->name);
+        }
+        poll->peers[i] = peer;
+        poll->views[i] = (struct quorum_view){.is_heard = true,
+                                              .name = poll->names[i],
+                                              .epoch = peer->view.epoch,
+                                              .asked_us = peer->view.asked_us};
+    }
+}
+
+/* How many Sentinels there are: all told apart by their run ids, or as many as one of them counts. While at most
+ * one is heard, seeds that have not answered count too: it may have been started this moment, knowing nobody. */
+static size_t sentinel_known(const struct sentinel *sentinel, uint64_t now_us)
+{
+    size_t told_apart = 0, seeds = 0, counted = 0, heard = 0;
+    for (const struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (peer->is_twin) continue;
+        told_apart += peer->run_id[0] != '\0';
+        seeds += peer->is_seed;
+        if (!peer_is_heard(peer, now_us)) continue;
+        heard++;
+        uint64_t others = peer->view.others < SENTINEL_PEERS_MAX ? peer->view.others : SENTINEL_PEERS_MAX;
+        if (others + 1 > counted) counted = (size_t)others + 1;
+    }
+    size_t known = told_apart > counted ? told_apart : counted;
+    return heard <= 1 && seeds > known ? seeds : known;
+}
+
+/* ---- the master ---- */
+
+static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
+                            uint64_t now_us)
+{
+    switch (answer->verdict) {
+    case QUORUM_SILENT:
+    case QUORUM_STALE:
+        sentinel_stand_alone(sentinel, answer);
+        break;
+    case QUORUM_UNDECIDED:
+        sentinel->survey->verdict.master = NULL;
+        sentinel_set_stance(sentinel, STANCE_UNDECIDED, answer);
+        break;
+    case QUORUM_KEEPS:
+        sentinel_keep(sentinel, poll, answer);
+        break;
+    case QUORUM_RESETS:
+        if (!sentinel->candidate)
+            log_warning("%s: the Sentinels have named %s at epoch %llu for %d s, below epoch %llu of %s: taken as a reset",
+                        sentinel->setup.label, answer->name, (unsigned long long)answer->epoch, QUORUM_RESET_MS / 1000,
+                        (unsigned long long)sentinel->quorum.epoch, sentinel->quorum.name);
+        sentinel_consider(sentinel, poll, answer, now_us);
+        break;
+    case QUORUM_NAMES:
+        sentinel_consider(sentinel, poll, answer, now_us);
+        break;
+    }
+    if (sentinel->survey->verdict.master) sentinel->masterless_us = 0;
+    else if (!sentinel->masterless_us) sentinel->masterless_us = now_us;
+}
+
+/* No majority to ask, or one that knows less than we do: the last master, while it says so itself. */
+static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
+{
+    struct survey_verdict *verdict = &sentinel->survey->verdict;
+    bool agrees = sentinel->accepted && !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
+    verdict->master = agrees ? sentinel->accepted : NULL;
+    if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
+    if (sentinel->accepted) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
+}
+
+static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer)
+{
+    sentinel->is_refuted = false;
+    sentinel->candidate = NULL;
+    if (!sentinel->accepted || sentinel->accepted->role != NODE_ROLE_MASTER) {
+        sentinel->survey->verdict.master = NULL;
+        sentinel_set_stance(sentinel, STANCE_VETOED, answer);
+        return;
+    }
+    if (answer->epoch != sentinel->quorum.epoch) quorum_accept(&sentinel->quorum, answer->name, answer->epoch);
+    sentinel_accept(sentinel, answer, poll->peers[answer->winner]->name);
+}
+
+/* Another node is named: from now on the old one is not the master, and the new one is asked until it agrees. */
+static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
+                              uint64_t now_us)
+{
+    const struct sentinel_peer *teller = poll->peers[answer->winner];
+    const char *host = teller->view.host;
+    uint16_t port = teller->view.port;
+    survey_map(sentinel->survey, &host, &port);
+    struct probe *named = survey_node(sentinel->survey, host, port);
+    if (!named) return;
+
+    if (named != sentinel->candidate) {
+        sentinel->candidate = named;
+        sentinel->candidate_us = now_us;
+        probe_hurry(named, 0);
+        log_info("%s: sentinel %s names %s as master (epoch %llu); asking it", sentinel->setup.label, teller->name,
+                 named->name, (unsigned long long)answer->epoch);
+    }
+    named->listed_us = now_us;
+    sentinel->is_refuted = true;
+    if (named->role != NODE_ROLE_MASTER || named->role_asked_us < sentinel->candidate_us) {
+        sentinel->survey->verdict.master = NULL;
+        sentinel_set_stance(sentinel, STANCE_ASKING, answer);
+        return;
+    }
+
+    quorum_accept(&sentinel->quorum, named->name, answer->epoch);
+    sentinel->accepted = named;
+    sentinel->candidate = NULL;
+    sentinel->is_refuted = false;
+    sentinel_accept(sentinel, answer, teller->name);
+}
+
+/* The accepted node is named and agrees. */
+static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer, const char *named_by)
+{
+    struct survey_verdict *verdict = &sentinel->survey->verdict;
+    struct probe *before = verdict->followed;
+    verdict->master = verdict->followed = sentinel->accepted;
+    verdict->epoch = answer->epoch;
+    if (before != sentinel->accepted) {
+        uint64_t gap_ms = sentinel->masterless_us ? (clock_us() - sentinel->masterless_us) / 1000 : 0;
+        log_info("%s: master is %s (was %s), epoch %llu, named by sentinel %s, after %llu ms without a master",
+                 sentinel->setup.label, sentinel->accepted->name, before ? before->name : "none",
+                 (unsigned long long)answer->epoch, named_by, (unsigned long long)gap_ms);
+        verdict->confirmed_us = 0;
+    }
+    sentinel_confirm(sentinel, answer->asked_us);
+    sentinel_set_stance(sentinel, STANCE_SETTLED, answer);
+}
+
+/* The check began when the earlier of its two questions was asked. */
+static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked_us)
+{
+    uint64_t role_asked_us = sentinel->accepted->role_asked_us;
+    uint64_t began_us = sentinels_asked_us < role_asked_us ? sentinels_asked_us : role_asked_us;
+    uint64_t *confirmed_us = &sentinel->survey->verdict.confirmed_us;
+    if (began_us > *confirmed_us) *confirmed_us = began_us;
+}
+
+/* Logs what the new stance means, once. */
+static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance stance,
+                                const struct quorum_answer *answer)
+{
+    enum sentinel_stance before = sentinel->stance;
+    const char *label = sentinel->setup.label;
+    const char *name = sentinel->accepted ? sentinel->accepted->name : "none";
+    sentinel->stance = stance;
+    if (before == stance) return;
+
+    switch (stance) {
+    case STANCE_UNKNOWN:
+    case STANCE_ASKING:
+        break;
+    case STANCE_SETTLED:
+        if (before == STANCE_ALONE) log_info("%s: a majority of the Sentinels is heard again, master is %s", label, name);
+        if (before == STANCE_VETOED) log_info("%s: %s says master again", label, name);
+        break;
+    case STANCE_VETOED:
+        log_error("%s: no master: the Sentinels name %s (epoch %llu), but it says it is a replica; writes are held",
+                  label, name, (unsigned long long)answer->epoch);
+        break;
+    case STANCE_UNDECIDED:
+        log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held", label);
+        break;
+    case STANCE_ALONE:
+        if (answer->verdict == QUORUM_STALE)
+            log_warning("%s: the Sentinels that answer know less than those before; keeping %s while it says master",
+                        label, name);
+        else
+            log_warning("%s: %zu Sentinels answer, %zu would be a majority; keeping %s while it says master", label,
+                        answer->heard, answer->needed, name);
+        break;
+    }
+}
+
+/* While a switch is likely, everybody is asked several times a second. */
+static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll *poll, uint64_t now_us)
+{
+    bool is_troubled = false;
+    for (size_t i = 0; i < poll->count; i++) {
+        const struct quorum_view *view = &poll->views[i], *first = &poll->views[0];
+        is_troubled |= poll->peers[i]->view.is_troubled || view->epoch != first->epoch || strcmp(view->name, first->name);
+    }
+    if (!is_troubled) sentinel->troubled_us = 0;
+    else if (!sentinel->troubled_us) sentinel->troubled_us = now_us;
+
+    bool is_urgent = is_troubled && now_us - sentinel->troubled_us < SENTINEL_TROUBLE_MAX_US;
+    bool is_open = sentinel->stance == STANCE_ASKING || sentinel->stance == STANCE_VETOED;
+    sentinel->survey->verdict.is_unsettled = is_urgent || is_open;
+}
+
+/* ---- the nodes ---- */
+
+/* Notes which nodes are listed, and which most of their listers call down. */
+static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us)
+{
+    struct survey *survey = sentinel->survey;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
+        probe->listers = probe->listers_down = 0;
+
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (!peer_is_heard(peer, now_us)) continue;
+        for (size_t i = 0; i < peer->replicas.count; i++) {
+            const struct peer_listed *listed = &peer->replicas.items[i];
+            const char *host = listed->host;
+            uint16_t port = listed->port;
+            survey_map(survey, &host, &port);
+            struct probe *probe = survey_node(survey, host, port);
+            if (!probe) continue;
+            probe->listed_us = now_us;
+            probe->listers++;
+            probe->listers_down += listed->is_down;
+        }
+    }
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
+        probe->is_called_down = probe->listers_down * 2 > probe->listers;
+}
+
+static void sentinel_drop_nodes(struct sentinel *sentinel)
+{
+    struct survey *survey = sentinel->survey;
+    for (struct probe *probe = survey->probes, *next; probe; probe = next) {
+        next = probe->next;
+        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == survey->verdict.followed)
+            probe->listed_us = sentinel->heard_us;
+        if (is_outdated(sentinel, probe->listed_us)) survey_drop(survey, probe);
+    }
+}
+
+/* Counted in time during which somebody could have listed it. */
+static bool is_outdated(const struct sentinel *sentinel, uint64_t listed_us)
+{
+    return sentinel->heard_us > listed_us && sentinel->heard_us - listed_us > SENTINEL_FORGET_US;
+}
+
+/* A Sentinel elsewhere that announces 127.0.0.1 means its own machine, not ours. */
+static void sentinel_warn_loopback(const struct sentinel *sentinel, struct sentinel_peer *peer)
+{
+    static const char *const loopback[] = {"127.", "::1", "localhost"};
+    const char *host = peer->view.host, *own = peer_address(peer);
+    uint16_t port = peer->view.port;
+    survey_map(sentinel->survey, &host, &port);
+
+    bool announces = false, is_local = own[0] == '/';
+    for (size_t i = 0; i < sizeof(loopback) / sizeof(loopback[0]); i++) {
+        announces |= strncmp(host, loopback[i], strlen(loopback[i])) == 0;
+        is_local |= strncmp(own, loopback[i], strlen(loopback[i])) == 0;
+    }
+    if (announces && !is_local && !peer->is_warned)
+        log_warning("%s: sentinel %s at %s announces the master as %s:%u, which is this machine from here; set "
+                    "upstream.map or its sentinel announce-ip",
+                    sentinel->setup.label, peer->name, own, host, port);
+    peer->is_warned = announces && !is_local;
+}

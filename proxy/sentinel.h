@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sentinel.h - discovery by Sentinels: who do they name, does that node agree, which replicas do they list?
+ *
+ *    seeds -> peers (+ those that peers list) -> views -> routing/quorum -> named node -> its ROLE -> verdict
+ *
+ *                 named by a majority, newest epoch              its ROLE says master
+ *    UNKNOWN ------------------------------------> ASKING ------------------------------> SETTLED
+ *                                                    ^   another is named                   |  ^
+ *                                                    '--------------------------------------'  |
+ *                                                         its ROLE says slave: VETOED <--------'
+ *
+ * A node that is not named any more is no master from that moment, whether or not the new one agrees already.
+ * With fewer than a majority heard (ALONE) the last master stays while it says so itself.
+ *
+ * The functions are in the table sentinel_discovery of discovery.h.
+ *
+ * Threads: the control thread only.
+ */
+#ifndef PROXY_SENTINEL_H
+#define PROXY_SENTINEL_H
+
+#include "proxy/discovery.h"
+
+enum sentinel_stance {
+    STANCE_UNKNOWN,   /* no master was ever named */
+    STANCE_ASKING,    /* one is named and does not say master yet */
+    STANCE_SETTLED,   /* one is named and says master */
+    STANCE_VETOED,    /* the accepted one is named and says it is a replica */
+    STANCE_UNDECIDED, /* a majority is heard but disagrees */
+    STANCE_ALONE,     /* fewer than a majority are heard, or only older news: the last master, while it agrees */
+};
+
+#endif

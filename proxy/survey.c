@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/survey.h"
+
+#include "proxy/clock.h"
+#include "proxy/log.h"
+#include "routing/roles.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SURVEY_ASK_GAP_US     10000U
+#define SURVEY_HURRY_FIRST_S  0.02
+#define SURVEY_HURRY_LAST_S   0.1
+#define SURVEY_JUDGEMENTS_MAX 4
+
+static const struct discovery_kind *const kinds[] = {
+    [UPSTREAM_AUTO] = &detect_discovery,
+    [UPSTREAM_SENTINEL] = &sentinel_discovery,
+    [UPSTREAM_STATIC] = &roster_discovery,
+};
+
+static void survey_node_changed(void *owner, struct probe *probe);
+static void survey_learn_commands(void *owner, struct slice reply);
+static void survey_switch_kind(struct survey *survey);
+static void survey_start_hurry(struct survey *survey, double wait_s);
+static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events);
+static void survey_set_hurry(struct survey *survey);
+static void survey_judge_nodes(struct survey *survey);
+static void survey_judge_node(struct survey *survey, struct probe *probe);
+static bool is_fit_master(struct probe *probe);
+static bool is_fit_replica(struct survey *survey, struct probe *probe);
+static bool follows(const struct survey *survey, const struct probe *probe);
+static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
+static void survey_want_commands(struct survey *survey);
+static void survey_offer(struct survey *survey);
+static struct topology *survey_snapshot(const struct survey *survey);
+static const char *survey_version(const struct survey *survey);
+
+struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
+                                 struct resolver *resolver, survey_publish *publish, void *owner)
+{
+    struct survey *survey = calloc(1, sizeof(*survey));
+    if (!survey) return NULL;
+
+    survey->config = config;
+    survey->index = index;
+    survey->loop = loop;
+    survey->resolver = resolver;
+    survey->publish = publish;
+    survey->owner = owner;
+    survey->hurry_s = SURVEY_HURRY_FIRST_S;
+    survey->setup = (struct probe_setup){
+        .loop = loop,
+        .resolver = resolver,
+        .username = config->username ? config->username : "",
+        .password = config->password ? config->password : "",
+        .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
+        .interval_ms = (uint64_t)config->pool_health_interval_ms,
+        .changed = survey_node_changed,
+        .commands = survey_learn_commands,
+        .owner = survey,
+    };
+    ev_init(&survey->hurry, survey_hurry);
+    survey->hurry.data = survey;
+    survey_become(survey, kinds[config->kind]);
+    return survey;
+}
+
+void survey_destroy(struct survey *survey)
+{
+    if (!survey) return;
+    if (survey->discovery) survey->kind->stop(survey->discovery);
+    ev_timer_stop(survey->loop, &survey->hurry);
+    while (survey->probes) {
+        struct probe *next = survey->probes->next;
+        probe_destroy(survey->probes);
+        survey->probes = next;
+    }
+    topology_release(survey->last);
+    command_set_release(survey->commands);
+    free(survey->command_bytes);
+    free(survey);
+}
+
+void survey_touch(struct survey *survey)
+{
+    survey->is_touched = true;
+}
+
+void survey_run(struct survey *survey)
+{
+    for (int i = 0; survey->is_touched && i < SURVEY_JUDGEMENTS_MAX; i++) {
+        survey->is_touched = false;
+        if (survey->next_kind) survey_switch_kind(survey);
+        if (!survey->discovery) return;
+        survey->kind->judge(survey->discovery, clock_us());
+        survey_judge_nodes(survey);
+        survey_want_commands(survey);
+        survey_offer(survey);
+    }
+    survey_set_hurry(survey);
+}
+
+void survey_report_master(struct survey *survey)
+{
+    survey->reported_us = clock_us();
+    survey->hurry_s = SURVEY_HURRY_FIRST_S;
+    survey_ask(survey);
+    survey_touch(survey);
+}
+
+void survey_report_node(struct survey *survey, const char *node_name)
+{
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        if (strcmp(probe->name, node_name) == 0) probe_hurry(probe, SURVEY_ASK_GAP_US);
+    }
+}
+
+void survey_ask(struct survey *survey)
+{
+    uint64_t gap_us = clock_us() - survey->asked_us;
+    if (!survey->discovery) return;
+    if (gap_us < SURVEY_ASK_GAP_US) {
+        survey_start_hurry(survey, (double)(SURVEY_ASK_GAP_US - gap_us) / 1e6);
+        return;
+    }
+    survey->asked_us += gap_us;
+    survey->kind->ask(survey->discovery);
+}
+
+void survey_become(struct survey *survey, const struct discovery_kind *kind)
+{
+    survey->next_kind = kind;
+    survey_touch(survey);
+}
+
+struct probe *survey_node(struct survey *survey, const char *host, uint16_t port)
+{
+    struct probe **end = &survey->probes;
+    for (; *end; end = &(*end)->next) {
+        if (probe_is_at(*end, host, port)) return *end;
+    }
+    *end = probe_create(&survey->setup, host, port); /* at the end: the order of nodes does not change */
+    if (*end) survey_touch(survey);
+    return *end;
+}
+
+void survey_drop(struct survey *survey, struct probe *probe)
+{
+    assert(probe != survey->verdict.master && probe != survey->verdict.followed);
+    for (struct probe **at = &survey->probes; *at; at = &(*at)->next) {
+        if (*at != probe) continue;
+        *at = probe->next;
+        log_info("%s: node %s: forgotten, nobody lists it any more", survey_label(survey), probe->name);
+        probe_destroy(probe);
+        survey_touch(survey);
+        return;
+    }
+}
+
+void survey_map(const struct survey *survey, const char **host, uint16_t *port)
+{
+    const struct config_mapping_list *map = &survey->config->map;
+    for (size_t i = 0; i < map->count; i++) {
+        const struct config_mapping *mapping = &map->items[i];
+        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host)) continue;
+        *host = mapping->to.host;
+        *port = mapping->to.port;
+        return;
+    }
+}
+
+const char *survey_label(const struct survey *survey)
+{
+    return survey->config->name && survey->config->name[0] ? survey->config->name : "upstream";
+}
+
+/* ---- what comes from outside ---- */
+
+static void survey_node_changed(void *owner, struct probe *probe)
+{
+    (void)probe;
+    survey_touch(owner);
+}
+
+static void survey_learn_commands(void *owner, struct slice reply)
+{
+    struct survey *survey = owner;
+    if (survey->command_size == reply.size && memcmp(survey->command_bytes, reply.bytes, reply.size) == 0) return;
+
+    struct command_set *set = command_set_create(reply);
+    char *bytes = malloc(reply.size);
+    if (!set || !bytes) {
+        log_warning("%s: the master's answer to COMMAND is of no use; commands it added are treated as unknown",
+                    survey_label(survey));
+        command_set_release(set);
+        free(bytes);
+        return;
+    }
+    memcpy(bytes, reply.bytes, reply.size);
+    free(survey->command_bytes);
+    command_set_release(survey->commands);
+    survey->command_bytes = bytes;
+    survey->command_size = reply.size;
+    survey->commands = set;
+    survey_touch(survey);
+}
+
+/* ---- asking in a hurry ---- */
+
+static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct survey *survey = watcher->data;
+    survey_ask(survey);
+    survey_touch(survey);
+}
+
+static void survey_set_hurry(struct survey *survey)
+{
+    if (!survey->reported_us && !survey->verdict.is_unsettled) {
+        survey->hurry_s = SURVEY_HURRY_FIRST_S;
+    } else if (!ev_is_active(&survey->hurry)) {
+        survey_start_hurry(survey, survey->hurry_s);
+        survey->hurry_s *= 1.5;
+        if (survey->hurry_s > SURVEY_HURRY_LAST_S) survey->hurry_s = SURVEY_HURRY_LAST_S;
+    }
+}
+
+static void survey_start_hurry(struct survey *survey, double wait_s)
+{
+    ev_timer_stop(survey->loop, &survey->hurry);
+    ev_now_update(survey->loop);
+    ev_timer_set(&survey->hurry, wait_s, 0.);
+    ev_timer_start(survey->loop, &survey->hurry);
+}
+
+static void survey_switch_kind(struct survey *survey)
+{
+    if (survey->discovery) survey->kind->stop(survey->discovery);
+    survey->verdict = (struct survey_verdict){.master = NULL};
+    survey->kind = survey->next_kind;
+    survey->discovery = survey->kind->start(survey);
+    survey->next_kind = NULL;
+    if (!survey->discovery) log_error("%s: out of memory, no discovery", survey_label(survey));
+}
+
+/* ---- which nodes are fit ---- */
+
+static void survey_judge_nodes(struct survey *survey)
+{
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
+        survey_judge_node(survey, probe);
+}
+
+static void survey_judge_node(struct survey *survey, struct probe *probe)
+{
+    bool is_master = probe == survey->verdict.master;
+    bool is_fit = is_master ? is_fit_master(probe) : is_fit_replica(survey, probe);
+    node_log(survey, probe, is_fit);
+    probe->was_fit = is_fit;
+}
+
+static bool is_fit_master(struct probe *probe)
+{
+    probe->was_linked = false;
+    snprintf(probe->reason, sizeof(probe->reason), "%s", probe->answers ? "" : probe->fault);
+    return probe->answers;
+}
+
+static bool is_fit_replica(struct survey *survey, struct probe *probe)
+{
+    struct probe *master = survey->verdict.master;
+    struct roles_replica replica = {
+        .is_heard = probe->answers && probe->role != NODE_ROLE_UNKNOWN,
+        .is_called_down = probe->is_called_down,
+        .says_replica = probe->role == NODE_ROLE_REPLICA,
+        .follows_master = follows(survey, probe),
+        .is_linked = probe->is_linked,
+        .was_linked = probe->was_linked,
+        .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
+        .no_answer = !probe->answers ? probe->fault : probe->role_asked_us ? probe->role_fault : "is being asked",
+    };
+    const char *fault = roles_replica_fault(&replica);
+
+    if (replica.is_heard) probe->was_linked = !fault;
+    bool is_doubtful = !fault && !probe->is_linked; /* serves only while the master is gone: make sure that it is */
+    if (is_doubtful && master && master->answers) probe_hurry(master, SURVEY_ASK_GAP_US);
+    snprintf(probe->reason, sizeof(probe->reason), "%s", fault ? fault : "");
+    return !fault;
+}
+
+static bool follows(const struct survey *survey, const struct probe *probe)
+{
+    const struct probe *followed = survey->verdict.followed;
+    if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
+    if (followed->port == 0) /* its replicas name it by a TCP address that we do not know; its history tells */
+        return probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
+    const char *host = probe->master_host;
+    uint16_t port = probe->master_port;
+    survey_map(survey, &host, &port);
+    return probe_follows(probe, followed, host, port);
+}
+
+/* One line per change of fitness; which of several reasons keeps a node unfit goes to debug. */
+static void node_log(const struct survey *survey, struct probe *probe, bool is_fit)
+{
+    const char *label = survey_label(survey);
+    bool is_new = !probe->is_logged;
+    bool is_waiting = !probe->answers && probe->tried_us == 0;
+    if (!is_new && is_fit == probe->was_fit) return;
+    if (is_new && !is_fit && (is_waiting || link_state(probe->link) != LINK_CLOSED)) return;
+
+    const char *role = probe == survey->verdict.master ? "master" : "replica";
+    if (is_fit) log_info("%s: node %s: fit as %s", label, probe->name, role);
+    else log_warning("%s: node %s: not fit: %s", label, probe->name, probe->reason);
+    probe->is_logged = true;
+}
+
+/* ---- snapshots ---- */
+
+static void survey_want_commands(struct survey *survey)
+{
+    struct probe *master = survey->verdict.master;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        bool is_wanted = probe == master;
+        if (is_wanted && !probe->wants_commands) {
+            probe->wants_commands = true;
+            probe->commands_asked_us = 0;
+            probe_hurry(probe, 0);
+        }
+        probe->wants_commands = is_wanted;
+    }
+}
+
+/* Publishes what is new, and what a report waits for. */
+static void survey_offer(struct survey *survey)
+{
+    if (!survey->kind->name[0]) return;
+    struct topology *topology = survey_snapshot(survey);
+    if (!topology) return;
+
+    bool answers_report = survey->reported_us && survey->verdict.master &&
+                          survey->verdict.confirmed_us >= survey->reported_us;
+    if (survey->last && !answers_report && topology_is_same(topology, survey->last)) {
+        topology_release(topology);
+        return;
+    }
+    if (answers_report) survey->reported_us = 0;
+    survey->version++;
+    topology_release(survey->last);
+    survey->last = topology;
+    survey->publish(survey->owner, survey->index, topology_take(topology));
+}
+
+static struct topology *survey_snapshot(const struct survey *survey)
+{
+    uint32_t count = 0;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next)
+        count++;
+    struct topology_node *nodes = calloc(count ? count : 1, sizeof(*nodes));
+    if (!nodes) return NULL;
+
+    struct topology_draft draft = {.version = survey->version + 1,
+                                   .epoch = survey->verdict.epoch,
+                                   .confirmed_us = survey->verdict.confirmed_us,
+                                   .kind = survey->kind->name,
+                                   .server_version = survey_version(survey),
+                                   .nodes = nodes,
+                                   .master = TOPOLOGY_NO_NODE,
+                                   .commands = survey->commands};
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        bool is_master = probe == survey->verdict.master;
+        if (is_master) draft.master = draft.node_count;
+        nodes[draft.node_count++] = (struct topology_node){
+            .name = probe->name,
+            .address = probe_address(probe),
+            .port = probe->port,
+            .role = is_master                          ? NODE_ROLE_MASTER
+                    : probe->role == NODE_ROLE_REPLICA ? NODE_ROLE_REPLICA
+                                                       : NODE_ROLE_UNKNOWN,
+            .is_fit = probe->was_fit,
+            .reason = probe->reason,
+            .gauge = probe->gauge,
+        };
+    }
+    struct topology *topology = topology_create(&draft);
+    free(nodes);
+    return topology;
+}
+
+static const char *survey_version(const struct survey *survey)
+{
+    const struct probe *master = survey->verdict.master;
+    if (master && master->version[0]) return master->version;
+    for (const struct probe *probe = survey->probes; probe; probe = probe->next) {
+        if (probe->version[0]) return probe->version;
+    }
+    return "";
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * survey.h - what the control thread knows of one upstream, from which snapshots are made.
+ *
+ *    Sentinels, nodes --> discovery (a kind of discovery.h) --> verdict: who is master
+ *    nodes ------------> probes ------------------------------> which replicas are fit
+ *                                                                   |
+ *                        survey_run(), once per loop turn: snapshot, published if it says something new
+ *
+ * Handlers only note what they heard and call survey_touch(); survey_run() is the one place that decides,
+ * destroys and publishes.
+ *
+ * Owner:   the control thread's list of upstreams; it owns its probes and its discovery.
+ * Threads: the control thread only.
+ */
+#ifndef PROXY_SURVEY_H
+#define PROXY_SURVEY_H
+
+#include "proxy/config.h"
+#include "proxy/discovery.h"
+#include "proxy/probe.h"
+#include "routing/topology.h"
+
+/* What discovery has found. */
+struct survey_verdict {
+    struct probe *master;   /* whom writes may go to; NULL while there is none */
+    struct probe *followed; /* whose replicas may be read from: the master, or the last one while there is none */
+    uint64_t epoch;
+    uint64_t confirmed_us;  /* see topology.h */
+    bool is_unsettled;      /* discovery wants ask() again soon */
+};
+
+/* Takes one reference to the snapshot. */
+typedef void survey_publish(void *owner, uint32_t index, struct topology *topology);
+
+struct survey {
+    const struct config_upstream *config;
+    uint32_t index;
+    struct ev_loop *loop;
+    struct resolver *resolver;
+    struct probe_setup setup;
+    struct probe *probes;
+    const struct discovery_kind *kind, *next_kind;
+    void *discovery;
+    struct survey_verdict verdict;
+    bool is_touched;
+
+    /* Private to survey.c. */
+    survey_publish *publish;
+    void *owner;
+    struct topology *last;
+    uint64_t version;
+    uint64_t reported_us; /* the newest report that waits for a confirmation; 0 = none */
+    uint64_t asked_us;
+    ev_timer hurry;
+    double hurry_s;
+    struct command_set *commands;
+    char *command_bytes;
+    size_t command_size;
+};
+
+/* NULL if memory is short. */
+struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
+                                 struct resolver *resolver, survey_publish *publish, void *owner);
+void survey_destroy(struct survey *survey);
+
+/* Something was heard: decide before the loop waits again. */
+void survey_touch(struct survey *survey);
+void survey_run(struct survey *survey);
+
+/* A worker doubts the master, or a replica. */
+void survey_report_master(struct survey *survey);
+void survey_report_node(struct survey *survey, const char *node_name);
+
+/* For discovery: has ask() called now, or as soon as the rate of questions allows. */
+void survey_ask(struct survey *survey);
+
+/* For discovery: go on with another kind, from the next run on. */
+void survey_become(struct survey *survey, const struct discovery_kind *kind);
+
+/* The probe of the node there (after the address map), made if there is none; NULL if memory is short. */
+struct probe *survey_node(struct survey *survey, const char *host, uint16_t port);
+/* Forgets the node; never from a handler, and never one of the verdict. */
+void survey_drop(struct survey *survey, struct probe *probe);
+
+/* The address to use instead of an announced one: upstream.map applied. */
+void survey_map(const struct survey *survey, const char **host, uint16_t *port);
+
+/* "upstream" or "upstream NAME", for the beginning of a log line. */
+const char *survey_label(const struct survey *survey);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "routing/topology.h"
+
+#include <stdlib.h>
+
+static bool topology_copy(struct topology *topology, const struct topology_draft *draft);
+static bool topology_copy_node(struct topology_node *to, const struct topology_node *from);
+static bool topology_make_shard(struct topology *topology, const struct topology_draft *draft);
+static void topology_free(struct topology *topology);
+static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b);
+static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b);
+
+struct topology *topology_create(const struct topology_draft *draft)
+{
+    struct topology *topology = calloc(1, sizeof(*topology));
+    if (!topology) return NULL;
+
+    atomic_init(&topology->references, 1);
+    topology->version = draft->version;
+    topology->epoch = draft->epoch;
+    topology->commands = draft->commands ? command_set_take(draft->commands) : command_set_builtin();
+    if (!topology_copy(topology, draft) || !topology_make_shard(topology, draft)) {
+        topology_free(topology);
+        return NULL;
+    }
+    return topology; /* calloc() has pointed all slots to shard 0 */
+}
+
+struct topology *topology_take(struct topology *topology)
+{
+    atomic_fetch_add_explicit(&topology->references, 1, memory_order_relaxed);
+    return topology;
+}
+
+void topology_release(struct topology *topology)
+{
+    if (!topology) return;
+    if (atomic_fetch_sub_explicit(&topology->references, 1, memory_order_acq_rel) == 1) topology_free(topology);
+}
+
+struct node_gauge *node_gauge_create(void)
+{
+    struct node_gauge *gauge = calloc(1, sizeof(*gauge));
+    if (!gauge) return NULL;
+    atomic_init(&gauge->references, 1);
+    return gauge;
+}
+
+struct node_gauge *node_gauge_take(struct node_gauge *gauge)
+{
+    atomic_fetch_add_explicit(&gauge->references, 1, memory_order_relaxed);
+    return gauge;
+}
+
+void node_gauge_release(struct node_gauge *gauge)
+{
+    if (!gauge) return;
+    if (atomic_fetch_sub_explicit(&gauge->references, 1, memory_order_acq_rel) == 1) free(gauge);
+}
+
+bool topology_is_same(const struct topology *a, const struct topology *b)
+{
+    if (strcmp(a->kind, b->kind) || strcmp(a->server_version, b->server_version)) return false;
+    if (a->commands != b->commands) return false;
+    if (a->node_count != b->node_count || a->shard_count != b->shard_count) return false;
+    for (uint32_t i = 0; i < a->node_count; i++) {
+        if (!nodes_are_same(&a->nodes[i], &b->nodes[i])) return false;
+    }
+    for (uint32_t i = 0; i < a->shard_count; i++) {
+        if (!shards_are_same(&a->shards[i], &b->shards[i])) return false;
+    }
+    return memcmp(a->slots, b->slots, sizeof(a->slots)) == 0;
+}
+
+/* ---- building ---- */
+
+static bool topology_copy(struct topology *topology, const struct topology_draft *draft)
+{
+    topology->kind = strdup(draft->kind ? draft->kind : "");
+    topology->server_version = strdup(draft->server_version ? draft->server_version : "");
+    topology->nodes = calloc(draft->node_count ? draft->node_count : 1, sizeof(*topology->nodes));
+    if (!topology->kind || !topology->server_version || !topology->nodes) return false;
+
+    for (uint32_t i = 0; i < draft->node_count; i++) {
+        topology->node_count++; /* counted first: a node copied in part is freed too */
+        if (!topology_copy_node(&topology->nodes[i], &draft->nodes[i])) return false;
+    }
+    return true;
+}
+
+static bool topology_copy_node(struct topology_node *to, const struct topology_node *from)
+{
+    to->name = strdup(from->name);
+    to->address = strdup(from->address ? from->address : "");
+    to->reason = strdup(from->reason ? from->reason : "");
+    to->port = from->port;
+    to->role = from->role;
+    to->is_fit = from->is_fit;
+    to->gauge = from->gauge ? node_gauge_take(from->gauge) : node_gauge_create();
+    return to->name && to->address && to->reason && to->gauge;
+}
+
+static bool topology_make_shard(struct topology *topology, const struct topology_draft *draft)
+{
+    uint32_t *replicas = calloc(draft->node_count ? draft->node_count : 1, sizeof(*replicas));
+    topology->shards = calloc(1, sizeof(*topology->shards));
+    if (!replicas || !topology->shards) {
+        free(replicas);
+        return false;
+    }
+
+    struct topology_shard *shard = topology->shards;
+    topology->shard_count = 1;
+    shard->master = draft->master < draft->node_count ? draft->master : TOPOLOGY_NO_NODE;
+    shard->confirmed_us = draft->confirmed_us;
+    shard->replicas = replicas;
+    for (uint32_t i = 0; i < draft->node_count; i++) {
+        const struct topology_node *node = &topology->nodes[i];
+        if (i != shard->master && node->role == NODE_ROLE_REPLICA && node->is_fit)
+            replicas[shard->replica_count++] = i;
+    }
+    return true;
+}
+
+static void topology_free(struct topology *topology)
+{
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        struct topology_node *node = &topology->nodes[i];
+        free((char *)node->name);
+        free((char *)node->address);
+        free((char *)node->reason);
+        node_gauge_release(node->gauge);
+    }
+    for (uint32_t i = 0; i < topology->shard_count; i++)
+        free((uint32_t *)topology->shards[i].replicas);
+    free(topology->shards);
+    free(topology->nodes);
+    free((char *)topology->kind);
+    free((char *)topology->server_version);
+    command_set_release(topology->commands);
+    free(topology);
+}
+
+/* ---- comparing ---- */
+
+static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b)
+{
+    return a->port == b->port && a->role == b->role && a->is_fit == b->is_fit && a->gauge == b->gauge &&
+           strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 && strcmp(a->reason, b->reason) == 0;
+}
+
+static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b)
+{
+    return a->master == b->master && a->replica_count == b->replica_count &&
+           memcmp(a->replicas, b->replicas, a->replica_count * sizeof(*a->replicas)) == 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Runs the control thread alone and prints every snapshot it publishes, one line each:
+ *
+ *     TIME_US version=3 kind=sentinel epoch=1 confirmed=TIME_US redis=7.0.15 master=HOST:PORT fit
+ *         replicas=HOST:PORT,... unfit=HOST:PORT(reason),...   (on the same line)
+ *
+ * Takes the program's command line. Each line on standard input is a report: "master" or "replica HOST:PORT".
+ * Ends at the end of standard input.
+ */
+#include "proxy/clock.h"
+#include "proxy/config.h"
+#include "proxy/control.h"
+#include "proxy/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+extern char **environ;
+
+static void print_snapshot(void *subscriber, uint32_t upstream, struct topology *topology);
+static void print_nodes(const struct topology *topology, bool are_fit);
+
+int main(int argc, char **argv)
+{
+    enum config_action action;
+    struct config *config = config_load(argc, argv, environ, &action, stderr);
+    if (!config || !log_open(config->log_target, (enum log_level)config->log_level)) return 2;
+
+    struct control *control = control_create(config);
+    if (!control) return 1;
+    control_subscribe(control, print_snapshot, NULL);
+    if (!control_start(control)) return 1;
+
+    char line[512];
+    while (fgets(line, sizeof(line), stdin)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "master", 6) == 0) control_report(control, 0, REPORT_MASTER_LOST, "");
+        if (strncmp(line, "replica ", 8) == 0) control_report(control, 0, REPORT_REPLICA_LOST, line + 8);
+    }
+    control_destroy(control);
+    config_destroy(config);
+    log_close();
+    return 0;
+}
+
+static void print_snapshot(void *subscriber, uint32_t upstream, struct topology *topology)
+{
+    (void)subscriber;
+    (void)upstream;
+    const struct topology_shard *shard = topology_shard_of_slot(topology, 0);
+    const struct topology_node *master = shard->master == TOPOLOGY_NO_NODE ? NULL : &topology->nodes[shard->master];
+    printf("%" PRIu64 " version=%" PRIu64 " kind=%s epoch=%" PRIu64 " confirmed=%" PRIu64 " redis=%s master=%s %s",
+           clock_us(), topology->version, topology->kind, topology->epoch, shard->confirmed_us,
+           topology->server_version, master ? master->name : "none", master && master->is_fit ? "fit" : "unfit");
+    printf(" replicas=");
+    print_nodes(topology, true);
+    printf(" unfit=");
+    print_nodes(topology, false);
+    printf("\n");
+    fflush(stdout);
+    topology_release(topology);
+}
+
+static void print_nodes(const struct topology *topology, bool are_fit)
+{
+    const struct topology_shard *shard = topology_shard_of_slot(topology, 0);
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        const struct topology_node *node = &topology->nodes[i];
+        bool is_listed = false;
+        for (uint32_t j = 0; j < shard->replica_count; j++)
+            is_listed |= shard->replicas[j] == i;
+        if (i == shard->master || is_listed != are_fit) continue;
+        if (are_fit) printf("%s,", node->name);
+        else printf("%s(%s),", node->name, node->reason);
+    }
+}
