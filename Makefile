@@ -39,6 +39,9 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
+.PHONY: unit-tests
+unit-tests: $(UNIT_TESTS)
+
 # Small programs that integration tests ask; each is one file and routing/.
 $(BUILD)/%: tests/integration/tools/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
@@ -47,6 +50,29 @@ $(BUILD)/%: tests/integration/tools/%.c $(BUILD)/librouting.a
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
+
+# Debian packages by name; what is there already is not touched.
+BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev uthash-dev
+REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
+TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux
+
+.PHONY: deps
+deps: ## install what the build needs
+	@sh tests/install.sh $(BUILD_PACKAGES)
+
+.PHONY: test-deps
+test-deps: ## install what the tests need
+	@sh tests/install.sh $(TEST_PACKAGES)
+
+.PHONY: test
+test: ## install, build, run every test (SANITIZE=address,undefined or thread; TESTS=pattern)
+	@SANITIZE="$(SANITIZE)" TESTS="$(TESTS)" MAKE="$(MAKE)" tests/run
+
+.PHONY: demo
+demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DEMO_SECONDS=20: ends by itself)
+	@sh tests/install.sh $(BUILD_PACKAGES) $(REDIS_PACKAGES)
+	@$(MAKE) --no-print-directory -s all
+	@DEMO_SECONDS="$(DEMO_SECONDS)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
 # resp_fuzz links routing/ and hiredis, command_fuzz routing/ alone; all others the proxy's modules as well. What

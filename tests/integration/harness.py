@@ -381,14 +381,15 @@ class Replication:
 
     def __init__(
         self, replicas=2, sentinels=3, password=None, sentinel_password=None, settings=None, sentinel_settings=None,
-        monitor_host=HOST,
+        monitor_host=HOST, sentinel_ports=(),
     ):
+        ports = list(sentinel_ports) + [None] * sentinels
         make = lambda name, master=None: Server(name, password=password, replica_of=master, settings=settings)
         first = make("master")
         self.servers = [first] + [make(f"replica{i + 1}", first) for i in range(replicas)]
         self.sentinels = [
             Sentinel(
-                f"sentinel{i + 1}", first, sentinels // 2 + 1, password=sentinel_password,
+                f"sentinel{i + 1}", first, sentinels // 2 + 1, ports[i], password=sentinel_password,
                 settings=sentinel_settings, monitor_host=monitor_host,
             )
             for i in range(sentinels)
