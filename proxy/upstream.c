@@ -327,8 +327,11 @@ static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     struct upstream *upstream = timer->data;
-    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         backend_refresh(backend);
+        if (backend->retry_at_ms > upstream->worker->now_ms)
+            upstream_retry_at(upstream, backend->retry_at_ms); /* the timer was set for the first of several */
+    }
     upstream_release_held(upstream);
 }
 
