@@ -715,7 +715,8 @@ static void completed(struct request *request)
     struct client *client = request->client;
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
-    client->inflight--;
+    if (--client->inflight == 0)
+        client->follows_master = false;
     if (client->blocking == request)
         client->blocking = NULL;
     if (request == client->first)
