@@ -43,6 +43,7 @@ static void protocol_error(struct client *client, const char *error);
 static bool handle(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
+static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
@@ -513,6 +514,7 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
     traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
                              begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
+    traits.leaves_traces = leaves_traces(client, command);
     note_subscription(&traits, at_hand);
     if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
         traits.inspection = INSPECT_INFO;
@@ -523,6 +525,29 @@ static struct request traits_of(const struct client *client, const struct comman
     if (timeout_ms > 0 && !is_endless)
         traits.deadline_ms = client->worker->now_ms + (uint64_t)timeout_ms;
     return traits;
+}
+
+/* What the proxy answers itself elsewhere is carried out by the node inside a transaction, and HELLO, AUTH or
+ * CLIENT REPLY hold beyond its end; so does a subscription. */
+static bool leaves_traces(const struct client *client, const struct command *command)
+{
+    if (!command)
+        return false;
+    switch ((enum command_local)command->local) {
+    case LOCAL_PING:
+    case LOCAL_ECHO:
+    case LOCAL_SELECT: /* followed by note_select() */
+    case LOCAL_COMMAND:
+    case LOCAL_ROLE:
+    case LOCAL_INFO:
+        return false;
+    case LOCAL_NONE:
+        if (command->flags & COMMAND_STATEFUL)
+            return true;
+        return client->session.in_multi && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_MONITOR);
+    default:
+        return client->session.in_multi;
+    }
 }
 
 static bool begins_pin(enum command_pin pin)

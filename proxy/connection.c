@@ -90,6 +90,7 @@ void connection_queue(struct connection *connection, struct request *request)
     request->state = REQUEST_QUEUED;
     request->connection = connection;
     request_queue_push(&connection->queue, request);
+    connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
         connection->unsent = request;
         connection->unsent_offset = 0;

@@ -74,6 +74,7 @@ struct request {
     bool in_multi : 1;            /* queued by the node until EXEC; MULTI and EXEC themselves included */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 
 struct request_pool {
