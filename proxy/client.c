@@ -41,6 +41,7 @@ static bool keep_input(struct client *client, struct chunk *chunk, size_t start,
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
 static bool handle(struct client *client, const struct command_at_hand *at_hand);
+static bool is_subscribing(const struct client *client);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
@@ -428,11 +429,22 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
-    if (client->session.is_broken && answer_broken(client, is_right ? (enum command_pin)command->pin : PIN_NONE))
+    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    if (is_subscribing(client) && pin != PIN_SUBSCRIBE && pin != PIN_UNSUBSCRIBE)
+        return client_stall(client, STALL_DRAINED);
+    if (client->session.is_broken && answer_broken(client, pin))
         return true;
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
     return client_forward(client, at_hand);
+}
+
+/* Until its subscriptions are confirmed or refused nobody knows which commands its connection takes. Further
+ * ones need not know. */
+static bool is_subscribing(const struct client *client)
+{
+    const struct request *last = client->last;
+    return last && last->state != REQUEST_ANSWERED && (last->pin == PIN_SUBSCRIBE || last->pin == PIN_UNSUBSCRIBE);
 }
 
 /* The connection of its transaction was lost: what is left of the transaction is answered here. */
@@ -510,7 +522,7 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.is_read = command && command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
-    traits.in_multi = session->in_multi || (pin == PIN_MULTI);
+    traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_subscribed(session));
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
     traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
                              begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
@@ -577,7 +589,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
 {
     if (client->inflight == 0)
         return true;
-    if (client->held > 0 || client->blocking)
+    if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
         return false;
     if (traits->needs_dedicated)
         return client->dedicated != NULL;
