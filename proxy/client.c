@@ -432,8 +432,11 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
     enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
     if (is_subscribing(client) && pin != PIN_SUBSCRIBE && pin != PIN_UNSUBSCRIBE)
         return client_stall(client, STALL_DRAINED);
-    if (client->session.is_broken && answer_broken(client, pin))
+    if (client->session.is_broken && answer_broken(client, pin)) {
+        if (!client->is_closed)
+            client_settle(client);
         return true;
+    }
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
     return client_forward(client, at_hand);
