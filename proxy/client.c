@@ -177,7 +177,8 @@ void client_tick(struct client *client)
 void client_drain(struct client *client)
 {
     bool is_waiting = client->blocking || session_is_pushed_to(&client->session);
-    if (is_waiting || (client->pending == 0 && !client->session.in_multi && client->output.bytes == 0))
+    bool is_quiet = client->pending == 0 && !client->session.in_multi && client->stall != STALL_GATHER;
+    if (is_waiting || (is_quiet && client->output.bytes == 0))
         client_close(client, "the proxy shuts down");
 }
 
@@ -335,7 +336,7 @@ static void end_of_input(struct client *client)
 /* Closes a client that has ended and has got everything. */
 static void finish_input(struct client *client)
 {
-    if (client->is_ending && client->pending == 0 && client->output.bytes == 0 &&
+    if (client->is_ending && client->pending == 0 && client->output.bytes == 0 && client->stall != STALL_GATHER &&
         (client->stall == STALL_NONE || !client->input) && !client->is_resumable)
         client_close(client, "closed by the client");
 }
