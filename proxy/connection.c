@@ -102,9 +102,14 @@ void connection_queue(struct connection *connection, struct request *request)
 
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
 {
-    connection->target_database = database;
     connection->was_used = false;
     connection->must_ask = must_ask;
+    connection_switch(connection, database);
+}
+
+void connection_switch(struct connection *connection, uint32_t database)
+{
+    connection->target_database = database;
     if (connection->state == CONNECTION_READY) {
         connection->give_up_ms = worker_of(connection)->now_ms +
                                  (uint64_t)connection->backend->upstream->config->connect_timeout_ms;

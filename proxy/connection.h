@@ -80,6 +80,9 @@ void connection_queue(struct connection *connection, struct request *request);
  * that the node answers and makes WAIT speak of all writes so far). Requests may be queued at once. */
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask);
 
+/* Selects the database if it is another, before what is queued and not sent; all that was sent has been answered. */
+void connection_switch(struct connection *connection, uint32_t database);
+
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);
 

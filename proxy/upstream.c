@@ -240,8 +240,11 @@ static void drop_retired(struct upstream *upstream)
 static void dispatch_dedicated(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
-    if (client->dedicated) {
-        connection_queue(client->dedicated, request);
+    struct connection *dedicated = client->dedicated;
+    if (dedicated) {
+        connection_queue(dedicated, request);
+        if (dedicated->target_database != request->database)
+            connection_switch(dedicated, request->database);
         return;
     }
     const struct topology *topology = upstream->topology;
