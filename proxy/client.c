@@ -219,24 +219,22 @@ static void client_receive(struct client *client)
 }
 
 /* The chunk to receive into: the intake, or the client's own input with room for more of the command that has
- * begun. That grows with what has really come, not with what was announced. */
+ * begun. That grows with what has really come, not with what was announced, and only when it is full and by a
+ * share of itself, so that a byte is copied but a few times however slowly or in how many words it comes. */
 static struct chunk *input_with_room(struct client *client)
 {
     struct chunk_pool *pool = &client->worker->chunks;
     struct chunk *input = client->input;
     if (!input)
         return chunk_pool_intake(pool, READ_ROOM);
+    if (chunk_room(input) > 0)
+        return input;
 
     size_t have = input->filled - client->input_start;
     size_t wanted = client->stall == STALL_NONE ? resp_command_wanted(&client->parser) : 0;
-    bool is_enough = client->input_start + wanted <= input->capacity;
-    if (chunk_room(input) > 0 && is_enough)
-        return input;
-    size_t capacity = wanted > have + INPUT_LEAST ? wanted : have + INPUT_LEAST;
-    if (capacity > 4 * have && capacity > READ_ROOM)
-        capacity = 4 * have > READ_ROOM ? 4 * have : READ_ROOM;
-    if (chunk_room(input) > 0 && capacity <= input->capacity - client->input_start)
-        return input;
+    size_t least = have + have / 2 + INPUT_LEAST;
+    size_t most = 4 * have > READ_ROOM ? 4 * have : READ_ROOM;
+    size_t capacity = wanted <= least ? least : wanted < most ? wanted : most;
     struct chunk *larger = chunk_create_sized(capacity);
     if (!larger)
         return NULL;
