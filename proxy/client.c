@@ -472,7 +472,9 @@ static bool answer_broken(struct client *client, enum command_pin pin)
 bool client_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
-    if (!may_go_now(client, &traits))
+    uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
+    bool is_too_much = client->inflight > 0 && bytes > (uint64_t)config_of(client)->client_input_limit;
+    if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
         client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
@@ -639,6 +641,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
         request->size = at_hand->bytes.size;
     }
     client->inflight++;
+    client->inflight_bytes += request->size;
     if (request->is_blocking)
         client->blocking = request;
     upstream_dispatch(client->upstream, request);
@@ -756,6 +759,7 @@ static void completed(struct request *request)
     struct client *client = request->client;
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
+    client->inflight_bytes -= request->size;
     if (--client->inflight == 0)
         client->follows_master = false;
     if (client->blocking == request)

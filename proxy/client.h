@@ -62,6 +62,7 @@ struct client {
     struct resp_command parser;
 
     struct request *first, *last; /* in the order of the commands */
+    uint64_t inflight_bytes;      /* of those not ANSWERED */
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING */
