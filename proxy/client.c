@@ -269,6 +269,7 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
     struct resp_arguments *arguments = &worker->arguments;
     while (start < end && client->stall == STALL_NONE && !client->is_closed && !client->is_quitting) {
         struct command_at_hand at_hand = {.chunk = chunk};
+        worker->limits.is_unauthenticated = !client->is_authenticated;
         const char *error = NULL;
         size_t used = 0;
         enum resp_status status = resp_command_scan(&client->parser, &worker->limits, chunk->bytes + start,
