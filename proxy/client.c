@@ -51,6 +51,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
+static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
 static void inspect(struct request *request);
 static void inspect_exec(struct request *request);
@@ -731,6 +732,8 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
         worker_mark_client(worker, client);
     if (is_complete)
         client_finish(request);
+    else
+        limit_output(client, request->reply.bytes);
 }
 
 void client_fail(struct request *request, enum error error)
@@ -771,11 +774,17 @@ static void completed(struct request *request)
         client->stored_bytes += request->reply.bytes;
     client_settle(client);
     client_unstall(client);
-    if (client->output.bytes + client->stored_bytes > (uint64_t)config_of(client)->client_output_limit) {
-        log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
-                    (unsigned long long)client->id);
-        client_close(client, "proxy.client_output_limit reached");
-    }
+    limit_output(client, 0);
+}
+
+static void limit_output(struct client *client, size_t unfinished)
+{
+    uint64_t waiting = client->output.bytes + client->stored_bytes + unfinished;
+    if (client->is_closed || waiting <= (uint64_t)config_of(client)->client_output_limit)
+        return;
+    log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
+                (unsigned long long)client->id);
+    client_close(client, "proxy.client_output_limit reached");
 }
 
 /* Moves the replies that are next in order to the output. */
