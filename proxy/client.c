@@ -894,8 +894,8 @@ void client_flush(struct client *client)
             break;
     }
     bool is_blocked = client->output.first != NULL;
-    if (is_blocked && client->output.bytes < OUTPUT_LOW)
-        spans_settle(&worker->chunks, &client->output);
+    if (is_blocked)
+        client_keep_output(client);
     if (is_blocked != client->is_blocked_output) {
         client->is_blocked_output = is_blocked;
         watch(client);
@@ -905,6 +905,12 @@ void client_flush(struct client *client)
     client_unstall(client);
     if (!is_blocked)
         finish_input(client);
+}
+
+void client_keep_output(struct client *client)
+{
+    if (client->output.bytes <= OUTPUT_HIGH)
+        spans_settle(&client->worker->chunks, &client->output);
 }
 
 /* ---- where its requests are ---- */

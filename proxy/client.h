@@ -104,6 +104,9 @@ void client_destroy(struct client *client);
 void client_resume(struct client *client);
 void client_flush(struct client *client);
 
+/* Instead, where the socket takes no more: what waits does not keep shared chunks alive. */
+void client_keep_output(struct client *client);
+
 /* Bytes of a request's reply, complete or in part. The request has a client; that holds for the next two too. */
 void client_take_reply(struct request *request, struct chunk *chunk, const char *bytes, size_t size, bool is_complete);
 
