@@ -602,7 +602,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
     const struct connection *route = client->route;
-    return client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
+    return route && client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
            (!traits->needs_master || upstream_is_master(client->upstream, route));
 }
 
@@ -917,7 +917,8 @@ void client_keep_output(struct client *client)
 
 void client_routed(struct client *client, struct connection *connection)
 {
-    client->route = connection;
+    bool is_one = client->routed == 0 || client->route == connection;
+    client->route = is_one ? connection : NULL;
     client->routed++;
 }
 
