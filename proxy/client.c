@@ -624,6 +624,8 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
     if (request && must_encode)
         encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
     if (!request || (must_encode && !encoded)) {
+        if (request)
+            request->state = REQUEST_ANSWERED; /* in no queue but the client's */
         client_close(client, "out of memory");
         return;
     }
