@@ -87,8 +87,11 @@ struct connection *connection_open(struct backend *backend, uint32_t database, b
 void connection_queue(struct connection *connection, struct request *request)
 {
     assert(connection->state != CONNECTION_CLOSED);
+    struct worker *worker = worker_of(connection);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
+    if (request->deadline_ms && request->hold_deadline_ms) /* it waited, which has bounds of its own */
+        request->deadline_ms = worker->now_ms + (uint64_t)worker->group->config->request_timeout_ms;
     request_queue_push(&connection->queue, request);
     connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
@@ -97,7 +100,7 @@ void connection_queue(struct connection *connection, struct request *request)
     }
     connection->count++;
     connection->backend->load->outstanding++;
-    worker_mark_connection(worker_of(connection), connection);
+    worker_mark_connection(worker, connection);
 }
 
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
