@@ -67,12 +67,15 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
     struct client *client = others < group->max_clients ? calloc(1, sizeof *client) : NULL;
     if (!client) {
         static const char full[] = "-ERR max number of clients reached\r\n";
+        if (!atomic_exchange_explicit(&group->is_full, true, memory_order_relaxed))
+            log_warning("%u clients are connected, more are refused (proxy.max_clients)", others);
         atomic_fetch_sub_explicit(&group->client_count, 1, memory_order_relaxed);
         ssize_t ignored = send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         (void)ignored;
         close(fd);
         return;
     }
+    atomic_store_explicit(&group->is_full, false, memory_order_relaxed);
     if (!is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
@@ -512,7 +515,7 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.in_multi = session->in_multi || (pin == PIN_MULTI);
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
     traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
-                             begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
+                             begins_pin(pin) || (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     note_subscription(&traits, at_hand);
     if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
         traits.inspection = INSPECT_INFO;
@@ -579,6 +582,8 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
     if (request && must_encode)
         encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
     if (!request || (must_encode && !encoded)) {
+        if (request)
+            request->state = REQUEST_ANSWERED; /* it is in no queue but the client's */
         client_close(client, "out of memory");
         return;
     }
@@ -716,6 +721,8 @@ static void completed(struct request *request)
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
     client->inflight--;
+    if (client->inflight == 0)
+        client->follows_master = false;
     if (client->blocking == request)
         client->blocking = NULL;
     if (request == client->first)

@@ -95,10 +95,13 @@ static bool answer_echo(struct client *client, const struct command_at_hand *at_
 static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
 {
     int64_t database = local_read_database(at_hand->words[1]);
-    if (database < 0 && !isdigit((unsigned char)at_hand->words[1].bytes[at_hand->words[1].size ? 1 : 0])) {
-        client_reply_error(client, "-ERR value is not an integer or out of range");
-    } else if (database < 0) {
+    struct slice word = at_hand->words[1];
+    bool is_negative = word.size > 1 && word.bytes[0] == '-' &&
+                       local_read_database((struct slice){word.bytes + 1, word.size - 1}) >= 0;
+    if (is_negative) {
         client_reply_error(client, "-ERR DB index is out of range");
+    } else if (database < 0) {
+        client_reply_error(client, "-ERR value is not an integer or out of range");
     } else if (database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);

@@ -214,8 +214,6 @@ static void reroute_requests(struct worker *worker)
             upstream_dispatch(client->upstream, request);
         else
             request_destroy(&worker->requests, &worker->chunks, request);
-        if (client && client->inflight == client->routed)
-            client->follows_master = false;
     }
 }
 
