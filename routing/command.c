@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Questions to a row: which one is it, does it block, where are its keys. The rows are in command_table.c, sets
- * of them in command_set.c, answers to COMMAND in command_describe.c.
+ * Questions to a row: which one is it, does it block, where are its keys. The rows are in command_table.c,
+ * sets of them in command_set.c, answers to COMMAND in command_describe.c.
  */
 #include "routing/command.h"
 
@@ -22,8 +22,8 @@ struct option {
     uint8_t values;
 };
 
-typedef bool (*key_finder_function)(const struct command_keys *keys, const struct slice *arguments, size_t count,
-                                    struct key_list *list);
+typedef bool (*key_finder_function)(const struct command_keys *keys, const struct slice *arguments,
+                                    size_t count, struct key_list *list);
 
 static bool find_none(const struct command_keys *keys, const struct slice *arguments, size_t count,
                       struct key_list *list);
@@ -44,14 +44,9 @@ static bool find_debug(const struct command_keys *keys, const struct slice *argu
 
 /* Each returns false if the arguments do not make sense. */
 static const key_finder_function finders[] = {
-    [KEYS_NONE] = find_none,
-    [KEYS_RANGE] = find_range,
-    [KEYS_COUNTED] = find_counted,
-    [KEYS_STREAMS] = find_streams,
-    [KEYS_SORT] = find_sort,
-    [KEYS_GEORADIUS] = find_georadius,
-    [KEYS_MIGRATE] = find_migrate,
-    [KEYS_DEBUG] = find_debug,
+    [KEYS_NONE] = find_none,       [KEYS_RANGE] = find_range, [KEYS_COUNTED] = find_counted,
+    [KEYS_STREAMS] = find_streams, [KEYS_SORT] = find_sort,   [KEYS_GEORADIUS] = find_georadius,
+    [KEYS_MIGRATE] = find_migrate, [KEYS_DEBUG] = find_debug,
 };
 
 static const struct option stream_options[] = {{"GROUP", 2}, {"COUNT", 1}, {"CLAIM", 1}, {"NOACK", 0}};
@@ -69,32 +64,27 @@ static void add_range(struct key_list *list, size_t first, size_t end, size_t st
 const struct command *command_find(const struct command_set *set, const struct slice *arguments, size_t count)
 {
     const struct command *command = command_set_lookup(set, NULL, arguments[0]);
-    if (!command || !(command->flags & COMMAND_CONTAINER) || count < 2)
-        return command;
+    if (!command || !(command->flags & COMMAND_CONTAINER) || count < 2) return command;
     const struct command *subcommand = command_set_lookup(set, command, arguments[1]);
     return subcommand ? subcommand : command;
 }
 
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count)
 {
-    if (command->pin != PIN_BLOCK_OPTION)
-        return command->pin == PIN_BLOCK;
+    if (command->pin != PIN_BLOCK_OPTION) return command->pin == PIN_BLOCK;
     for (size_t i = 1; i < count; i++) {
-        if (slice_is(arguments[i], "BLOCK"))
-            return true;
-        if (slice_is(arguments[i], "STREAMS"))
-            return false;
+        if (slice_is(arguments[i], "BLOCK")) return true;
+        if (slice_is(arguments[i], "STREAMS")) return false;
         i += values_of_option(OPTIONS(stream_options), arguments[i]);
     }
     return false;
 }
 
-int command_keys(const struct command *command, const struct slice *arguments, size_t count, uint32_t *positions,
-                 size_t room)
+int command_keys(const struct command *command, const struct slice *arguments, size_t count,
+                 uint32_t *positions, size_t room)
 {
     struct key_list list = {.positions = positions, .room = room};
-    if (count > INT_MAX || !finders[command->keys.finder](&command->keys, arguments, count, &list))
-        return -1;
+    if (count > INT_MAX || !finders[command->keys.finder](&command->keys, arguments, count, &list)) return -1;
     return (int)list.found;
 }
 
@@ -110,10 +100,8 @@ static bool find_range(const struct command_keys *keys, const struct slice *argu
 {
     (void)arguments;
     int64_t end = keys->last < 0 ? (int64_t)count + keys->last + 1 : keys->last + 1;
-    if (end > (int64_t)count)
-        return false;
-    if (end > keys->first)
-        add_range(list, (size_t)keys->first, (size_t)end, (size_t)keys->step);
+    if (end > (int64_t)count) return false;
+    if (end > keys->first) add_range(list, (size_t)keys->first, (size_t)end, (size_t)keys->step);
     return true;
 }
 
@@ -121,18 +109,15 @@ static bool find_counted(const struct command_keys *keys, const struct slice *ar
                          struct key_list *list)
 {
     size_t count_at = (size_t)keys->count_at, step = (size_t)keys->step, number;
-    if (count_at >= count || !read_count(arguments[count_at], &number))
-        return false;
-    if (number < (size_t)keys->least || number > (count - count_at - 1) / step)
-        return false;
-    if (keys->first > 0)
-        add_key(list, (size_t)keys->first);
+    if (count_at >= count || !read_count(arguments[count_at], &number)) return false;
+    if (number < (size_t)keys->least || number > (count - count_at - 1) / step) return false;
+    if (keys->first > 0) add_key(list, (size_t)keys->first);
     add_range(list, count_at + 1, count_at + 1 + number * step, step);
     return true;
 }
 
-/* With an odd number of words behind STREAMS, Redis refuses the command, but its COMMAND GETKEYS still takes the
- * smaller half for keys; so do we. */
+/* With an odd number of words behind STREAMS, Redis refuses the command, but its COMMAND GETKEYS still takes
+ * the smaller half for keys; so do we. */
 static bool find_streams(const struct command_keys *keys, const struct slice *arguments, size_t count,
                          struct key_list *list)
 {
@@ -147,8 +132,7 @@ static bool find_sort(const struct command_keys *keys, const struct slice *argum
                       struct key_list *list)
 {
     size_t target = 0;
-    if (count <= (size_t)keys->first)
-        return false;
+    if (count <= (size_t)keys->first) return false;
     for (size_t i = (size_t)keys->search_from; i < count; i++) {
         if (slice_is(arguments[i], "STORE") && i + 1 < count)
             target = ++i;
@@ -156,8 +140,7 @@ static bool find_sort(const struct command_keys *keys, const struct slice *argum
             i += values_of_option(OPTIONS(sort_options), arguments[i]);
     }
     add_key(list, (size_t)keys->first);
-    if (target)
-        add_key(list, target);
+    if (target) add_key(list, target);
     return true;
 }
 
@@ -166,13 +149,11 @@ static bool find_georadius(const struct command_keys *keys, const struct slice *
 {
     static const char *const options[] = {"STORE", "STOREDIST"};
 
-    if (count <= (size_t)keys->first)
-        return false;
+    if (count <= (size_t)keys->first) return false;
     add_key(list, (size_t)keys->first);
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         size_t at = find_word(arguments, count, (size_t)keys->search_from, options[i]);
-        if (at + 1 < count)
-            add_key(list, at + 1);
+        if (at + 1 < count) add_key(list, at + 1);
     }
     return true;
 }
@@ -181,15 +162,12 @@ static bool find_migrate(const struct command_keys *keys, const struct slice *ar
                          struct key_list *list)
 {
     size_t single = (size_t)keys->first;
-    if (count <= single)
-        return false;
+    if (count <= single) return false;
     for (size_t i = (size_t)keys->search_from; i < count; i++) {
         if (slice_is(arguments[i], "KEYS")) {
-            if (arguments[single].size > 0)
-                return false;
+            if (arguments[single].size > 0) return false;
             add_range(list, i + 1, count, 1);
-            if (list->found > 0)
-                return true;
+            if (list->found > 0) return true;
         }
         i += values_of_option(OPTIONS(migrate_options), arguments[i]);
     }
@@ -200,11 +178,10 @@ static bool find_migrate(const struct command_keys *keys, const struct slice *ar
 static bool find_debug(const struct command_keys *keys, const struct slice *arguments, size_t count,
                        struct key_list *list)
 {
-    static const char *const words[] = {"OBJECT",    "SDSLEN",      "LISTPACK",     "ZIPLIST",
+    static const char *const words[] = {"OBJECT",    "SDSLEN",      "LISTPACK",    "ZIPLIST",
                                         "QUICKLIST", "HTSTATS-KEY", "DIGEST-VALUE"};
 
-    if (count <= (size_t)keys->first)
-        return true;
+    if (count <= (size_t)keys->first) return true;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (slice_is(arguments[1], words[i])) {
             add_key(list, (size_t)keys->first);
@@ -218,8 +195,7 @@ static bool find_debug(const struct command_keys *keys, const struct slice *argu
 static size_t values_of_option(const struct option *options, size_t option_count, struct slice word)
 {
     for (size_t i = 0; i < option_count; i++) {
-        if (slice_is(word, options[i].word))
-            return options[i].values;
+        if (slice_is(word, options[i].word)) return options[i].values;
     }
     return 0;
 }
@@ -228,8 +204,7 @@ static size_t values_of_option(const struct option *options, size_t option_count
 static size_t find_word(const struct slice *arguments, size_t count, size_t from, const char *word)
 {
     for (size_t i = from; i < count; i++) {
-        if (slice_is(arguments[i], word))
-            return i;
+        if (slice_is(arguments[i], word)) return i;
     }
     return count;
 }
@@ -238,11 +213,9 @@ static size_t find_word(const struct slice *arguments, size_t count, size_t from
 static bool read_count(struct slice text, size_t *number)
 {
     *number = 0;
-    if (text.size == 0 || text.size > 9 || (text.bytes[0] == '0' && text.size > 1))
-        return false;
+    if (text.size == 0 || text.size > 9 || (text.bytes[0] == '0' && text.size > 1)) return false;
     for (size_t i = 0; i < text.size; i++) {
-        if (text.bytes[i] < '0' || text.bytes[i] > '9')
-            return false;
+        if (text.bytes[i] < '0' || text.bytes[i] > '9') return false;
         *number = *number * 10 + (size_t)(text.bytes[i] - '0');
     }
     return true;
@@ -250,8 +223,7 @@ static bool read_count(struct slice text, size_t *number)
 
 static void add_key(struct key_list *list, size_t position)
 {
-    if (list->found < list->room)
-        list->positions[list->found] = (uint32_t)position;
+    if (list->found < list->room) list->positions[list->found] = (uint32_t)position;
     list->found++;
 }
 

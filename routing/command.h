@@ -76,14 +76,14 @@ enum command_flag {
     COMMAND_WHILE_SUBSCRIBED = 1 << 2,/* allowed in a RESP2 connection with subscriptions */
     COMMAND_IN_MULTI = 1 << 3,        /* runs at once inside MULTI instead of being queued: EXEC, DISCARD, WATCH, MULTI, QUIT, RESET */
     COMMAND_ADMIN = 1 << 4,           /* Redis' own admin flag */
-    COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB; where the row has a
-                                         key finder (EVAL, FCALL), only if that finds none */
+    COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB; where the
+                                         row has a key finder (EVAL, FCALL), only if that finds none */
     COMMAND_SLOW = 1 << 6,            /* O(N) over the keyspace or scripts: KEYS, FLUSHALL, EVAL, SORT */
     COMMAND_CONTAINER = 1 << 7,       /* has subcommands; the row of the word alone */
     COMMAND_LEARNED = 1 << 8,         /* not in our table; read off a node's COMMAND output */
     COMMAND_STATEFUL = 1 << 9,        /* changes the state of the connection it travels on and must never share one */
     COMMAND_NO_TIMEOUT = 1 << 10,     /* request_timeout does not hold: it may rightly take long (MIGRATE, SAVE, DEBUG) */
-    COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, SSUBSCRIBE, DEBUG OBJECT */
+    COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, DEBUG OBJECT */
     COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
     COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
 };
@@ -116,12 +116,12 @@ struct command {
     uint8_t access;    /* enum command_access */
     uint8_t pin;       /* enum command_pin */
     uint8_t local;     /* enum command_local */
+    uint16_t subcommand_count;
     uint32_t flags;    /* enum command_flag */
     struct command_keys keys;
     const char *redis_flags; /* flags as COMMAND prints them, space-separated: "readonly fast" */
     const char *categories;  /* ACL categories as COMMAND prints them: "@read @string @fast" */
     const struct command *subcommands; /* NULL, or rows; only in a container's row */
-    uint16_t subcommand_count;
 };
 
 struct command_set;

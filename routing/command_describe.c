@@ -7,11 +7,12 @@
 
 #include "routing/command_table.h"
 
-#include <stdarg.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A client can ask for the longest description again and again in one command. Beyond this size a node answers. */
+/* A client can ask for the longest description again and again in one command. Beyond this size a node
+ * answers. */
 #define MAX_ANSWER_BYTES (64 << 20)
 
 /* RESP as it is written. Once memory was short or a node must answer, nothing more is added. */
@@ -57,18 +58,18 @@ static void put_words(struct answer *answer, const char *words);
 static void put_key_specification(struct answer *answer, const struct command *row);
 static bool has_redis_keys(const struct command *row);
 static void put_bulk(struct answer *answer, struct slice text);
-static void put(struct answer *answer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put_number(struct answer *answer, char type, int64_t number);
+static void put_text(struct answer *answer, const char *text);
 static void put_bytes(struct answer *answer, const char *bytes, size_t size);
 
-char *command_describe(const struct command_set *set, const struct slice *arguments, size_t count, size_t *size,
-                       bool *forward)
+char *command_describe(const struct command_set *set, const struct slice *arguments, size_t count,
+                       size_t *size, bool *forward)
 {
     const struct question question = {set, arguments, count};
     struct answer answer = {.bytes = NULL};
     describe_function describe = find_description(&question);
 
-    if (describe)
-        describe(&answer, &question);
+    if (describe) describe(&answer, &question);
     *forward = !describe || answer.is_for_node;
     if (*forward || answer.is_short_of_memory) {
         free(answer.bytes);
@@ -81,11 +82,10 @@ char *command_describe(const struct command_set *set, const struct slice *argume
 
 static describe_function find_description(const struct question *question)
 {
-    if (question->count == 1)
-        return describe_all;
+    if (question->count == 1) return describe_all;
     for (size_t i = 0; i < sizeof(descriptions) / sizeof(descriptions[0]); i++) {
-        if (slice_is(question->arguments[1], descriptions[i].word) && question->count >= descriptions[i].least &&
-            question->count <= descriptions[i].most)
+        if (slice_is(question->arguments[1], descriptions[i].word) &&
+            question->count >= descriptions[i].least && question->count <= descriptions[i].most)
             return descriptions[i].describe;
     }
     return NULL;
@@ -98,17 +98,16 @@ static void describe_all(struct answer *answer, const struct question *question)
         put_bytes(answer, set->reply, set->reply_size);
         return;
     }
-    put(answer, "*%zu\r\n", listed_count(false));
+    put_number(answer, '*', (int64_t)listed_count(false));
     for (size_t i = 0; i < command_table_size; i++) {
-        if (is_listed(set, &command_table[i]))
-            put_row(answer, &command_table[i]);
+        if (is_listed(set, &command_table[i])) put_row(answer, &command_table[i]);
     }
 }
 
 static void describe_count(struct answer *answer, const struct question *question)
 {
     const struct command_set *set = question->set;
-    put(answer, ":%zu\r\n", set->reply ? set->command_count : listed_count(false));
+    put_number(answer, ':', (int64_t)(set->reply ? set->command_count : listed_count(false)));
 }
 
 static void describe_info(struct answer *answer, const struct question *question)
@@ -118,7 +117,7 @@ static void describe_info(struct answer *answer, const struct question *question
         describe_all(answer, question);
         return;
     }
-    put(answer, "*%zu\r\n", question->count - 2);
+    put_number(answer, '*', (int64_t)(question->count - 2));
     for (size_t i = 2; i < question->count; i++) {
         struct slice name = question->arguments[i];
         const struct command_entry *entry = command_set_entry(set, name);
@@ -128,7 +127,7 @@ static void describe_info(struct answer *answer, const struct question *question
         else if (row && is_listed(set, row))
             put_row(answer, row);
         else
-            put(answer, set->reply_is_old ? "*-1\r\n" : "$-1\r\n");
+            put_text(answer, set->reply_is_old ? "*-1\r\n" : "$-1\r\n");
     }
 }
 
@@ -136,16 +135,15 @@ static void describe_list(struct answer *answer, const struct question *question
 {
     const struct command_set *set = question->set;
     if (set->reply) {
-        put(answer, "*%zu\r\n", set->entry_count);
+        put_number(answer, '*', (int64_t)set->entry_count);
         for (size_t i = 0; i < set->entry_count; i++)
             put_bulk(answer, set->entries[i].full_name);
         return;
     }
-    put(answer, "*%zu\r\n", listed_count(true));
+    put_number(answer, '*', (int64_t)listed_count(true));
     for (size_t i = 0; i < command_table_size; i++) {
         const struct command *row = &command_table[i];
-        if (is_listed(set, row))
-            put_bulk(answer, slice_of(row->full_name));
+        if (is_listed(set, row)) put_bulk(answer, slice_of(row->full_name));
         for (size_t k = 0; k < row->subcommand_count; k++) {
             if (is_listed(set, &row->subcommands[k]))
                 put_bulk(answer, slice_of(row->subcommands[k].full_name));
@@ -160,7 +158,7 @@ static void describe_keys(struct answer *answer, const struct question *question
     const struct command *row = command_find(question->set, words, count);
 
     if (!row || !is_listed(question->set, row) || (row->flags & COMMAND_CONTAINER && count > 1)) {
-        put(answer, "-ERR Invalid command specified\r\n");
+        put_text(answer, "-ERR Invalid command specified\r\n");
         return;
     }
     if (row->flags & COMMAND_LEARNED && row->keys.finder == KEYS_NONE) {
@@ -168,24 +166,23 @@ static void describe_keys(struct answer *answer, const struct question *question
         return;
     }
     if (!has_redis_keys(row)) {
-        put(answer, "-ERR The command has no key arguments\r\n");
+        put_text(answer, "-ERR The command has no key arguments\r\n");
         return;
     }
     if (!command_arity_is_right(row, count)) {
-        put(answer, "-ERR Invalid number of arguments specified for command\r\n");
+        put_text(answer, "-ERR Invalid number of arguments specified for command\r\n");
         return;
     }
     int keys = command_keys(row, words, count, NULL, 0);
     if (keys <= 0) {
         bool does_without = row->keys.finder == KEYS_COUNTED && row->keys.least == 0;
-        put(answer, does_without ? "*0\r\n" : "-ERR Invalid arguments specified for command\r\n");
+        put_text(answer, does_without ? "*0\r\n" : "-ERR Invalid arguments specified for command\r\n");
         return;
     }
     uint32_t *positions = malloc((size_t)keys * sizeof(*positions));
     answer->is_short_of_memory |= !positions;
-    put(answer, "*%d\r\n", keys);
-    if (positions)
-        command_keys(row, words, count, positions, (size_t)keys);
+    put_number(answer, '*', keys);
+    if (positions) command_keys(row, words, count, positions, (size_t)keys);
     for (int i = 0; positions && i < keys; i++)
         put_bulk(answer, words[positions[i]]);
     free(positions);
@@ -195,8 +192,7 @@ static void describe_keys(struct answer *answer, const struct question *question
 static const struct command *row_of_full_name(const struct command_set *set, struct slice full_name)
 {
     const char *bar = memchr(full_name.bytes, '|', full_name.size);
-    if (!bar)
-        return command_set_lookup(set, NULL, full_name);
+    if (!bar) return command_set_lookup(set, NULL, full_name);
     size_t size = (size_t)(bar - full_name.bytes);
     const struct command *parent = command_set_lookup(set, NULL, (struct slice){full_name.bytes, size});
     struct slice word = {bar + 1, full_name.size - size - 1};
@@ -208,10 +204,8 @@ static const struct command *row_of_full_name(const struct command_set *set, str
 static bool is_listed(const struct command_set *set, const struct command *row)
 {
     struct slice name = slice_of(row->full_name);
-    if (!set->reply)
-        return !(row->flags & COMMAND_UNLISTED);
-    if (set->reply_is_old)
-        name.size = strcspn(row->full_name, "|");
+    if (!set->reply) return !(row->flags & COMMAND_UNLISTED);
+    if (set->reply_is_old) name.size = strcspn(row->full_name, "|");
     return command_set_entry(set, name) != NULL;
 }
 
@@ -236,20 +230,21 @@ static void put_row(struct answer *answer, const struct command *row)
     int first = row->flags & COMMAND_SLOT_ONLY && !has_range ? 0 : keys->first;
     size_t listed = 0;
 
-    put(answer, "*10\r\n");
+    put_number(answer, '*', 10);
     put_bulk(answer, slice_of(row->full_name));
-    put(answer, ":%d\r\n", row->arity);
+    put_number(answer, ':', row->arity);
     put_words(answer, row->redis_flags);
-    put(answer, ":%d\r\n:%d\r\n:%d\r\n", first, has_range ? keys->last : first, has_range ? keys->step : first > 0);
+    put_number(answer, ':', first);
+    put_number(answer, ':', has_range ? keys->last : first);
+    put_number(answer, ':', has_range ? keys->step : first > 0);
     put_words(answer, row->categories);
-    put(answer, "*0\r\n");
+    put_number(answer, '*', 0);
     put_key_specification(answer, row);
     for (size_t i = 0; i < row->subcommand_count; i++)
         listed += !(row->subcommands[i].flags & COMMAND_UNLISTED);
-    put(answer, "*%zu\r\n", listed);
+    put_number(answer, '*', (int64_t)listed);
     for (size_t i = 0; i < row->subcommand_count; i++) {
-        if (!(row->subcommands[i].flags & COMMAND_UNLISTED))
-            put_row(answer, &row->subcommands[i]);
+        if (!(row->subcommands[i].flags & COMMAND_UNLISTED)) put_row(answer, &row->subcommands[i]);
     }
 }
 
@@ -259,10 +254,12 @@ static void put_words(struct answer *answer, const char *words)
     size_t count = words[0] != 0;
     for (const char *c = words; *c; c++)
         count += *c == ' ';
-    put(answer, "*%zu\r\n", count);
+    put_number(answer, '*', (int64_t)count);
     while (*words) {
         size_t size = strcspn(words, " ");
-        put(answer, "+%.*s\r\n", (int)size, words);
+        put_text(answer, "+");
+        put_bytes(answer, words, size);
+        put_text(answer, "\r\n");
         words += size + (words[size] == ' ');
     }
 }
@@ -273,20 +270,25 @@ static void put_key_specification(struct answer *answer, const struct command *r
 {
     const struct command_keys *keys = &row->keys;
     if (!has_redis_keys(row)) {
-        put(answer, "*0\r\n");
+        put_number(answer, '*', 0);
         return;
     }
-    put(answer, "*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n+%s\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n",
-        row->access == COMMAND_WRITE ? "RW" : "RO");
+    put_text(answer, "*1\r\n*6\r\n$5\r\nflags\r\n*1\r\n");
+    put_text(answer, row->access == COMMAND_WRITE ? "+RW\r\n" : "+RO\r\n");
+    put_text(answer, "$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n");
     if (keys->finder == KEYS_RANGE) {
-        int last = keys->last < 0 ? keys->last : keys->last - keys->first;
-        put(answer, "$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:%d\r\n", keys->first);
-        put(answer, "$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:%d\r\n"
-            "$7\r\nkeystep\r\n:%d\r\n$5\r\nlimit\r\n:0\r\n", last, keys->step);
+        put_text(answer, "$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n");
+        put_number(answer, ':', keys->first);
+        put_text(answer, "$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n");
+        put_text(answer, "$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n");
+        put_number(answer, ':', keys->last < 0 ? keys->last : keys->last - keys->first);
+        put_text(answer, "$7\r\nkeystep\r\n");
+        put_number(answer, ':', keys->step);
+        put_text(answer, "$5\r\nlimit\r\n:0\r\n");
         return;
     }
-    put(answer, "$7\r\nunknown\r\n$4\r\nspec\r\n*0\r\n"
-        "$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$7\r\nunknown\r\n$4\r\nspec\r\n*0\r\n");
+    put_text(answer, "$7\r\nunknown\r\n$4\r\nspec\r\n*0\r\n");
+    put_text(answer, "$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$7\r\nunknown\r\n$4\r\nspec\r\n*0\r\n");
 }
 
 /* True if what the finder finds are keys to Redis too. */
@@ -297,31 +299,32 @@ static bool has_redis_keys(const struct command *row)
 
 static void put_bulk(struct answer *answer, struct slice text)
 {
-    put(answer, "$%zu\r\n", text.size);
+    put_number(answer, '$', (int64_t)text.size);
     put_bytes(answer, text.bytes, text.size);
     put_bytes(answer, "\r\n", 2);
 }
 
-/* For short texts alone. */
-static void put(struct answer *answer, const char *format, ...)
+/* A line of a number, or the header of what has that many bytes or elements. */
+static void put_number(struct answer *answer, char type, int64_t number)
 {
-    char text[256];
-    va_list values;
-    va_start(values, format);
-    int size = vsnprintf(text, sizeof(text), format, values);
-    va_end(values);
-    put_bytes(answer, text, (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1);
+    char line[32];
+    int size = snprintf(line, sizeof(line), "%c%" PRId64 "\r\n", type, number);
+    put_bytes(answer, line, (size_t)size);
+}
+
+static void put_text(struct answer *answer, const char *text)
+{
+    put_bytes(answer, text, strlen(text));
 }
 
 static void put_bytes(struct answer *answer, const char *bytes, size_t size)
 {
-    if (answer->is_short_of_memory || answer->is_for_node || size == 0)
-        return;
+    if (answer->is_short_of_memory || answer->is_for_node || size == 0) return;
     if (size > MAX_ANSWER_BYTES - answer->size) {
         answer->is_for_node = true;
         return;
     }
-    if (answer->size + size > answer->room) {
+    if (!answer->bytes || answer->size + size > answer->room) {
         size_t room = (answer->size + size) * 2;
         char *grown = realloc(answer->bytes, room);
         if (!grown) {

@@ -3,8 +3,8 @@
  * Sets of rows: the table alone, or the table and what a node's reply to COMMAND has beyond it.
  *
  * The builtin set is the one thing here that lies in a file-level variable and is written: by a constructor,
- * before main() and hence before there is a second thread. A constant index would have to be generated at build
- * time; one made at first use would put a lock, or a barrier, on the way of each request.
+ * before main() and hence before there is a second thread. A constant index would have to be generated at
+ * build time; one made at first use would put a lock, or a barrier, on the way of each request.
  */
 #include "routing/command_set.h"
 
@@ -16,9 +16,9 @@
 
 /* Bounds of what a node may say. Redis 8 with all its modules has some 700 rows in 400 kB. */
 #define MAX_REPLY_BYTES (16 << 20)
-#define MAX_ROWS 16384
-#define MAX_NAME_BYTES 128
-#define MAX_WORDS 64 /* flags or categories of one row */
+#define MAX_ROWS        16384
+#define MAX_NAME_BYTES  128
+#define MAX_WORDS       64 /* flags or categories of one row */
 
 #define BUILTIN_BITS 10 /* at least twice as many places as rows */
 
@@ -53,7 +53,7 @@ static bool read_subcommands(struct node_reader *reader, const struct command *p
 static bool read_integer(struct node_reader *reader, int64_t *integer);
 static bool read_text(struct node_reader *reader, struct slice *text);
 static bool read_array(struct node_reader *reader, int64_t max, int64_t *length);
-static bool add_entry(struct node_reader *reader, struct slice name, size_t start, bool is_subcommand);
+static bool add_entry(struct node_reader *reader, struct slice name, size_t start);
 static const struct command *learn(struct node_reader *reader, const struct command *parent,
                                    const struct node_row *row);
 static struct slice own_word(struct slice full_name);
@@ -84,21 +84,17 @@ struct command_set *command_set_builtin(void)
 
 struct command_set *command_set_create(struct slice reply)
 {
-    if (reply.size == 0 || reply.size > MAX_REPLY_BYTES)
-        return NULL;
+    if (reply.size == 0 || reply.size > MAX_REPLY_BYTES) return NULL;
     struct command_set *set = calloc(1, sizeof(*set));
-    if (!set)
-        return NULL;
+    if (!set) return NULL;
     atomic_init(&set->references, 1);
     set->reply_size = reply.size;
     set->reply = malloc(reply.size);
-    if (!set->reply)
-        goto failed;
+    if (!set->reply) goto failed;
     memcpy(set->reply, reply.bytes, reply.size);
 
     struct node_reader reader = {.set = set, .reply = {set->reply, reply.size}};
-    if (!read_reply(&reader))
-        goto failed;
+    if (!read_reply(&reader)) goto failed;
     qsort(set->entries, set->entry_count, sizeof(*set->entries), compare_entries);
     return set;
 
@@ -109,8 +105,7 @@ failed:
 
 struct command_set *command_set_take(struct command_set *set)
 {
-    if (!set->is_builtin)
-        atomic_fetch_add_explicit(&set->references, 1, memory_order_relaxed);
+    if (!set->is_builtin) atomic_fetch_add_explicit(&set->references, 1, memory_order_relaxed);
     return set;
 }
 
@@ -137,8 +132,7 @@ const struct command *command_set_lookup(const struct command_set *set, const st
 const struct command_entry *command_set_entry(const struct command_set *set, struct slice full_name)
 {
     const struct command_entry wanted = {.full_name = full_name};
-    if (set->entry_count == 0)
-        return NULL;
+    if (set->entry_count == 0) return NULL;
     return bsearch(&wanted, set->entries, set->entry_count, sizeof(wanted), compare_entries);
 }
 
@@ -148,11 +142,9 @@ static bool read_reply(struct node_reader *reader)
 {
     struct command_set *set = reader->set;
     int64_t commands;
-    if (!read_array(reader, MAX_ROWS, &commands) || commands == 0 || !index_table(&set->index))
-        return false;
+    if (!read_array(reader, MAX_ROWS, &commands) || commands == 0 || !index_table(&set->index)) return false;
     for (int64_t i = 0; i < commands; i++) {
-        if (!read_command(reader, NULL))
-            return false;
+        if (!read_command(reader, NULL)) return false;
     }
     set->command_count = (size_t)commands;
     return reader->position == reader->reply.size;
@@ -175,15 +167,13 @@ static bool read_command(struct node_reader *reader, const struct command *paren
     reader->set->reply_is_old |= elements < 10;
 
     const struct command *known = learn(reader, parent, &row);
-    if (!known)
-        return false;
+    if (!known) return false;
     for (int64_t i = 7; i < elements; i++) {
         bool is_good = i == 9 && !parent ? read_subcommands(reader, known)
                                          : resp_value_skip(reader->reply, &reader->position);
-        if (!is_good)
-            return false;
+        if (!is_good) return false;
     }
-    return add_entry(reader, row.name, start, parent != NULL);
+    return add_entry(reader, row.name, start);
 }
 
 static bool read_row(struct node_reader *reader, struct node_row *row, bool has_categories)
@@ -194,17 +184,14 @@ static bool read_row(struct node_reader *reader, struct node_row *row, bool has_
     if (!read_flags(reader, row) || !read_integer(reader, &row->first) || !read_integer(reader, &row->last) ||
         !read_integer(reader, &row->step))
         return false;
-    if (!has_categories)
-        return true;
+    if (!has_categories) return true;
 
     int64_t categories;
     struct slice ignored;
     row->categories_at = reader->position;
-    if (!read_array(reader, MAX_WORDS, &categories))
-        return false;
+    if (!read_array(reader, MAX_WORDS, &categories)) return false;
     for (int64_t i = 0; i < categories; i++) {
-        if (!read_text(reader, &ignored))
-            return false;
+        if (!read_text(reader, &ignored)) return false;
     }
     return true;
 }
@@ -212,8 +199,7 @@ static bool read_row(struct node_reader *reader, struct node_row *row, bool has_
 static bool is_name(struct slice text)
 {
     for (size_t i = 0; i < text.size; i++) {
-        if (text.bytes[i] <= ' ' || text.bytes[i] > '~')
-            return false;
+        if (text.bytes[i] <= ' ' || text.bytes[i] > '~') return false;
     }
     return text.size > 0 && text.size <= MAX_NAME_BYTES;
 }
@@ -224,20 +210,15 @@ static bool read_flags(struct node_reader *reader, struct node_row *row)
         const char *word;
         bool *field;
     } meanings[] = {
-        {"write", &row->is_write},
-        {"readonly", &row->is_readonly},
-        {"admin", &row->is_admin},
-        {"blocking", &row->is_blocking},
-        {"movablekeys", &row->has_movable_keys},
+        {"write", &row->is_write},       {"readonly", &row->is_readonly},         {"admin", &row->is_admin},
+        {"blocking", &row->is_blocking}, {"movablekeys", &row->has_movable_keys},
     };
     int64_t flags;
     struct slice flag;
 
-    if (!read_array(reader, MAX_WORDS, &flags))
-        return false;
+    if (!read_array(reader, MAX_WORDS, &flags)) return false;
     for (int64_t i = 0; i < flags; i++) {
-        if (!read_text(reader, &flag))
-            return false;
+        if (!read_text(reader, &flag)) return false;
         for (size_t k = 0; k < sizeof(meanings) / sizeof(meanings[0]); k++)
             *meanings[k].field |= slice_is(flag, meanings[k].word);
     }
@@ -249,13 +230,11 @@ static bool read_subcommands(struct node_reader *reader, const struct command *p
     struct command_learned *newest = reader->set->learned;
     int64_t subcommands;
 
-    if (!read_array(reader, MAX_ROWS, &subcommands))
-        return false;
+    if (!read_array(reader, MAX_ROWS, &subcommands)) return false;
     if (subcommands > 0 && newest && parent == &newest->row && parent->flags & COMMAND_LEARNED)
         newest->row.flags |= COMMAND_CONTAINER;
     for (int64_t i = 0; i < subcommands; i++) {
-        if (!read_command(reader, parent))
-            return false;
+        if (!read_command(reader, parent)) return false;
     }
     return true;
 }
@@ -291,23 +270,20 @@ static bool read_array(struct node_reader *reader, int64_t max, int64_t *length)
     return true;
 }
 
-static bool add_entry(struct node_reader *reader, struct slice name, size_t start, bool is_subcommand)
+static bool add_entry(struct node_reader *reader, struct slice name, size_t start)
 {
     struct command_set *set = reader->set;
-    if (set->entry_count == MAX_ROWS)
-        return false;
+    if (set->entry_count == MAX_ROWS) return false;
     if (set->entry_count == reader->entry_room) {
         size_t room = reader->entry_room ? reader->entry_room * 2 : 512;
         struct command_entry *entries = realloc(set->entries, room * sizeof(*entries));
-        if (!entries)
-            return false;
+        if (!entries) return false;
         set->entries = entries;
         reader->entry_room = room;
     }
     set->entries[set->entry_count++] = (struct command_entry){
         .full_name = name,
         .bytes = {reader->reply.bytes + start, reader->position - start},
-        .is_subcommand = is_subcommand,
     };
     return true;
 }
@@ -329,17 +305,18 @@ static const struct command *learn(struct node_reader *reader, const struct comm
         return known;
 
     struct command_learned *learned = learned_create(reader, row);
-    if (!learned)
-        return NULL;
+    if (!learned) return NULL;
     learned->next = set->learned;
     set->learned = learned;
 
     struct command made = known ? *known : row_of_node(parent, row);
     made.arity = (int16_t)row->arity;
-    made.full_name = learned->row.full_name;
-    made.name = parent ? own_word(slice_of(learned->row.name)).bytes : learned->row.name;
-    made.redis_flags = learned->row.redis_flags;
-    made.categories = learned->row.categories;
+    if (!known) {
+        made.full_name = learned->row.full_name;
+        made.name = parent ? own_word(slice_of(learned->row.name)).bytes : learned->row.name;
+        made.redis_flags = learned->row.redis_flags;
+        made.categories = learned->row.categories;
+    }
     learned->row = made;
     return index_put(&set->index, parent, &learned->row) ? &learned->row : NULL;
 }
@@ -352,8 +329,8 @@ static struct slice own_word(struct slice full_name)
     return (struct slice){full_name.bytes + skip, full_name.size - skip};
 }
 
-/* What its flags tell of a command. One that neither writes nor only reads may do anything (a function that is
- * called, a module's own administration), and so may one whose keys cannot be told from its row. */
+/* What its flags tell of a command. One that neither writes nor only reads may do anything (a function that
+ * is called, a module's own administration), and so may one whose keys cannot be told from its row. */
 static struct command row_of_node(const struct command *parent, const struct node_row *row)
 {
     bool has_keys = row->first > 0 && row->step > 0 && (row->last >= row->first || row->last < 0) &&
@@ -370,22 +347,20 @@ static struct command row_of_node(const struct command *parent, const struct nod
             .last = (int16_t)row->last,
             .step = (int16_t)row->step,
         };
-    }
-    else {
+    } else {
         learned.flags |= learned.access == COMMAND_READ ? COMMAND_MASTER_ONLY : COMMAND_UNKEYED_WRITE;
     }
-    if (parent)
-        learned.flags |= parent->flags & COMMAND_STATEFUL;
+    if (parent) learned.flags |= parent->flags & COMMAND_STATEFUL;
     return learned;
 }
 
-/* A row with its texts behind it, and nothing but these texts yet; they take no more room than in the reply. */
+/* A row with its texts behind it, and nothing but these texts yet; they take no more room than in the reply.
+ */
 static struct command_learned *learned_create(const struct node_reader *reader, const struct node_row *row)
 {
     size_t words_size = reader->position - row->flags_at;
     struct command_learned *learned = calloc(1, sizeof(*learned) + 2 * (row->name.size + 1) + words_size + 2);
-    if (!learned)
-        return NULL;
+    if (!learned) return NULL;
 
     char *out = put_text(learned->texts, row->name, &learned->row.name);
     for (char *c = learned->texts; c < out; c++)
@@ -411,11 +386,9 @@ static char *put_words(char *out, struct slice reply, size_t position, const cha
     int64_t words = 0;
 
     *start = out;
-    if (position > 0 && resp_value_next(reply, &position, &value))
-        words = value.integer;
+    if (position > 0 && resp_value_next(reply, &position, &value)) words = value.integer;
     for (int64_t i = 0; i < words && resp_value_next(reply, &position, &value); i++) {
-        if (i > 0)
-            *out++ = ' ';
+        if (i > 0) *out++ = ' ';
         memcpy(out, value.text.bytes, value.text.size);
         out += value.text.size;
     }
@@ -446,11 +419,9 @@ static bool index_table(struct command_index *index)
 {
     for (size_t i = 0; i < command_table_size; i++) {
         const struct command *row = &command_table[i];
-        if (!index_put(index, NULL, row))
-            return false;
+        if (!index_put(index, NULL, row)) return false;
         for (size_t k = 0; k < row->subcommand_count; k++) {
-            if (!index_put(index, row, &row->subcommands[k]))
-                return false;
+            if (!index_put(index, row, &row->subcommands[k])) return false;
         }
     }
     return true;
@@ -459,8 +430,7 @@ static bool index_table(struct command_index *index)
 /* Adds the row, or puts it in the place of the one with the same name. */
 static bool index_put(struct command_index *index, const struct command *parent, const struct command *row)
 {
-    if (index->used * 2 >= index_size(index) && !index_grow(index))
-        return false;
+    if (index->used * 2 >= index_size(index) && !index_grow(index)) return false;
     struct slice name = slice_of(row->name);
     struct command_place *place = index_place(index, parent, name);
     index->used += place->row == NULL;
@@ -470,14 +440,13 @@ static bool index_put(struct command_index *index, const struct command *parent,
 
 static bool index_grow(struct command_index *index)
 {
-    struct command_index grown = {.bits = index->places ? index->bits + 1 : BUILTIN_BITS, .used = index->used};
+    struct command_index grown = {.bits = index->places ? index->bits + 1 : BUILTIN_BITS,
+                                  .used = index->used};
     grown.places = calloc((size_t)1 << grown.bits, sizeof(*grown.places));
-    if (!grown.places)
-        return false;
+    if (!grown.places) return false;
     for (size_t i = 0; i < index_size(index); i++) {
         const struct command_place *place = &index->places[i];
-        if (place->row)
-            *index_place(&grown, place->parent, slice_of(place->row->name)) = *place;
+        if (place->row) *index_place(&grown, place->parent, slice_of(place->row->name)) = *place;
     }
     free(index->places);
     *index = grown;
@@ -491,8 +460,8 @@ static inline uint64_t load_word(const char *bytes, size_t size)
     return word;
 }
 
-/* Turns the lower-case letters among eight bytes into upper case: for each byte below 128, the first sum has bit 7
- * set from 'a' on, the second one behind 'z'. */
+/* Turns the lower-case letters among eight bytes into upper case: for each byte below 128, the first sum has
+ * bit 7 set from 'a' on, the second one behind 'z'. */
 static inline uint64_t fold(uint64_t word)
 {
     const uint64_t each = 0x0101010101010101;
@@ -508,13 +477,12 @@ static inline struct command_word word_of(struct slice text)
     if (text.size >= 8) {
         word.head = fold(load_word(bytes, 8));
         word.tail = fold(load_word(bytes + text.size - 8, 8));
-    }
-    else if (text.size >= 4) {
+    } else if (text.size >= 4) {
         word.head = fold(load_word(bytes, 4) | load_word(bytes + text.size - 4, 4) << 32);
-    }
-    else if (text.size > 0) {
-        word.head = fold((uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[text.size / 2] << 8 |
-                         (uint64_t)(unsigned char)bytes[text.size - 1] << 16);
+    } else if (text.size > 0) {
+        word.head =
+            fold((uint64_t)(unsigned char)bytes[0] | (uint64_t)(unsigned char)bytes[text.size / 2] << 8 |
+                 (uint64_t)(unsigned char)bytes[text.size - 1] << 16);
     }
     return word;
 }
@@ -535,8 +503,7 @@ static struct command_place *index_place(const struct command_index *index, cons
     const size_t mask = index_size(index) - 1;
     for (size_t i = first_place(index, &word, parent);; i = (i + 1) & mask) {
         struct command_place *place = &index->places[i];
-        if (!place->row)
-            return place;
+        if (!place->row) return place;
         if (place->word.head == word.head && place->word.tail == word.tail && place->word.size == word.size &&
             place->parent == parent &&
             (word.size <= 16 || strncasecmp(place->row->name, text.bytes, text.size) == 0))

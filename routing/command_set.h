@@ -37,7 +37,6 @@ struct command_index {
 struct command_entry {
     struct slice full_name;
     struct slice bytes; /* its element of the reply */
-    bool is_subcommand;
 };
 
 /* A row of our own making, with its texts behind it. */
@@ -56,8 +55,8 @@ struct command_set {
     /* Empty in the builtin set. */
     char *reply;
     size_t reply_size;
-    bool reply_is_old;             /* of a Redis before 7.0 */
-    struct command_entry *entries; /* sorted by name, without regard to case */
+    bool reply_is_old;                 /* of a Redis before 7.0 */
+    struct command_entry *entries;     /* sorted by name, without regard to case */
     size_t entry_count, command_count; /* with subcommands; without */
 };
 

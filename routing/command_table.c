@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The rows. Arity, flags, categories and first/last/step are what Redis prints; for commands younger than
- * Redis 7.0 they are those of the release that brought them (7.2, 7.4, 8.0 to 8.6, Valkey 7.2 to 9.0). Where a
- * node says another arity, the node is right: see command_set_create(). A row that says nothing of access
- * is COMMAND_OTHER: answered here, or on a connection of its own.
+ * Redis 7.0 they are those of the release that brought them (7.2, 7.4, 8.0 to 8.6, Valkey to 9.0). Where
+ * a node says another arity, the node is right: see command_set_create(). A row that says nothing of access is
+ * COMMAND_OTHER: answered here, or on a connection of its own.
  *
  * Rules that hold for all rows:
  *  - a command that Redis calls write is COMMAND_WRITE; so is every other that changes something anywhere
- *    (CONFIG SET, SCRIPT LOAD, PUBLISH), since it must not be sent twice, and every bare container, since what
- *    an unknown subcommand does nobody knows;
+ *    (CONFIG SET, SCRIPT LOAD, PUBLISH), since it must not be sent twice, and every bare container, since
+ *    nobody knows what an unknown subcommand does;
  *  - one that only looks but names no key (INFO, DBSIZE, SLOWLOG GET) is a read for the master;
  *  - what depends on one node's own state (cursors, idle times, cached scripts), or reads keys it does not
  *    name (SORT_RO with BY or GET), is a read for the master.
  */
 #include "routing/command_table.h"
+
+/* clang-format off: what Redis prints stands in a line of its own, last in each row */
 
 #define NAMES(upper, lower) .name = (upper), .full_name = (lower)
 #define SUBCOMMANDS(rows) .subcommands = (rows), .subcommand_count = sizeof(rows) / sizeof((rows)[0])
@@ -248,7 +250,8 @@ static const struct command function_subcommands[] = {
      .redis_flags = "write denyoom noscript", .categories = "@write @slow @scripting"},
     {NAMES("RESTORE", "function|restore"), .arity = -3, .access = COMMAND_WRITE,
      .redis_flags = "write denyoom noscript", .categories = "@write @slow @scripting"},
-    {NAMES("STATS", "function|stats"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_WHILE_BUSY | COMMAND_MASTER_ONLY,
+    {NAMES("STATS", "function|stats"), .arity = 2, .access = COMMAND_READ,
+     .flags = COMMAND_WHILE_BUSY | COMMAND_MASTER_ONLY,
      .redis_flags = "noscript allow_busy", .categories = "@slow @scripting"},
 };
 
@@ -906,14 +909,16 @@ const struct command command_table[] = {
      .redis_flags = "", .categories = "@slow"},
 
     /* ---- Transactions ---- */
-    {NAMES("DISCARD", "discard"), .arity = 1, .pin = PIN_DISCARD, .flags = COMMAND_WHILE_BUSY | COMMAND_IN_MULTI,
+    {NAMES("DISCARD", "discard"), .arity = 1, .pin = PIN_DISCARD,
+     .flags = COMMAND_WHILE_BUSY | COMMAND_IN_MULTI,
      .redis_flags = "noscript loading stale fast allow_busy", .categories = "@fast @transaction"},
     {NAMES("EXEC", "exec"), .arity = 1, .pin = PIN_EXEC, .flags = COMMAND_IN_MULTI,
      .redis_flags = "noscript loading stale skip_slowlog", .categories = "@slow @transaction"},
     {NAMES("MULTI", "multi"), .arity = 1, .pin = PIN_MULTI, .flags = COMMAND_WHILE_BUSY | COMMAND_IN_MULTI,
      .redis_flags = "noscript loading stale fast allow_busy", .categories = "@fast @transaction"},
     {NAMES("UNWATCH", "unwatch"), .arity = 1, .pin = PIN_UNWATCH,
-     .flags = COMMAND_WHILE_BUSY, .redis_flags = "noscript loading stale fast allow_busy", .categories = "@fast @transaction"},
+     .flags = COMMAND_WHILE_BUSY, .redis_flags = "noscript loading stale fast allow_busy",
+     .categories = "@fast @transaction"},
     {NAMES("WATCH", "watch"), .arity = -2, .pin = PIN_WATCH, .keys = RANGE(1, -1, 1),
      .flags = COMMAND_WHILE_BUSY | COMMAND_IN_MULTI,
      .redis_flags = "noscript loading stale fast allow_busy", .categories = "@fast @transaction"},
@@ -945,14 +950,16 @@ const struct command command_table[] = {
      .redis_flags = "pubsub noscript loading stale", .categories = "@pubsub @slow"},
 
     /* ---- The connection itself ---- */
-    {NAMES("AUTH", "auth"), .arity = -2, .local = LOCAL_AUTH, .flags = COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
+    {NAMES("AUTH", "auth"), .arity = -2, .local = LOCAL_AUTH,
+     .flags = COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
      .redis_flags = "noscript loading stale fast no_auth allow_busy", .categories = "@fast @connection"},
     {NAMES("CLIENT", "client"), .arity = -2, .access = COMMAND_WRITE,
      .flags = COMMAND_CONTAINER | COMMAND_STATEFUL, SUBCOMMANDS(client_subcommands),
      .redis_flags = "", .categories = "@slow"},
     {NAMES("ECHO", "echo"), .arity = 2, .local = LOCAL_ECHO,
      .redis_flags = "loading stale fast", .categories = "@fast @connection"},
-    {NAMES("HELLO", "hello"), .arity = -1, .local = LOCAL_HELLO, .flags = COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
+    {NAMES("HELLO", "hello"), .arity = -1, .local = LOCAL_HELLO,
+     .flags = COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
      .redis_flags = "noscript loading stale fast no_auth allow_busy", .categories = "@fast @connection"},
     {NAMES("PING", "ping"), .arity = -1, .local = LOCAL_PING, .flags = COMMAND_WHILE_SUBSCRIBED,
      .redis_flags = "fast", .categories = "@fast @connection"},

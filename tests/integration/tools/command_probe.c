@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Asks the command table, or, given a file with a node's reply to COMMAND, the set made of both. Reads one
- * command per line, words separated by tabs; prints one line of JSON for each: the row that command_find() gives
- * (or null), the positions of the keys (or -1), whether it would block, and for COMMAND itself the answer of
- * command_describe() in hexadecimal ("" where a node must be asked).
+ * command per line, words separated by tabs; prints one line of JSON for each: the row that command_find()
+ * gives (or null), the positions of the keys (or -1), whether it would block, and for COMMAND itself the
+ * answer of command_describe() in hexadecimal ("" where a node must be asked).
  */
 #include "routing/command.h"
 
@@ -31,8 +31,7 @@ int main(int argc, char **argv)
         return 1;
     }
     while ((size = getline(&line, &room, stdin)) > 0) {
-        if (line[size - 1] == '\n')
-            line[size - 1] = 0;
+        if (line[size - 1] == '\n') line[size - 1] = 0;
         print_answer(set, words, split(line, words));
         fflush(stdout);
     }
@@ -45,8 +44,7 @@ static struct command_set *read_set(const char *path)
 {
     static char reply[4 << 20];
     FILE *file = fopen(path, "r");
-    if (!file)
-        return NULL;
+    if (!file) return NULL;
     size_t size = fread(reply, 1, sizeof(reply), file);
     fclose(file);
     return command_set_create((struct slice){reply, size});
@@ -58,8 +56,7 @@ static size_t split(char *line, struct slice *words)
     while (count < MAX_WORDS) {
         size_t size = strcspn(line, "\t");
         words[count++] = (struct slice){line, size};
-        if (line[size] == 0)
-            break;
+        if (line[size] == 0) break;
         line += size + 1;
     }
     return count;
@@ -78,8 +75,7 @@ static void print_answer(const struct command_set *set, const struct slice *word
            row->full_name, row->arity, row->access, row->pin, row->local, row->flags, (int)row->keys.finder,
            row->keys.first, row->keys.last, row->keys.step, row->redis_flags, row->categories,
            command_is_blocking(row, words, count) ? "true" : "false");
-    if (row->local == LOCAL_COMMAND)
-        print_description(set, words, count);
+    if (row->local == LOCAL_COMMAND) print_description(set, words, count);
     print_keys(row, words, count);
 }
 
