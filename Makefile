@@ -39,13 +39,15 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
-.PHONY: unit-tests
-unit-tests: $(UNIT_TESTS)
-
-# Small programs that integration tests ask; each is one file and routing/.
-$(BUILD)/%: tests/integration/tools/%.c $(BUILD)/librouting.a
+# Small programs that integration tests ask, each of one file.
+$(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a $(LDFLAGS)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a $(LDFLAGS) $(LIBS)
+
+TEST_TOOLS := $(patsubst tests/integration/tools/%.c,$(BUILD)/%,$(wildcard tests/integration/tools/*.c))
+
+.PHONY: test-programs
+test-programs: $(UNIT_TESTS) $(TEST_TOOLS)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone

@@ -356,20 +356,6 @@ def test_reads_go_on_from_replicas_while_there_is_no_master(pair, processes):
         assert writer.read() == b"OK"
 
 
-def test_client_that_leaves_takes_its_held_write_along(pair, processes):
-    pointsman = processes(Pointsman(pair))
-    pair.servers[0].kill()
-    time.sleep(0.3)
-    with pointsman.raw() as link:
-        link.command("SET", "abandoned", 1)
-        time.sleep(0.2)
-    with pointsman.raw(timeout=30) as link:
-        link.command("SET", "kept", 1)
-        pair.servers[0].start().ready()
-        assert link.read() == b"OK"
-        assert link.ask("EXISTS", "abandoned") == 0
-
-
 @pytest.fixture
 def relayed(processes):
     """One server behind a relay of ours that can lose replies, and a pointsman before it."""
