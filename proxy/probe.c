@@ -14,6 +14,7 @@
 #define PROBE_SILENCE_MIN_MS  250U
 #define PROBE_COMMAND_MS      5000U
 #define PROBE_SLOW_EVERY_US   60000000U /* INFO server and COMMAND again */
+#define PROBE_WATCHED_MS      200U
 #define PROBE_QUESTIONS_MAX   16        /* none are added while so many are open */
 
 static void probe_resolved(void *follower);
@@ -132,7 +133,9 @@ static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     } else {
         if (link_state(probe->link) == LINK_READY && link_questions(probe->link) < PROBE_QUESTIONS_MAX)
             probe_ask(probe);
-        probe_wait(probe, (double)probe->setup->interval_ms / 1000.0);
+        uint64_t interval_ms = probe->setup->interval_ms;
+        if (probe->is_watched && interval_ms > PROBE_WATCHED_MS) interval_ms = PROBE_WATCHED_MS;
+        probe_wait(probe, (double)interval_ms / 1000.0);
     }
 }
 

@@ -248,7 +248,7 @@ static bool sentinel_choose_master_name(struct sentinel *sentinel)
         memcpy(sentinel->master_name, teller->master_names, sizeof(sentinel->master_name));
         log_info("%s: the Sentinels monitor one master, '%s'", sentinel->setup.label, name);
         for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
-            peer_ask(peer);
+            peer_ask_all(peer);
         return true;
     }
     if (strcmp(sentinel->choice_logged, name)) {
@@ -346,7 +346,7 @@ static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_
     bool agrees = sentinel->accepted && !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
     verdict->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
-    if (sentinel->accepted) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
+    if (sentinel->accepted) sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
 }
 
 static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer)
@@ -441,8 +441,9 @@ static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance 
         if (before == STANCE_VETOED) log_info("%s: %s says master again", label, name);
         break;
     case STANCE_VETOED:
-        log_error("%s: no master: the Sentinels name %s (epoch %llu), but it says it is a replica; writes are held",
-                  label, name, (unsigned long long)answer->epoch);
+        log_error("%s: no master: %s is the last one that the Sentinels named (epoch %llu), but %s; writes are held",
+                  label, name, (unsigned long long)sentinel->quorum.epoch,
+                  sentinel->is_refuted ? "one of them named another since" : "it says it is a replica");
         break;
     case STANCE_UNDECIDED:
         log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held", label);

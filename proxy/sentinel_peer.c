@@ -25,7 +25,6 @@ static void peer_pushed(struct link *link, void *owner, const redisReply *messag
 static void peer_is_up(struct sentinel_peer *peer);
 static void peer_is_down(struct sentinel_peer *peer, const char *reason);
 static bool peer_asks(struct sentinel_peer *peer, const char *what, bool with_name, link_answered *answered);
-static void peer_ask_all(struct sentinel_peer *peer);
 static void peer_pong(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_id(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_masters(void *owner, const redisReply *reply, uint64_t asked_us);
@@ -87,6 +86,14 @@ void peer_destroy(struct sentinel_peer *peer)
     free(peer->name);
     free(peer->host);
     free(peer);
+}
+
+void peer_ask_all(struct sentinel_peer *peer)
+{
+    peer_ask(peer);
+    if (!peer->setup->master_name[0]) return;
+    peer_asks(peer, peer->knows_replicas ? "REPLICAS" : "SLAVES", true, peer_told_replicas);
+    peer_asks(peer, "SENTINELS", true, peer_told_others);
 }
 
 void peer_ask(struct sentinel_peer *peer)
@@ -274,14 +281,6 @@ static bool peer_asks(struct sentinel_peer *peer, const char *what, bool with_na
 {
     const char *words[] = {"SENTINEL", what, with_name ? peer->setup->master_name : NULL, NULL};
     return link_ask(peer->questions.link, words, silence_ms(peer), answered);
-}
-
-static void peer_ask_all(struct sentinel_peer *peer)
-{
-    peer_ask(peer);
-    if (!peer->setup->master_name[0]) return;
-    peer_asks(peer, peer->knows_replicas ? "REPLICAS" : "SLAVES", true, peer_told_replicas);
-    peer_asks(peer, "SENTINELS", true, peer_told_others);
 }
 
 static uint64_t silence_ms(const struct sentinel_peer *peer)

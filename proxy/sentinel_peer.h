@@ -101,6 +101,9 @@ struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *ho
                                   const char *run_id);
 void peer_destroy(struct sentinel_peer *peer);
 
+/* Asks it for everything, as at every poll interval. */
+void peer_ask_all(struct sentinel_peer *peer);
+
 /* Asks it for its view, now; if it is being asked, once more afterwards. Does nothing while it is not connected. */
 void peer_ask(struct sentinel_peer *peer);
 

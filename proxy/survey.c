@@ -261,6 +261,7 @@ static void survey_judge_node(struct survey *survey, struct probe *probe)
     bool is_fit = is_master ? is_fit_master(probe) : is_fit_replica(survey, probe);
     node_log(survey, probe, is_fit);
     probe->was_fit = is_fit;
+    probe->is_watched = !is_fit && probe->answers;
 }
 
 static bool is_fit_master(struct probe *probe)
