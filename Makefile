@@ -39,6 +39,11 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
+# Small programs that integration tests drive; those named proxy_* link the proxy's modules too.
+$(BUILD)/proxy_%: tests/integration/tools/proxy_%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a $(LDFLAGS) $(LIBS)
+
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done

@@ -432,7 +432,9 @@ static void link_deliver(struct link *link, struct slice bytes)
     }
 
     if (is_error(bytes, "-NOAUTH")) {
-        link_end(link, LINK_ENDED_LOGIN, "wants a password, and none is configured");
+        link_end(link, LINK_ENDED_LOGIN, "%s",
+                 link->password[0] ? "wants another login than the one configured"
+                                   : "wants a password, and none is configured");
     } else if (!link->first && bytes.bytes[0] == '-') {
         size_t length = strcspn(bytes.bytes + 1, "\r"); /* a complete reply has one */
         link_end(link, LINK_ENDED_REFUSED, "turned us away: %.*s", length < 150 ? (int)length : 150, bytes.bytes + 1);

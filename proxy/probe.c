@@ -145,7 +145,8 @@ static void probe_connect(struct probe *probe)
     size_t count = resolver_count(probe->resolved);
     probe->tried_us = clock_us();
     if (!count) {
-        probe_fail(probe, "%s", resolver_fault(probe->resolved));
+        const char *fault = resolver_fault(probe->resolved);
+        probe_fail(probe, "cannot resolve its name: %s", fault ? fault : "no answer yet");
         return; /* probe_resolved() goes on */
     }
 

@@ -105,7 +105,6 @@ struct resolved_name *resolver_follow(struct resolver *resolver, const char *hos
     name->resolver = resolver;
     name->changed = changed;
     name->follower = follower;
-    name->fault = "its name has not been resolved yet";
     name->is_own_address = is_own_address(host);
     ev_init(&name->refresh, name_refresh_due);
     name->refresh.data = name;

@@ -15,6 +15,7 @@
 #define SENTINEL_TROUBLE_MAX_US 60000000U /* trouble that lasts longer is polled for at the ordinary pace */
 #define SENTINEL_VIEW_AGES      3         /* a view older than so many polls is not heard ... */
 #define SENTINEL_VIEW_MIN_US    3000000U  /* ... and than this */
+#define SENTINEL_LATE_US        3000000U  /* so long without a majority at the start is worth a line */
 #define SENTINEL_HURRY_GAP_US   10000U
 
 struct sentinel {
@@ -343,10 +344,15 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, 
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
 {
     struct survey_verdict *verdict = &sentinel->survey->verdict;
-    bool agrees = sentinel->accepted && !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
+    if (!sentinel->accepted) {
+        bool is_late = answer->heard && clock_us() - sentinel->masterless_us > SENTINEL_LATE_US;
+        if (is_late) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
+        return;
+    }
+    bool agrees = !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
     verdict->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
-    if (sentinel->accepted) sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
+    sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
 }
 
 static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer)
@@ -449,7 +455,10 @@ static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance 
         log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held", label);
         break;
     case STANCE_ALONE:
-        if (answer->verdict == QUORUM_STALE)
+        if (!sentinel->accepted)
+            log_warning("%s: no master yet: %zu Sentinels answer, %zu would be a majority", label, answer->heard,
+                        answer->needed);
+        else if (answer->verdict == QUORUM_STALE)
             log_warning("%s: the Sentinels that answer know less than those before; keeping %s while it says master",
                         label, name);
         else

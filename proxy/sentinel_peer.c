@@ -167,7 +167,7 @@ static void peer_connect(struct sentinel_peer *peer, struct peer_channel *channe
     const struct peer_setup *setup = peer->setup;
     size_t count = resolver_count(peer->resolved);
     if (!count) {
-        peer_is_down(peer, resolver_fault(peer->resolved));
+        if (resolver_fault(peer->resolved)) peer_is_down(peer, resolver_fault(peer->resolved));
         return; /* peer_resolved() goes on */
     }
     if (channel == &peer->questions)
