@@ -39,18 +39,46 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
-# Small programs that integration tests drive; those named proxy_* link the proxy's modules too.
-$(BUILD)/proxy_%: tests/integration/tools/proxy_%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
+# Small programs that integration tests ask, each of one file.
+$(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a $(LDFLAGS) $(LIBS)
+
+TEST_TOOLS := $(patsubst tests/integration/tools/%.c,$(BUILD)/%,$(wildcard tests/integration/tools/*.c))
+
+.PHONY: test-programs
+test-programs: $(UNIT_TESTS) $(TEST_TOOLS)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
+# Debian packages by name; what is there already is not touched.
+BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev uthash-dev
+REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
+TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux
+
+.PHONY: deps
+deps: ## install what the build needs
+	@sh tests/install.sh $(BUILD_PACKAGES)
+
+.PHONY: test-deps
+test-deps: ## install what the tests need
+	@sh tests/install.sh $(TEST_PACKAGES)
+
+.PHONY: test
+test: ## install, build, run every test (SANITIZE=address,undefined or thread; TESTS=pattern)
+	@SANITIZE="$(SANITIZE)" TESTS="$(TESTS)" MAKE="$(MAKE)" tests/run
+
+.PHONY: demo
+demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DEMO_SECONDS=20: ends by itself)
+	@sh tests/install.sh $(BUILD_PACKAGES) $(REDIS_PACKAGES)
+	@$(MAKE) --no-print-directory -s all
+	@DEMO_SECONDS="$(DEMO_SECONDS)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
+
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
-# resp_fuzz links routing/ and hiredis; all others the proxy's modules as well. What is found on the way stays in
-# build/fuzz; an input that fails is left there too, and its name printed.
+# resp_fuzz links routing/ and hiredis, command_fuzz routing/ alone; all others the proxy's modules as well. What
+# is found on the way stays in build/fuzz; an input that fails is left there too, and its name printed.
 FUZZ_SECONDS ?= 30
 FUZZ_CC ?= clang
 FUZZ_BUILD := build/fuzz
@@ -62,6 +90,10 @@ FUZZ_PROXY := $(filter-out proxy/main.c,$(wildcard proxy/*.c))
 $(FUZZ_BUILD)/resp_fuzz: tests/fuzz/resp_fuzz.c $(wildcard routing/*.[ch] tests/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS) -lhiredis
+
+$(FUZZ_BUILD)/command_fuzz: tests/fuzz/command_fuzz.c $(wildcard routing/*.[ch])
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
 
 $(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch] tests/*.h)
 	@mkdir -p $(@D)
@@ -100,6 +132,13 @@ lint: ## clang-tidy with the checks of .clang-tidy
 .PHONY: format
 format: ## bring the sources into the shape of .clang-format
 	clang-format -i $(C_SOURCES) $(C_HEADERS)
+# What the table of configuration keys prints; unit tests compare it with what is committed.
+.PHONY: generated
+generated: $(BUILD)/pointsman ## write proxy.ini.example and the keys of the manual page anew
+	$(BUILD)/pointsman --help-config=ini > $(BUILD)/example && mv $(BUILD)/example proxy.ini.example
+	$(BUILD)/pointsman --help-config=roff > $(BUILD)/keys.roff
+	sed -i -e '/^\.\\" begin keys$$/,/^\.\\" end keys$$/{//!d}' -e '/^\.\\" begin keys$$/r $(BUILD)/keys.roff' \
+		packaging/man/pointsman.8
 
 .PHONY: clean
 clean: ## remove everything built

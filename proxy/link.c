@@ -75,7 +75,7 @@ static void link_parse(struct link *link);
 static void link_deliver(struct link *link, struct slice bytes);
 static void link_answer(struct link *link, struct slice bytes);
 static redisReply *link_reply(struct link *link, struct slice bytes);
-static bool is_push(const redisReply *reply);
+static bool is_push(struct slice bytes);
 static bool is_error(struct slice bytes, const char *word);
 static void link_write(struct link *link);
 static void link_set_deadline(struct link *link);
@@ -422,15 +422,13 @@ static void link_parse(struct link *link)
 
 static void link_deliver(struct link *link, struct slice bytes)
 {
-    if (bytes.bytes[0] == '*' && link->handlers->pushed) {
-        redisReply *reply = link_reply(link, bytes);
-        if (!reply) return;
-        bool was_push = is_push(reply);
-        if (was_push) link->handlers->pushed(link, link->owner, reply);
-        freeReplyObject(reply);
-        if (was_push) return;
+    if (link->handlers->pushed && is_push(bytes)) {
+        redisReply *message = link_reply(link, bytes);
+        if (!message) return;
+        link->handlers->pushed(link, link->owner, message);
+        freeReplyObject(message);
+        return;
     }
-
     if (is_error(bytes, "-NOAUTH")) {
         link_end(link, LINK_ENDED_LOGIN, "%s",
                  link->password[0] ? "wants another login than the one configured"
@@ -469,11 +467,10 @@ static redisReply *link_reply(struct link *link, struct slice bytes)
     return NULL;
 }
 
-static bool is_push(const redisReply *reply)
+static bool is_push(struct slice bytes)
 {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 3) return false;
-    const redisReply *kind = reply->element[0];
-    return kind->type == REDIS_REPLY_STRING && (!strcmp(kind->str, "message") || !strcmp(kind->str, "pmessage"));
+    return slice_starts_with(bytes, SLICE("*3\r\n$7\r\nmessage\r\n")) ||
+           slice_starts_with(bytes, SLICE("*4\r\n$8\r\npmessage\r\n"));
 }
 
 static bool is_error(struct slice bytes, const char *word)

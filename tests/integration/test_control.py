@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The control thread alone against real Redis and real Sentinels, through build/proxy_topology_watch.
+"""The control thread alone against real Redis and real Sentinels, through build/topology_watch.
 
 Guards against: a master that is not named or does not agree, an old master that is shown again after it came
 back, a switch that is noticed late, reports that are not answered.
@@ -18,7 +18,7 @@ import pytest
 import redis
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-WATCH = os.environ.get("TOPOLOGY_WATCH", os.path.join(ROOT, "build", "proxy_topology_watch"))
+WATCH = os.environ.get("TOPOLOGY_WATCH", os.path.join(ROOT, "build", "topology_watch"))
 
 
 def now_us():
