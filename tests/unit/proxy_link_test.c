@@ -145,7 +145,8 @@ static void answers_come_in_the_order_of_the_questions(void **state)
     ask(1000);
     turn(0.02);
     assert_string_equal(hear(), "*1\r\n$4\r\nPING\r\n*1\r\n$7\r\nCOMMAND\r\n*1\r\n$4\r\nPING\r\n");
-    const char *reply = "+a\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n$1\r\nx\r\n$1\r\nb\r\n";
+    const char *reply =
+        "+a\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n$1\r\nx\r\n$1\r\nb\r\n";
     for (const char *byte = reply; *byte; byte++) {
         assert_int_equal(write(server, byte, 1), 1);
         turn(0.001);
@@ -177,7 +178,8 @@ static void login_ends_say_why(void **state)
     } rows[] = {
         {"x", "-WRONGPASS invalid username-password pair\r\n", false, false},
         {"x", "-ERR Client sent AUTH, but no password is set\r\n", true, true},
-        {"x", "-ERR AUTH <password> called without any password configured for the default user.\r\n", true, true},
+        {"x", "-ERR AUTH <password> called without any password configured for the default user.\r\n", true,
+         true},
         {"x", "-ERR max number of clients reached\r\n", false, false},
         {"", "-DENIED Redis is running in protected mode\r\n", false, false},
     };

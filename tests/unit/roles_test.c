@@ -9,9 +9,18 @@
 #define NODES_MAX 3
 #define NONE      ROLES_NONE
 
-#define MASTER(...)  {.is_heard = true, .claims_master = true, __VA_ARGS__}
-#define REPLICA      {.is_heard = true, .replid = "", .replid2 = ""}
-#define SILENT       {.is_heard = false, .claims_master = true, .replid = "", .replid2 = ""}
+#define MASTER(...)                                                                                          \
+    {                                                                                                        \
+        .is_heard = true, .claims_master = true, __VA_ARGS__                                                 \
+    }
+#define REPLICA                                                                                              \
+    {                                                                                                        \
+        .is_heard = true, .replid = "", .replid2 = ""                                                        \
+    }
+#define SILENT                                                                                               \
+    {                                                                                                        \
+        .is_heard = false, .claims_master = true, .replid = "", .replid2 = ""                                \
+    }
 #define HISTORY(a, b) .replid = (a), .replid2 = (b)
 
 struct example {
@@ -25,20 +34,52 @@ static const struct example examples[] = {
     {"nobody claims it, nobody is", {REPLICA, REPLICA, REPLICA}, NONE, NONE, 0},
     {"a master that says it is a replica now is none", {REPLICA, REPLICA, REPLICA}, 0, NONE, 0},
     {"a silent master stays while nobody else claims it", {SILENT, REPLICA, REPLICA}, 0, 0, 0},
-    {"a silent master gives way to one that claims it", {SILENT, MASTER(HISTORY("y", "x")), REPLICA}, 0, 1, 1},
+    {"a silent master gives way to one that claims it",
+     {SILENT, MASTER(HISTORY("y", "x")), REPLICA},
+     0,
+     1,
+     1},
     {"silent claims do not count", {SILENT, SILENT, SILENT}, NONE, NONE, 0},
     {"the promoted replica wins against the master it had",
-     {MASTER(HISTORY("x", ""), .offset = 900, .our_replicas = 1), MASTER(HISTORY("y", "x")), REPLICA}, 0, 1, 2},
-    {"an old master that comes back does not win", {MASTER(HISTORY("y", "x")), MASTER(HISTORY("x", "")), REPLICA}, 0, 0, 2},
-    {"strangers: the accepted one stays", {MASTER(HISTORY("x", "")), MASTER(HISTORY("y", ""), .our_replicas = 1)}, 0, 0, 2},
-    {"strangers: the one with replicas wins", {MASTER(HISTORY("x", ""), .offset = 9), MASTER(HISTORY("y", ""), .our_replicas = 1)},
-     NONE, 1, 2},
-    {"strangers without replicas: the higher offset wins", {MASTER(HISTORY("x", ""), .offset = 9), MASTER(HISTORY("y", ""), .offset = 10)},
-     NONE, 1, 2},
-    {"nothing tells them apart, nobody is", {MASTER(HISTORY("x", "")), MASTER(HISTORY("y", ""))}, NONE, NONE, 2},
+     {MASTER(HISTORY("x", ""), .offset = 900, .our_replicas = 1), MASTER(HISTORY("y", "x")), REPLICA},
+     0,
+     1,
+     2},
+    {"an old master that comes back does not win",
+     {MASTER(HISTORY("y", "x")), MASTER(HISTORY("x", "")), REPLICA},
+     0,
+     0,
+     2},
+    {"strangers: the accepted one stays",
+     {MASTER(HISTORY("x", "")), MASTER(HISTORY("y", ""), .our_replicas = 1)},
+     0,
+     0,
+     2},
+    {"strangers: the one with replicas wins",
+     {MASTER(HISTORY("x", ""), .offset = 9), MASTER(HISTORY("y", ""), .our_replicas = 1)},
+     NONE,
+     1,
+     2},
+    {"strangers without replicas: the higher offset wins",
+     {MASTER(HISTORY("x", ""), .offset = 9), MASTER(HISTORY("y", ""), .offset = 10)},
+     NONE,
+     1,
+     2},
+    {"nothing tells them apart, nobody is",
+     {MASTER(HISTORY("x", "")), MASTER(HISTORY("y", ""))},
+     NONE,
+     NONE,
+     2},
     {"of three the youngest descendant wins",
-     {MASTER(HISTORY("x", "")), MASTER(HISTORY("z", "y")), MASTER(HISTORY("y", "x"), .offset = 5)}, 1, 1, 3},
-    {"no second history matches no empty one", {MASTER(HISTORY("", "")), MASTER(HISTORY("", ""), .offset = 1)}, NONE, 1, 2},
+     {MASTER(HISTORY("x", "")), MASTER(HISTORY("z", "y")), MASTER(HISTORY("y", "x"), .offset = 5)},
+     1,
+     1,
+     3},
+    {"no second history matches no empty one",
+     {MASTER(HISTORY("", "")), MASTER(HISTORY("", ""), .offset = 1)},
+     NONE,
+     1,
+     2},
 };
 
 static void master_is_decided_by_claims_and_then_by_history(void **state)
@@ -57,8 +98,12 @@ static void master_is_decided_by_claims_and_then_by_history(void **state)
 static void replica_is_fit_unless_something_is_wrong(void **state)
 {
     (void)state;
-    const struct roles_replica fit = {.is_heard = true, .says_replica = true, .follows_master = true,
-                                      .is_linked = true, .was_linked = true, .master_works = true,
+    const struct roles_replica fit = {.is_heard = true,
+                                      .says_replica = true,
+                                      .follows_master = true,
+                                      .is_linked = true,
+                                      .was_linked = true,
+                                      .master_works = true,
                                       .no_answer = "silence"};
     assert_null(roles_replica_fault(&fit));
 
@@ -82,8 +127,8 @@ static void replica_is_fit_unless_something_is_wrong(void **state)
 static void replica_serves_on_when_its_link_fell_with_the_master(void **state)
 {
     (void)state;
-    struct roles_replica replica = {.is_heard = true, .says_replica = true, .follows_master = true,
-                                    .was_linked = true, .no_answer = ""};
+    struct roles_replica replica = {
+        .is_heard = true, .says_replica = true, .follows_master = true, .was_linked = true, .no_answer = ""};
     assert_null(roles_replica_fault(&replica));
     replica.was_linked = false; /* was not in step before */
     assert_non_null(roles_replica_fault(&replica));

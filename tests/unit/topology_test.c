@@ -8,10 +8,30 @@
 
 static struct topology_node nodes[] = {
     {.name = "a:1", .address = "10.0.0.1", .port = 1, .role = NODE_ROLE_MASTER, .is_fit = true, .reason = ""},
-    {.name = "b:2", .address = "10.0.0.2", .port = 2, .role = NODE_ROLE_REPLICA, .is_fit = true, .reason = ""},
-    {.name = "c:3", .address = "10.0.0.3", .port = 3, .role = NODE_ROLE_REPLICA, .is_fit = false, .reason = "loading"},
-    {.name = "d:4", .address = "10.0.0.4", .port = 4, .role = NODE_ROLE_UNKNOWN, .is_fit = true, .reason = ""},
-    {.name = "e:5", .address = "10.0.0.5", .port = 5, .role = NODE_ROLE_REPLICA, .is_fit = true, .reason = ""},
+    {.name = "b:2",
+     .address = "10.0.0.2",
+     .port = 2,
+     .role = NODE_ROLE_REPLICA,
+     .is_fit = true,
+     .reason = ""},
+    {.name = "c:3",
+     .address = "10.0.0.3",
+     .port = 3,
+     .role = NODE_ROLE_REPLICA,
+     .is_fit = false,
+     .reason = "loading"},
+    {.name = "d:4",
+     .address = "10.0.0.4",
+     .port = 4,
+     .role = NODE_ROLE_UNKNOWN,
+     .is_fit = true,
+     .reason = ""},
+    {.name = "e:5",
+     .address = "10.0.0.5",
+     .port = 5,
+     .role = NODE_ROLE_REPLICA,
+     .is_fit = true,
+     .reason = ""},
 };
 
 static int make_gauges(void **state)
@@ -104,20 +124,48 @@ static void changes(struct topology_draft *given, struct topology_node *copy, in
     memcpy(copy, nodes, sizeof(nodes));
     given->nodes = copy;
     switch (what) {
-    case 0: given->master = 1; break;
-    case 1: given->master = TOPOLOGY_NO_NODE; break;
-    case 2: given->node_count = 4; break;
-    case 3: given->kind = "static"; break;
-    case 4: given->server_version = "7.2"; break;
-    case 5: copy[1].is_fit = false; break;
-    case 6: copy[1].role = NODE_ROLE_UNKNOWN; break;
-    case 7: copy[1].address = "10.0.0.9"; break;
-    case 8: copy[1].name = "x:2"; break;
-    case 9: copy[2].reason = "silent"; break;
-    case 10: copy[1].port = 9; break;
-    case 11: given->version = 4; break;
-    case 12: given->epoch = 8; break;
-    case 13: given->confirmed_us = 9; break;
+    case 0:
+        given->master = 1;
+        break;
+    case 1:
+        given->master = TOPOLOGY_NO_NODE;
+        break;
+    case 2:
+        given->node_count = 4;
+        break;
+    case 3:
+        given->kind = "static";
+        break;
+    case 4:
+        given->server_version = "7.2";
+        break;
+    case 5:
+        copy[1].is_fit = false;
+        break;
+    case 6:
+        copy[1].role = NODE_ROLE_UNKNOWN;
+        break;
+    case 7:
+        copy[1].address = "10.0.0.9";
+        break;
+    case 8:
+        copy[1].name = "x:2";
+        break;
+    case 9:
+        copy[2].reason = "silent";
+        break;
+    case 10:
+        copy[1].port = 9;
+        break;
+    case 11:
+        given->version = 4;
+        break;
+    case 12:
+        given->epoch = 8;
+        break;
+    case 13:
+        given->confirmed_us = 9;
+        break;
     }
 }
 
