@@ -40,16 +40,19 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
+static bool is_subscription(const struct command *command);
 static bool handle(struct client *client, const struct command_at_hand *at_hand);
+static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool begins_pin(enum command_pin pin);
-static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
 static void deliver_answered(struct client *client);
+static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
@@ -272,6 +275,7 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
         struct command_at_hand at_hand = {.chunk = chunk};
         const char *error = NULL;
         size_t used = 0;
+        worker->limits.is_unauthenticated = !client->is_authenticated;
         enum resp_status status = resp_command_scan(&client->parser, &worker->limits, chunk->bytes + start,
                                                     end - start, arguments, &used, &error);
         if (status == RESP_MORE)
@@ -415,6 +419,11 @@ void client_unstall(struct client *client)
 
 /* ---- commands ---- */
 
+static bool is_subscription(const struct command *command)
+{
+    return command && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_UNSUBSCRIBE);
+}
+
 /* False if the command cannot be taken now (the client is stalled then, and its bytes stay). */
 static bool handle(struct client *client, const struct command_at_hand *at_hand)
 {
@@ -423,10 +432,10 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
         return client_stall(client, client->output.bytes > OUTPUT_HIGH ? STALL_OUTPUT : STALL_DRAINED);
     if (client->pending >= WINDOW_HIGH)
         return client_stall(client, STALL_WINDOW);
-    if (!client->is_authenticated && !(command && (command->flags & COMMAND_WITHOUT_AUTH))) {
-        client_reply_error(client, "-NOAUTH Authentication required.");
+    if (!client->is_authenticated && refuse_stranger(client, at_hand))
         return true;
-    }
+    if (client->subscribing > 0 && !is_subscription(command))
+        return client_stall(client, STALL_DRAINED); /* whether it is subscribed is not known yet */
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
@@ -435,6 +444,22 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
     return client_forward(client, at_hand);
+}
+
+/* True if the command was answered with what Redis tells a client that has not authenticated: what is wrong with
+ * the command comes before that it is not allowed. */
+static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (!command)
+        return local_answer_unknown(client, at_hand);
+    if (command->flags & COMMAND_WITHOUT_AUTH)
+        return false;
+    if (!command_arity_is_right(command, at_hand->count))
+        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+    else
+        client_reply_error(client, "-NOAUTH Authentication required.");
+    return true;
 }
 
 /* The connection of its transaction was lost: what is left of the transaction is answered here. */
@@ -459,6 +484,8 @@ static bool answer_broken(struct client *client, enum command_pin pin)
 bool client_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
+    if (client->dedicated && client->dedicated->target_database == traits.database)
+        traits.needs_dedicated = true; /* it follows what is on its way there */
     if (!may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
@@ -466,7 +493,7 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
         return true;
     }
     if (traits.in_multi)
-        note_select(client, at_hand, &traits);
+        note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     client_submit(client, at_hand, &traits);
     if (client->blocking)
@@ -476,25 +503,31 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
 
 bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
 {
-    if (client->inflight > 0)
-        return client_stall(client, STALL_DRAINED);
     struct request traits = traits_of(client, at_hand);
     traits.is_read = true;
     traits.needs_master = false;
+    traits.needs_dedicated = client->dedicated != NULL;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
+    if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
+        return client_stall(client, STALL_DRAINED);
     client_submit(client, at_hand, &traits);
     if (client->inflight > 0)
         client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
     return true;
 }
 
-/* A SELECT inside MULTI takes effect when EXEC carries it out. */
-static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+/* Commands that are else answered here but queued by the node inside MULTI: a SELECT takes effect when EXEC carries
+ * it out; a name is taken at once, since a discarded transaction that names its client is not worth more. */
+static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     struct session *session = &client->session;
-    if (at_hand->command && at_hand->command->local == LOCAL_SELECT && at_hand->count == 2)
+    const struct command *command = at_hand->command;
+    if (command && command->local == LOCAL_SELECT && at_hand->count == 2)
         session->selected = local_read_database(at_hand->words[1]);
+    if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3 &&
+        local_set_name(client, at_hand->words[2]) && client->dedicated)
+        client->dedicated->has_other_name = true;
     if (traits->pin == PIN_EXEC && session->selected >= 0) {
         traits->inspection = INSPECT_EXEC;
         traits->database = (uint32_t)session->selected;
@@ -514,9 +547,12 @@ static struct request traits_of(const struct client *client, const struct comman
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
     traits.in_multi = session->in_multi || (pin == PIN_MULTI);
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
-    traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
-                             begins_pin(pin) || (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
+    traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) || (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     note_subscription(&traits, at_hand);
+    if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
+        traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
+        traits.database = 0;
+    }
     if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
         traits.inspection = INSPECT_INFO;
     if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
@@ -603,6 +639,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
         request->size = at_hand->bytes.size;
     }
     client->inflight++;
+    client->subscribing += request_is_subscription(request);
     if (request->is_blocking)
         client->blocking = request;
     upstream_dispatch(client->upstream, request);
@@ -721,6 +758,7 @@ static void completed(struct request *request)
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
     client->inflight--;
+    client->subscribing -= request_is_subscription(request);
     if (client->inflight == 0)
         client->follows_master = false;
     if (client->blocking == request)
@@ -758,6 +796,14 @@ static void deliver_answered(struct client *client)
     worker_mark_client(worker, client);
 }
 
+/* A SELECT took effect: on a connection of its own if it has one, where it travelled then. */
+static void selected(struct client *client, uint32_t database)
+{
+    client->database = database;
+    if (client->dedicated)
+        client->dedicated->database = client->dedicated->target_database = database;
+}
+
 /* Replies that mean something to the proxy as well. */
 static void inspect(struct request *request)
 {
@@ -769,17 +815,14 @@ static void inspect(struct request *request)
         return;
     case INSPECT_SELECT:
         if (type == '+') {
-            client->database = request->database;
+            selected(client, request->database);
             if (client->upstream->highest_database < request->database)
                 client->upstream->highest_database = request->database;
         }
         return;
     case INSPECT_EXEC:
-        if (type == '*' && !(first->size > 1 && first->bytes[1] == '-')) {
-            client->database = request->database;
-            if (client->dedicated)
-                client->dedicated->database = client->dedicated->target_database = request->database;
-        }
+        if (type == '*' && !(first->size > 1 && first->bytes[1] == '-'))
+            selected(client, request->database);
         return;
     case INSPECT_INFO:
     case INSPECT_ROLE:

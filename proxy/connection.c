@@ -111,6 +111,38 @@ void connection_prepare(struct connection *connection, uint32_t database, bool m
     }
 }
 
+/* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
+void connection_name(struct connection *connection, const char *name)
+{
+    if (!connection->has_other_name && strcmp(connection->name ? connection->name : "", name) == 0)
+        return;
+    struct worker *worker = worker_of(connection);
+    const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
+    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, 3));
+    struct request *request = chunk ? request_create(&worker->requests) : NULL;
+    char *copy = request ? strdup(name) : NULL;
+    if (!copy) {
+        if (request)
+            request_destroy(&worker->requests, &worker->chunks, request);
+        chunk_release(&worker->chunks, chunk);
+        return;
+    }
+    free(connection->name);
+    connection->name = copy;
+    connection->has_other_name = false;
+    chunk->filled = resp_encode(chunk->bytes, words, 3);
+    request->chunk = chunk;
+    request->bytes = chunk->bytes;
+    request->size = chunk->filled;
+    connection_queue(connection, request);
+}
+
+void connection_free(struct connection *connection)
+{
+    free(connection->name);
+    free(connection);
+}
+
 void connection_flush(struct connection *connection)
 {
     if (connection->state != CONNECTION_READY)

@@ -255,8 +255,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         return;
     }
     struct backend *backend = upstream->by_node[master];
-    struct connection *connection =
-        backend->waiting.first ? NULL : backend_borrow(backend, client, request->database, request->is_blocking);
+    struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         connection_queue(connection, request);
         return;

@@ -265,7 +265,7 @@ static void bury_the_dead(struct worker *worker)
     while (worker->dead_connections) {
         struct connection *connection = worker->dead_connections;
         worker->dead_connections = connection->next_dead;
-        free(connection);
+        connection_free(connection);
     }
     while (worker->dead_backends) {
         struct backend *backend = worker->dead_backends;

@@ -1039,6 +1039,8 @@ const struct command command_table[] = {
     {NAMES("SAVE", "save"), .arity = 1, .access = COMMAND_WRITE,
      .flags = COMMAND_SLOW | COMMAND_NO_TIMEOUT | COMMAND_ADMIN,
      .redis_flags = "admin noscript no_async_loading no_multi", .categories = "@admin @slow @dangerous"},
+    {NAMES("POST", "post"), .arity = -1, .local = LOCAL_HTTP, .flags = COMMAND_UNLISTED | COMMAND_WITHOUT_AUTH},
+    {NAMES("HOST:", "host:"), .arity = -1, .local = LOCAL_HTTP, .flags = COMMAND_UNLISTED | COMMAND_WITHOUT_AUTH},
     {NAMES("SENTINEL", "sentinel"), .arity = -1, .local = LOCAL_UNKNOWN,
      .flags = COMMAND_UNLISTED | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
