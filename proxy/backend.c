@@ -144,10 +144,13 @@ void backend_succeeded(struct backend *backend)
 {
     if (backend->is_reported)
         log_info("node %s: reachable again", backend->name);
+    bool was_on_trial = backend->failures > 0;
     backend->is_reported = false;
     backend->failures = 0;
     backend->retry_at_ms = 0;
     backend_refresh(backend);
+    if (was_on_trial)
+        upstream_retry_at(backend->upstream, worker_of(backend)->now_ms);
 }
 
 void backend_failed(struct backend *backend, const char *reason)

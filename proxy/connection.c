@@ -393,6 +393,10 @@ static void take_greeting(struct connection *connection, struct slice reply)
             connection_ready(connection);
             return;
         }
+        if (refuses_everything(connection, reply)) {
+            connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
+            return;
+        }
         /* The node has no such database: that is the answer to everything that was meant for it. */
         struct worker *worker = worker_of(connection);
         while (connection->queue.first) {
@@ -551,7 +555,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection->unsent = connection->queue.first; /* the node has not looked at any of them */
         connection->unsent_offset = 0;
         connection->was_used = false;
-        connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
+        backend_failed(connection->backend, "the node has reached its maxclients");
+        connection_close(connection, OUTCOME_LOST, NULL);
         return true;
     }
     if (refusal == REFUSAL_NONE || !request->client)

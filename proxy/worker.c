@@ -127,6 +127,8 @@ void worker_destroy(struct worker *worker)
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_finish(&worker->upstreams[i]);
     reroute_requests(worker);
+    worker->dirty_clients = worker->resumable_clients = NULL; /* the loop was left in the middle of a turn */
+    worker->dirty_connections = NULL;
     bury_the_dead(worker);
     for (uint32_t i = 0; i < worker->listener_count; i++)
         listener_close(&worker->listeners[i]);
