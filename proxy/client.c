@@ -489,7 +489,7 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
     if (!may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
-        client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
+        client_reply(client, error_reply(ERROR_REPLICATION));
         return true;
     }
     if (traits.in_multi)
@@ -560,7 +560,7 @@ static struct request traits_of(const struct client *client, const struct comman
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = config_of(client)->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
-        traits.deadline_ms = client->worker->now_ms + (uint64_t)timeout_ms;
+        traits.timeout_ms = (uint32_t)timeout_ms;
     return traits;
 }
 

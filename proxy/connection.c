@@ -89,6 +89,8 @@ void connection_queue(struct connection *connection, struct request *request)
     assert(connection->state != CONNECTION_CLOSED);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
+    if (request->timeout_ms && !request->deadline_ms)
+        request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
     request_queue_push(&connection->queue, request);
     if (!connection->unsent) {
         connection->unsent = request;
@@ -525,9 +527,9 @@ static void take_frame(struct connection *connection, struct slice frame)
         }
     }
     if (!head) {
-        char reason[160];
-        snprintf(reason, sizeof reason, "sent what nobody asked for: %.*s",
-                 (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
+        char reason[160] = "sent a reply that nobody asked for";
+        if (frame.bytes[0] == '-')
+            snprintf(reason, sizeof reason, "sent %.*s", (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
         connection_close(connection, OUTCOME_LOST, reason);
         return;
     }
