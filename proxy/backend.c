@@ -130,7 +130,8 @@ void backend_give_back(struct connection *connection)
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
     connection_pause(connection, false);
-    if (connection->is_retiring || connection->state != CONNECTION_READY || backend->role != NODE_ROLE_MASTER) {
+    if (connection->is_retiring || connection->is_marked || connection->state != CONNECTION_READY ||
+        backend->role != NODE_ROLE_MASTER) {
         connection_close(connection, OUTCOME_CUT, NULL);
         return;
     }

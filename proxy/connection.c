@@ -92,6 +92,7 @@ void connection_queue(struct connection *connection, struct request *request)
     if (request->timeout_ms && !request->deadline_ms)
         request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
     request_queue_push(&connection->queue, request);
+    connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
         connection->unsent = request;
         connection->unsent_offset = 0;
@@ -116,7 +117,7 @@ void connection_prepare(struct connection *connection, uint32_t database, bool m
 /* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
 void connection_name(struct connection *connection, const char *name)
 {
-    if (!connection->has_other_name && strcmp(connection->name ? connection->name : "", name) == 0)
+    if (strcmp(connection->name ? connection->name : "", name) == 0)
         return;
     struct worker *worker = worker_of(connection);
     const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
@@ -131,7 +132,6 @@ void connection_name(struct connection *connection, const char *name)
     }
     free(connection->name);
     connection->name = copy;
-    connection->has_other_name = false;
     chunk->filled = resp_encode(chunk->bytes, words, 3);
     request->chunk = chunk;
     request->bytes = chunk->bytes;

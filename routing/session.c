@@ -6,6 +6,8 @@ static void count_subscription(struct session *session, struct slice word, int64
 
 void session_sent(struct session *session, enum command_pin pin)
 {
+    if (session_is_subscribed(session) && !session->in_multi)
+        return; /* the node refuses all but (un)subscribing */
     switch (pin) {
     case PIN_MULTI:
         if (!session->in_multi) {
