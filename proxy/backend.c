@@ -158,9 +158,11 @@ void backend_failed(struct backend *backend, const char *reason)
 {
     struct worker *worker = worker_of(backend);
     const struct config_upstream *config = backend->upstream->config;
-    backend->failures++;
-    backend->retry_at_ms = worker->now_ms + backoff_ms(backend->failures, (uint64_t)config->retry_base_delay_ms,
-                                                       (uint64_t)config->retry_max_delay_ms, &worker->seed);
+    if (worker->now_ms >= backend->retry_at_ms) { /* many connections that break together are one failure */
+        backend->failures++;
+        backend->retry_at_ms = worker->now_ms + backoff_ms(backend->failures, (uint64_t)config->retry_base_delay_ms,
+                                                           (uint64_t)config->retry_max_delay_ms, &worker->seed);
+    }
     if (!backend->is_reported)
         log_warning("node %s: %s; %s", backend->name, reason,
                     backend->role == NODE_ROLE_MASTER ? "writes wait until it is confirmed or replaced"

@@ -55,6 +55,7 @@ static void completed(struct request *request);
 static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
+static void inspect_exec(struct request *request);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
 static void detach_requests(struct client *client);
@@ -502,8 +503,8 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     client_submit(client, at_hand, &traits);
-    if (client->blocking)
-        client_stall(client, STALL_DRAINED); /* the next command comes after it */
+    if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
+        client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */
     return true;
 }
 
@@ -529,14 +530,14 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
 {
     struct session *session = &client->session;
     const struct command *command = at_hand->command;
-    if (command && command->local == LOCAL_SELECT && at_hand->count == 2)
+    if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
         session->selected = local_read_database(at_hand->words[1]);
+        session->selected_at = session->queued;
+    }
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_EXEC && session->selected >= 0) {
+    if (traits->pin == PIN_EXEC && session->selected >= 0)
         traits->inspection = INSPECT_EXEC;
-        traits->database = (uint32_t)session->selected;
-    }
 }
 
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
@@ -624,7 +625,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
     if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
         return false;
     if (traits->needs_dedicated)
-        return client->dedicated != NULL;
+        return client->dedicated && client->dedicated->target_database == traits->database;
     const struct connection *route = client->route;
     return client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
            (!traits->needs_master || upstream_is_master(client->upstream, route));
@@ -851,14 +852,34 @@ static void inspect(struct request *request)
         }
         return;
     case INSPECT_EXEC:
-        if (type == '*' && !(first->size > 1 && first->bytes[1] == '-'))
-            selected(client, request->database);
+        inspect_exec(request);
         return;
     case INSPECT_INFO:
     case INSPECT_ROLE:
         local_rewrite(request);
         return;
     }
+}
+
+/* The database that the last SELECT of the transaction asked for, if the node has it. */
+static void inspect_exec(struct request *request)
+{
+    struct client *client = request->client;
+    struct chunk *whole = spans_join(&request->reply);
+    if (!whole) {
+        if (client->dedicated)
+            client->dedicated->is_marked = true; /* nobody knows which database it has */
+        return;
+    }
+    struct slice reply = {whole->bytes, whole->filled};
+    size_t position = 0;
+    struct resp_value value;
+    bool is_there = resp_value_next(reply, &position, &value) && value.type == '*' && !value.is_null;
+    for (uint32_t i = 0; is_there && i < client->session.selected_at; i++)
+        is_there = resp_value_skip(reply, &position);
+    if (is_there && resp_value_next(reply, &position, &value) && value.type == '+')
+        selected(client, (uint32_t)client->session.selected);
+    chunk_release(&client->worker->chunks, whole);
 }
 
 void client_push(struct client *client, const struct spans *frame)

@@ -34,8 +34,9 @@ struct session {
     bool is_watching;
     bool is_broken; /* the connection of its transaction or its watched keys was lost */
     bool is_monitoring;
-    uint32_t queued;  /* commands sent since MULTI */
-    int64_t selected; /* database that a SELECT inside MULTI asked for; -1 = none */
+    uint32_t queued;      /* commands sent since MULTI */
+    int64_t selected;     /* database that the last SELECT inside MULTI asked for; -1 = none */
+    uint32_t selected_at; /* the place of its answer in that of EXEC */
     uint32_t subscriptions[SESSION_KINDS];
 };
 
