@@ -109,6 +109,7 @@ class Board:
         self.refused = 0
         self.lines_drawn = 0
         self.reads_of_master = 0
+        self.earlier = [0, 0]  # writes and reads of workers that have ended
 
     def update(self):
         for server in self.cluster.servers:
@@ -132,7 +133,8 @@ class Board:
     def draw(self, workers):
         if COLOURS and self.lines_drawn:
             sys.stdout.write(f"\033[{self.lines_drawn}A")
-        writes, reads = sum(w.writes for w in workers), sum(w.reads for w in workers)
+        writes = self.earlier[0] + sum(worker.writes for worker in workers)
+        reads = self.earlier[1] + sum(worker.reads for worker in workers)
         lines = [
             paint("bold", f"{'server':<18}{'role':<10}{'writes':>10}{'reads':>10}{'replicated':>13}"),
             *(self.line(server) for server in self.cluster.servers),
@@ -272,6 +274,7 @@ class Demo:
         if self.seconds is None:
             say(paint("bold", "Ctrl-C ends everything."))
         say()
+        self.board.earlier = [sum(w.writes for w in self.workers), sum(w.reads for w in self.workers)]
         again = [Worker(number + WORKERS) for number in range(WORKERS)]
         for worker in again:
             worker.start()

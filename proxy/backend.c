@@ -130,7 +130,8 @@ void backend_give_back(struct connection *connection)
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
     connection_pause(connection, false);
-    if (connection->is_retiring || connection->state != CONNECTION_READY || backend->role != NODE_ROLE_MASTER) {
+    if (connection->is_retiring || connection->is_marked || connection->state != CONNECTION_READY ||
+        backend->role != NODE_ROLE_MASTER) {
         connection_close(connection, OUTCOME_CUT, NULL);
         return;
     }
@@ -144,10 +145,13 @@ void backend_succeeded(struct backend *backend)
 {
     if (backend->is_reported)
         log_info("node %s: reachable again", backend->name);
+    bool was_on_trial = backend->failures > 0;
     backend->is_reported = false;
     backend->failures = 0;
     backend->retry_at_ms = 0;
     backend_refresh(backend);
+    if (was_on_trial)
+        upstream_retry_at(backend->upstream, worker_of(backend)->now_ms);
 }
 
 void backend_failed(struct backend *backend, const char *reason)

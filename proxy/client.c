@@ -45,6 +45,7 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
+static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
@@ -181,7 +182,8 @@ void client_tick(struct client *client)
 void client_drain(struct client *client)
 {
     bool is_waiting = client->blocking || session_is_pushed_to(&client->session);
-    if (is_waiting || (client->pending == 0 && !client->session.in_multi && client->output.bytes == 0))
+    bool is_quiet = client->pending == 0 && !client->session.in_multi && client->stall != STALL_GATHER;
+    if (is_waiting || (is_quiet && client->output.bytes == 0))
         client_close(client, "the proxy shuts down");
 }
 
@@ -340,7 +342,7 @@ static void end_of_input(struct client *client)
 /* Closes a client that has ended and has got everything. */
 static void finish_input(struct client *client)
 {
-    if (client->is_ending && client->pending == 0 && client->output.bytes == 0 &&
+    if (client->is_ending && client->pending == 0 && client->output.bytes == 0 && client->stall != STALL_GATHER &&
         (client->stall == STALL_NONE || !client->input) && !client->is_resumable)
         client_close(client, "closed by the client");
 }
@@ -439,8 +441,12 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
-    if (client->session.is_broken && answer_broken(client, is_right ? (enum command_pin)command->pin : PIN_NONE))
+    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    if (client->session.is_broken && answer_broken(client, pin)) {
+        if (!client->is_closed)
+            client_settle(client);
         return true;
+    }
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
     return client_forward(client, at_hand);
@@ -489,7 +495,7 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
     if (!may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
-        client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
+        client_reply(client, error_reply(ERROR_REPLICATION));
         return true;
     }
     if (traits.in_multi)
@@ -525,9 +531,8 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     const struct command *command = at_hand->command;
     if (command && command->local == LOCAL_SELECT && at_hand->count == 2)
         session->selected = local_read_database(at_hand->words[1]);
-    if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3 &&
-        local_set_name(client, at_hand->words[2]) && client->dedicated)
-        client->dedicated->has_other_name = true;
+    if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
+        local_set_name(client, at_hand->words[2]);
     if (traits->pin == PIN_EXEC && session->selected >= 0) {
         traits->inspection = INSPECT_EXEC;
         traits->database = (uint32_t)session->selected;
@@ -545,9 +550,11 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.is_read = command && command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
-    traits.in_multi = session->in_multi || (pin == PIN_MULTI);
+    traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_subscribed(session));
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
-    traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) || (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
+    traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
+                             (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
+    traits.leaves_traces = leaves_traces(client, command);
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
@@ -560,8 +567,31 @@ static struct request traits_of(const struct client *client, const struct comman
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = config_of(client)->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
-        traits.deadline_ms = client->worker->now_ms + (uint64_t)timeout_ms;
+        traits.timeout_ms = (uint32_t)timeout_ms;
     return traits;
+}
+
+/* What the proxy answers itself elsewhere is carried out by the node inside a transaction, and HELLO, AUTH or
+ * CLIENT REPLY hold beyond its end; so does a subscription. */
+static bool leaves_traces(const struct client *client, const struct command *command)
+{
+    if (!command)
+        return false;
+    switch ((enum command_local)command->local) {
+    case LOCAL_PING:
+    case LOCAL_ECHO:
+    case LOCAL_SELECT: /* followed by note_queued() */
+    case LOCAL_COMMAND:
+    case LOCAL_ROLE:
+    case LOCAL_INFO:
+        return false;
+    case LOCAL_NONE:
+        if (command->flags & COMMAND_STATEFUL)
+            return true;
+        return client->session.in_multi && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_MONITOR);
+    default:
+        return client->session.in_multi;
+    }
 }
 
 static bool begins_pin(enum command_pin pin)
@@ -591,7 +621,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
 {
     if (client->inflight == 0)
         return true;
-    if (client->held > 0 || client->blocking)
+    if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
         return false;
     if (traits->needs_dedicated)
         return client->dedicated != NULL;

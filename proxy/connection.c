@@ -89,7 +89,10 @@ void connection_queue(struct connection *connection, struct request *request)
     assert(connection->state != CONNECTION_CLOSED);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
+    if (request->timeout_ms && !request->deadline_ms)
+        request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
     request_queue_push(&connection->queue, request);
+    connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
         connection->unsent = request;
         connection->unsent_offset = 0;
@@ -114,7 +117,7 @@ void connection_prepare(struct connection *connection, uint32_t database, bool m
 /* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
 void connection_name(struct connection *connection, const char *name)
 {
-    if (!connection->has_other_name && strcmp(connection->name ? connection->name : "", name) == 0)
+    if (strcmp(connection->name ? connection->name : "", name) == 0)
         return;
     struct worker *worker = worker_of(connection);
     const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
@@ -129,7 +132,6 @@ void connection_name(struct connection *connection, const char *name)
     }
     free(connection->name);
     connection->name = copy;
-    connection->has_other_name = false;
     chunk->filled = resp_encode(chunk->bytes, words, 3);
     request->chunk = chunk;
     request->bytes = chunk->bytes;
@@ -393,6 +395,10 @@ static void take_greeting(struct connection *connection, struct slice reply)
             connection_ready(connection);
             return;
         }
+        if (refuses_everything(connection, reply)) {
+            connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
+            return;
+        }
         /* The node has no such database: that is the answer to everything that was meant for it. */
         struct worker *worker = worker_of(connection);
         while (connection->queue.first) {
@@ -521,9 +527,9 @@ static void take_frame(struct connection *connection, struct slice frame)
         }
     }
     if (!head) {
-        char reason[160];
-        snprintf(reason, sizeof reason, "sent what nobody asked for: %.*s",
-                 (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
+        char reason[160] = "sent a reply that nobody asked for";
+        if (frame.bytes[0] == '-')
+            snprintf(reason, sizeof reason, "sent %.*s", (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
         connection_close(connection, OUTCOME_LOST, reason);
         return;
     }
@@ -551,7 +557,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection->unsent = connection->queue.first; /* the node has not looked at any of them */
         connection->unsent_offset = 0;
         connection->was_used = false;
-        connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
+        backend_failed(connection->backend, "the node has reached its maxclients");
+        connection_close(connection, OUTCOME_LOST, NULL);
         return true;
     }
     if (refusal == REFUSAL_NONE || !request->client)

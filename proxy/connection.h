@@ -67,8 +67,8 @@ struct connection {
     bool is_retiring : 1; /* gets no new requests and is closed when its queue is empty */
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */
-    bool has_other_name : 1; /* the client may have set one inside MULTI */
     bool must_ask : 1;    /* selects even if the database is the right one */
+    bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
 /* Begins to connect; the connection may be queued on at once. NULL if it cannot even begin (errno). */

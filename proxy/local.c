@@ -366,8 +366,10 @@ static bool refuse_client(struct client *client, const struct command_at_hand *a
 {
     struct slice word = at_hand->words[1];
     int size = (int)(word.size < 128 ? word.size : 128);
-    if (slice_is(word, "KILL") || slice_is(word, "UNBLOCK"))
-        client_reply_error(client, "-ERR pointsman: CLIENT %.*s is not supported", size, word.bytes);
+    if (slice_is(word, "KILL"))
+        client_reply(client, error_reply(ERROR_CLIENT_KILL));
+    else if (slice_is(word, "UNBLOCK"))
+        client_reply(client, error_reply(ERROR_CLIENT_UNBLOCK));
     else
         client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLIENT HELP.", size, word.bytes);
     return true;

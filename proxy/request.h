@@ -57,7 +57,8 @@ struct request {
     const char *bytes;
     size_t size;
     struct spans reply;           /* what came of it so far and is not with the client yet */
-    uint64_t deadline_ms;         /* 0 = none */
+    uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet */
+    uint32_t timeout_ms;          /* 0 = it may take as long as it takes */
     uint64_t hold_deadline_ms;    /* set when first held or waiting */
     uint32_t database;
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
@@ -75,6 +76,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 
 struct request_pool {

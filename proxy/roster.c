@@ -2,6 +2,7 @@
 #include "proxy/roster.h"
 
 #include "proxy/clock.h"
+#include "proxy/link.h"
 #include "proxy/log.h"
 #include "proxy/survey.h"
 #include "routing/roles.h"
@@ -138,10 +139,15 @@ static enum roster_stance roster_stance(const struct roster *roster, const struc
 {
     if (answer->claims > 1) return answer->master == ROLES_NONE ? ROSTER_DISPUTED : ROSTER_RIVALS;
     if (answer->master != ROLES_NONE) return ROSTER_SETTLED;
+    bool is_anyone_told = false;
     for (size_t i = 0; i < roster->count; i++) {
-        if (is_told(roster->nodes[i])) return ROSTER_NONE;
+        const struct probe *probe = roster->nodes[i];
+        if (is_told(probe))
+            is_anyone_told = true;
+        else if (link_state(probe->link) != LINK_CLOSED)
+            return roster->stance; /* its answer is on its way */
     }
-    return roster->stance; /* nobody answers: what was said stands */
+    return is_anyone_told ? ROSTER_NONE : roster->stance; /* nobody answers: what was said stands */
 }
 
 static void roster_accept(struct roster *roster, struct probe *master, const char *reason, uint64_t now_us)

@@ -293,7 +293,8 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
     if (replica.is_heard) probe->was_linked = !fault;
     bool is_doubtful =
         !fault && !probe->is_linked; /* serves only while the master is gone: make sure that it is */
-    if (is_doubtful && master && master->answers) probe_hurry(master, SURVEY_ASK_GAP_US);
+    bool was_asked_since = master && master->tried_us >= probe->role_asked_us;
+    if (is_doubtful && master && master->answers && !was_asked_since) probe_hurry(master, 0);
     snprintf(probe->reason, sizeof(probe->reason), "%s", fault ? fault : "");
     return !fault;
 }

@@ -19,6 +19,8 @@ static bool forbids_the_only_node(const struct upstream *upstream, const struct 
 static void hold(struct upstream *upstream, struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static void tick_held(struct upstream *upstream);
+static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
+static struct request *pop_of_client(struct upstream *upstream, struct request_queue *queue);
 
 bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,
                    const struct config_upstream *config)
@@ -106,21 +108,22 @@ void upstream_forget(struct upstream *upstream, struct request *request)
 
 void upstream_release_held(struct upstream *upstream)
 {
-    struct request_queue queue = upstream->held;
+    struct request_queue queue = take_held(upstream, UINT64_MAX);
     if (!queue.first)
         return;
-    upstream->held = (struct request_queue){0};
-    for (struct request *each = queue.first; each; each = each->next) {
-        hold_leave(&upstream->hold, each->size);
-        client_unheld(each->client);
-        each->state = REQUEST_NEW;
-    }
-    for (struct request *request; (request = request_queue_pop(&queue));)
+    for (struct request *request; (request = pop_of_client(upstream, &queue));)
         upstream_dispatch(upstream, request);
     if (!upstream->held.first && upstream->is_holding) {
         log_info("held requests are on their way");
         upstream->is_holding = false;
     }
+}
+
+void upstream_fail_held(struct upstream *upstream, enum error error)
+{
+    struct request_queue queue = take_held(upstream, UINT64_MAX);
+    for (struct request *request; (request = pop_of_client(upstream, &queue));)
+        client_fail(request, error);
 }
 
 void upstream_retry_at(struct upstream *upstream, uint64_t at_ms)
@@ -309,12 +312,13 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (!hold_enter(&upstream->hold, request->size)) {
+    if (upstream->config->failover_hold_time_ms == 0 || !hold_enter(&upstream->hold, request->size)) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
     request_settle(&worker->chunks, request);
     request->state = REQUEST_HELD;
+    request->deadline_ms = 0; /* time spent here is not the node's */
     if (!request->hold_deadline_ms)
         request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
     request_queue_push(&upstream->held, request);
@@ -330,23 +334,47 @@ static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     struct upstream *upstream = timer->data;
-    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         backend_refresh(backend);
+        if (backend->retry_at_ms > upstream->worker->now_ms)
+            upstream_retry_at(upstream, backend->retry_at_ms); /* the timer was set for the first of several */
+    }
     upstream_release_held(upstream);
 }
 
 static void tick_held(struct upstream *upstream)
 {
-    uint64_t now_ms = upstream->worker->now_ms;
-    for (struct request *request = upstream->held.first, *next; request; request = next) {
-        next = request->next;
-        if (now_ms < request->hold_deadline_ms)
-            continue;
-        request_queue_remove(&upstream->held, request);
-        hold_leave(&upstream->hold, request->size);
-        client_unheld(request->client);
+    struct request_queue queue = take_held(upstream, upstream->worker->now_ms);
+    for (struct request *request; (request = pop_of_client(upstream, &queue));)
         client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
-    }
     if (!upstream->held.first)
         upstream->is_holding = false;
+}
+
+/* Takes out those whose time is up, in order, before anything is done with them: that may end their clients. */
+static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms)
+{
+    struct request_queue held = upstream->held;
+    struct request_queue taken = {0};
+    upstream->held = (struct request_queue){0};
+    for (struct request *request; (request = request_queue_pop(&held));) {
+        bool is_taken = request->hold_deadline_ms <= deadline_ms;
+        request_queue_push(is_taken ? &taken : &upstream->held, request);
+        if (!is_taken)
+            continue;
+        hold_leave(&upstream->hold, request->size);
+        client_unheld(request->client);
+        request->state = REQUEST_NEW;
+    }
+    return taken;
+}
+
+/* The next whose client is still there; the others are freed. */
+static struct request *pop_of_client(struct upstream *upstream, struct request_queue *queue)
+{
+    struct worker *worker = upstream->worker;
+    struct request *request;
+    while ((request = request_queue_pop(queue)) && !request->client)
+        request_destroy(&worker->requests, &worker->chunks, request);
+    return request;
 }

@@ -127,6 +127,8 @@ void worker_destroy(struct worker *worker)
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_finish(&worker->upstreams[i]);
     reroute_requests(worker);
+    worker->dirty_clients = worker->resumable_clients = NULL; /* the loop was left in the middle of a turn */
+    worker->dirty_connections = NULL;
     bury_the_dead(worker);
     for (uint32_t i = 0; i < worker->listener_count; i++)
         listener_close(&worker->listeners[i]);
@@ -334,8 +336,12 @@ static void drain_tick(struct worker *worker)
         next = client->next;
         client_drain(client);
     }
-    if (!worker->clients || worker->now_ms >= worker->drain_deadline_ms)
+    bool is_due = worker->now_ms >= worker->drain_deadline_ms;
+    if (!worker->clients || (is_due && worker->has_told_held))
         ev_break(worker->loop, EVBREAK_ALL);
+    for (uint32_t i = 0; is_due && i < worker->group->config->upstream_count; i++)
+        upstream_fail_held(&worker->upstreams[i], ERROR_SHUTTING_DOWN);
+    worker->has_told_held = is_due; /* they get their answer at the end of this turn; the next tick ends */
 }
 
 static void end_now(struct letter *letter, void *receiver)

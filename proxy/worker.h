@@ -73,6 +73,7 @@ struct worker {
 
     uint32_t ticks;
     bool is_draining;
+    bool has_told_held; /* what was still held at the end of draining has been answered */
     uint64_t drain_deadline_ms;
 };
 

@@ -61,7 +61,7 @@ enum command_local {
     LOCAL_CLIENT_NO_EVICT,
     LOCAL_CLIENT_NO_TOUCH,
     LOCAL_CLIENT_REPLY,
-    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so; see command_refusal() */
+    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so */
     LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
     LOCAL_ROLE,
     LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */

@@ -7,8 +7,8 @@ static void end_transaction(struct session *session);
 
 void session_sent(struct session *session, enum command_pin pin)
 {
-    if (session_is_subscribed(session))
-        return; /* refused in RESP2, all but what changes subscriptions */
+    if (session_is_subscribed(session) && !session->in_multi)
+        return; /* the node refuses all but (un)subscribing */
     switch (pin) {
     case PIN_MULTI:
         if (!session->in_multi) {

@@ -64,7 +64,8 @@ static inline bool session_forwards_all(const struct session *session)
     return session->in_multi || session_is_subscribed(session);
 }
 
-/* A command with the right arity goes to the node on the client's own connection. */
+/* A command with the right arity goes to the node on the client's own connection; what it subscribed to before
+ * has been confirmed. */
 void session_sent(struct session *session, enum command_pin pin);
 
 /* What the proxy answers while the session is broken. */

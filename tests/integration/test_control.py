@@ -48,7 +48,7 @@ class Servers:
         path = os.path.join(self.directory, f"{port}.conf")
         with open(path, "w", encoding="ascii") as conf:
             conf.write(f"port {port}\nsentinel monitor main 127.0.0.1 {self.nodes[0]} {len(self.sentinels) // 2 + 1}\n")
-            conf.write("sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n")
+            conf.write("sentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 5000\n")
         self.start(port, ["redis-sentinel", path])
 
     def start(self, port, words):

@@ -158,10 +158,12 @@ def test_writes_resume_within_half_a_second_of_the_first_sentinel_naming_the_new
         wait_for(lambda: counter.broken or counter.times[-1] > watch.first, 10, "writes to resume")
         counter.finish()
         assert not counter.broken
-        first = next(moment for moment in counter.times if moment > watch.first)
-        before = max((t for t in counter.times if t < first), default=killed)
-        delays.append(first - watch.first if before < watch.first - 0.5 else 0.0)
-        pauses.append(first - killed)
+        # The write behind the longest gap is the first one to the new master. It may come before the event: a
+        # Sentinel names the promoted replica when asked for the master a little earlier than it publishes so.
+        moments = [moment for moment in zip(counter.times, counter.times[1:]) if moment[1] > killed]
+        resumed = max(moments, key=lambda pair: pair[1] - pair[0])[1]
+        delays.append(resumed - watch.first)
+        pauses.append(resumed - killed)
         wait_for(lambda: all(s.role() == "master" or s.link_is_up() for s in cluster.servers if s.is_alive()), 20)
         time.sleep(0.5)
     text = lambda seconds: ", ".join(f"{1000 * s:.0f} ms" for s in seconds)

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 enum promise {
-    PROMISES_NOTHING, /* a read: whether it ran matters to nobody */
+    PROMISES_NOTHING, /* a read, or what can never be executed: it need not be said */
     PROMISES_NOT_EXECUTED,
     PROMISES_UNKNOWN,
 };
@@ -46,6 +46,10 @@ static const struct {
      "-ERR pointsman: connection to master lost inside a transaction; nothing of it was executed\r\n"},
     {ERROR_SESSION_LOST, PROMISES_UNKNOWN,
      "-ERR pointsman: connection to master lost while the command was waiting; outcome unknown\r\n"},
+    {ERROR_REPLICATION, PROMISES_NOTHING,
+     "-ERR pointsman: replication through the proxy is not supported\r\n"},
+    {ERROR_CLIENT_KILL, PROMISES_NOTHING, "-ERR pointsman: CLIENT KILL is not supported\r\n"},
+    {ERROR_CLIENT_UNBLOCK, PROMISES_NOTHING, "-ERR pointsman: CLIENT UNBLOCK is not supported\r\n"},
     {ERROR_MEMORY, PROMISES_NOT_EXECUTED, "-ERR pointsman: out of memory; not executed\r\n"},
     {ERROR_SHUTTING_DOWN, PROMISES_NOT_EXECUTED, "-ERR pointsman: shutting down; not executed\r\n"},
 };

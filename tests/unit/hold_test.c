@@ -21,8 +21,8 @@ static void bounds_are_shared_evenly_and_rounded_up(void **unused)
         {1, 1, 8, 1, 1},
         {8, 8, 8, 1, 1},
         {9, 9, 8, 2, 2},
-        {0, 0, 4, 1, 0},
-        {0, 100, 1, 1, 100},
+        {0, 0, 4, 0, 0},
+        {0, 100, 1, 0, 100},
     };
     for (size_t i = 0; i < COUNT_OF(samples); i++) {
         struct hold hold = hold_share(samples[i].max_requests, samples[i].max_bytes, samples[i].workers);
@@ -50,7 +50,7 @@ static void request_may_wait_unless_a_bound_would_be_passed(void **unused)
         {{1, 1 << 30, 3, 100}, 1, false}, /* behind the large one */
         {{1, 1 << 30, 3, 100}, 0, false}, {{2, 20, 3, 100}, 10, true},
         {{3, 30, 3, 100}, 10, false},     {{3, 30, 3, 100}, 0, false},
-        {{1, 10, 1, 100}, 10, false},
+        {{1, 10, 1, 100}, 10, false},     {{0, 0, 0, 100}, 0, false}, /* nothing may wait */
     };
     for (size_t i = 0; i < COUNT_OF(samples); i++) {
         struct hold hold = samples[i].held;
