@@ -351,7 +351,8 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     }
-    if (sentinel->survey->verdict.master)
+    const struct probe *master = sentinel->survey->verdict.master;
+    if (master && master->answers)
         sentinel->masterless_us = 0;
     else if (!sentinel->masterless_us)
         sentinel->masterless_us = now_us;
