@@ -301,8 +301,8 @@ static void serve_waiting(struct backend *backend)
             return;
         request_queue_pop(&backend->waiting);
         client_unheld(client);
-        request->hold_deadline_ms = 0;
         connection_queue(connection, request);
+        request->hold_deadline_ms = 0;
     }
 }
 

@@ -52,6 +52,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
+static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
@@ -224,24 +225,22 @@ static void client_receive(struct client *client)
 }
 
 /* The chunk to receive into: the intake, or the client's own input with room for more of the command that has
- * begun. That grows with what has really come, not with what was announced. */
+ * begun. That grows with what has really come, not with what was announced, and only when it is full and by a
+ * share of itself, so that a byte is copied but a few times however slowly or in how many words it comes. */
 static struct chunk *input_with_room(struct client *client)
 {
     struct chunk_pool *pool = &client->worker->chunks;
     struct chunk *input = client->input;
     if (!input)
         return chunk_pool_intake(pool, READ_ROOM);
+    if (chunk_room(input) > 0)
+        return input;
 
     size_t have = input->filled - client->input_start;
     size_t wanted = client->stall == STALL_NONE ? resp_command_wanted(&client->parser) : 0;
-    bool is_enough = client->input_start + wanted <= input->capacity;
-    if (chunk_room(input) > 0 && is_enough)
-        return input;
-    size_t capacity = wanted > have + INPUT_LEAST ? wanted : have + INPUT_LEAST;
-    if (capacity > 4 * have && capacity > READ_ROOM)
-        capacity = 4 * have > READ_ROOM ? 4 * have : READ_ROOM;
-    if (chunk_room(input) > 0 && capacity <= input->capacity - client->input_start)
-        return input;
+    size_t least = have + have / 2 + INPUT_LEAST;
+    size_t most = 4 * have > READ_ROOM ? 4 * have : READ_ROOM;
+    size_t capacity = wanted <= least ? least : wanted < most ? wanted : most;
     struct chunk *larger = chunk_create_sized(capacity);
     if (!larger)
         return NULL;
@@ -493,7 +492,9 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
     struct request traits = traits_of(client, at_hand);
     if (client->dedicated && client->dedicated->target_database == traits.database)
         traits.needs_dedicated = true; /* it follows what is on its way there */
-    if (!may_go_now(client, &traits))
+    uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
+    bool is_too_much = client->inflight > 0 && bytes > (uint64_t)config_of(client)->client_input_limit;
+    if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
         client_reply(client, error_reply(ERROR_REPLICATION));
@@ -627,7 +628,7 @@ static bool may_go_now(const struct client *client, const struct request *traits
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
     const struct connection *route = client->route;
-    return client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
+    return route && client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
            (!traits->needs_master || upstream_is_master(client->upstream, route));
 }
 
@@ -671,6 +672,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
     }
     client->inflight++;
     client->subscribing += request_is_subscription(request);
+    client->inflight_bytes += request->size;
     if (request->is_blocking)
         client->blocking = request;
     upstream_dispatch(client->upstream, request);
@@ -759,6 +761,8 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
         worker_mark_client(worker, client);
     if (is_complete)
         client_finish(request);
+    else
+        limit_output(client, request->reply.bytes);
 }
 
 void client_fail(struct request *request, enum error error)
@@ -789,6 +793,7 @@ static void completed(struct request *request)
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
     client->inflight--;
+    client->inflight_bytes -= request->size;
     client->subscribing -= request_is_subscription(request);
     if (client->inflight == 0)
         client->follows_master = false;
@@ -800,11 +805,17 @@ static void completed(struct request *request)
         client->stored_bytes += request->reply.bytes;
     client_settle(client);
     client_unstall(client);
-    if (client->output.bytes + client->stored_bytes > (uint64_t)config_of(client)->client_output_limit) {
-        log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
-                    (unsigned long long)client->id);
-        client_close(client, "proxy.client_output_limit reached");
-    }
+    limit_output(client, 0);
+}
+
+static void limit_output(struct client *client, size_t unfinished)
+{
+    uint64_t waiting = client->output.bytes + client->stored_bytes + unfinished;
+    if (client->is_closed || waiting <= (uint64_t)config_of(client)->client_output_limit)
+        return;
+    log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
+                (unsigned long long)client->id);
+    client_close(client, "proxy.client_output_limit reached");
 }
 
 /* Moves the replies that are next in order to the output. */
@@ -919,8 +930,8 @@ void client_flush(struct client *client)
             break;
     }
     bool is_blocked = client->output.first != NULL;
-    if (is_blocked && client->output.bytes < OUTPUT_LOW)
-        spans_settle(&worker->chunks, &client->output);
+    if (is_blocked)
+        client_keep_output(client);
     if (is_blocked != client->is_blocked_output) {
         client->is_blocked_output = is_blocked;
         watch(client);
@@ -932,11 +943,18 @@ void client_flush(struct client *client)
         finish_input(client);
 }
 
+void client_keep_output(struct client *client)
+{
+    if (client->output.bytes <= OUTPUT_HIGH)
+        spans_settle(&client->worker->chunks, &client->output);
+}
+
 /* ---- where its requests are ---- */
 
 void client_routed(struct client *client, struct connection *connection)
 {
-    client->route = connection;
+    bool is_one = client->routed == 0 || client->route == connection;
+    client->route = is_one ? connection : NULL;
     client->routed++;
 }
 

@@ -62,12 +62,13 @@ struct client {
     struct resp_command parser;
 
     struct request *first, *last; /* in the order of the commands */
+    uint64_t inflight_bytes;      /* of those not ANSWERED */
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t routed;              /* ... of them on the shared connection `route` */
-    struct connection *route;
+    struct connection *route;     /* NULL also where they are on several, until all of them are answered */
     struct connection *dedicated; /* borrowed; NULL mostly */
     struct session session;
     struct request *blocking; /* the command that it waits in */
@@ -103,6 +104,9 @@ void client_destroy(struct client *client);
 /* Goes on with input that had to wait. */
 void client_resume(struct client *client);
 void client_flush(struct client *client);
+
+/* Instead, where the socket takes no more: what waits does not keep shared chunks alive. */
+void client_keep_output(struct client *client);
 
 /* Bytes of a request's reply, complete or in part. The request has a client; that holds for the next two too. */
 void client_take_reply(struct request *request, struct chunk *chunk, const char *bytes, size_t size, bool is_complete);

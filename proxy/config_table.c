@@ -89,7 +89,8 @@ const struct config_key config_keys[] = {
      .min = KIBIBYTE,
      .max = 2 * GIBIBYTE,
      .at_reload = true,
-     .help = "Bytes of one command, all arguments together; a longer one is a protocol error."},
+     .help = "Bytes of requests that one client may have in flight; more wait unread. A single command longer than "
+             "this is a protocol error."},
     {.section = "proxy",
      .name = "max_bulk_length",
      .type = &config_size,

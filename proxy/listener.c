@@ -17,6 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define PAUSE_S 0.1 /* until accepting is tried again where it failed */
+
 enum {
     BACKLOG = 511,            /* Redis' tcp-backlog */
     ACCEPTS_PER_EVENT = 64,   /* so that a storm of connections does not stop the loop */
@@ -27,7 +29,8 @@ static int bind_unix(const char *path, char *error, size_t size);
 static bool is_living_socket(const struct sockaddr_un *address);
 static void listener_event(struct ev_loop *loop, ev_io *io, int events);
 static bool accept_one(struct listener *listener);
-static void refuse_one(struct listener *listener);
+static bool refuse_one(struct listener *listener);
+static void listener_go_on(struct ev_loop *loop, ev_timer *timer, int events);
 
 bool listener_open(struct listener *listener, const struct config_address *address, int shared_fd, char *error,
                    size_t size)
@@ -55,11 +58,15 @@ void listener_start(struct listener *listener, struct worker *worker)
     listener->worker = worker;
     ev_io_init(&listener->io, listener_event, listener->fd, EV_READ);
     listener->io.data = listener;
+    ev_timer_init(&listener->pause, listener_go_on, PAUSE_S, 0.);
+    listener->pause.data = listener;
     ev_io_start(worker->loop, &listener->io);
 }
 
 void listener_stop(struct listener *listener)
 {
+    if (listener->worker)
+        ev_timer_stop(listener->worker->loop, &listener->pause);
     if (listener->worker && ev_is_active(&listener->io)) {
         ev_io_stop(listener->worker->loop, &listener->io);
         while (accept_one(listener))
@@ -179,18 +186,33 @@ static bool accept_one(struct listener *listener)
         client_accept(worker, &worker->upstreams[0], fd, listener->is_unix);
         return true;
     }
-    if (errno == EMFILE || errno == ENFILE) {
-        refuse_one(listener);
-        return false;
+    if (errno == ECONNABORTED || errno == EINTR)
+        return true;
+    bool is_short = errno == EMFILE || errno == ENFILE;
+    if (errno != EAGAIN && !(is_short && refuse_one(listener)) && ev_is_active(&listener->io)) {
+        ev_io_stop(worker->loop, &listener->io); /* it would be tried again at once, and in vain */
+        ev_timer_start(worker->loop, &listener->pause);
     }
-    return errno == ECONNABORTED || errno == EINTR;
+    return false;
 }
 
-/* Uses the reserved descriptor to take one connection and tell it why it is closed. */
-static void refuse_one(struct listener *listener)
+static void listener_go_on(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct listener *listener = timer->data;
+    ev_timer_set(&listener->pause, PAUSE_S, 0.);
+    if (listener->reserve_fd < 0)
+        listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ev_io_start(loop, &listener->io);
+}
+
+/* Uses the reserved descriptor to take one connection and tell it why it is closed. False if that fails too. */
+static bool refuse_one(struct listener *listener)
 {
     static const char full[] = "-ERR max number of clients reached\r\n";
     log_warning("%s: no file descriptor left, a client is refused", listener->name);
+    if (listener->reserve_fd < 0)
+        return false;
     close(listener->reserve_fd);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
@@ -199,4 +221,5 @@ static void refuse_one(struct listener *listener)
         close(fd);
     }
     listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fd >= 0;
 }

@@ -6,7 +6,7 @@
  * socket is one socket that all workers accept from.
  *
  * When no descriptor is left, a reserved one is given up for a moment, so that the client is told why instead of
- * waiting, and the loop does not spin.
+ * waiting; where even that fails, accepting pauses, so that the loop does not spin.
  *
  * Owner:   its worker once created. Threads: one worker only.
  */
@@ -22,6 +22,7 @@ struct worker;
 
 struct listener {
     ev_io io;
+    ev_timer pause; /* runs where accepting failed, until it is tried again */
     struct worker *worker;
     int fd;
     int reserve_fd;

@@ -274,9 +274,9 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
 static struct connection *route_of(struct upstream *upstream, const struct request *request)
 {
     const struct client *client = request->client;
-    if (client->routed == 0 || client->held > 0)
-        return NULL;
     struct connection *route = client->route;
+    if (!route || client->held > 0)
+        return NULL;
     if (route->is_retiring || route->target_database != request->database ||
         (request->needs_master && !upstream_is_master(upstream, route)))
         return NULL;

@@ -250,7 +250,9 @@ static void flush_clients(struct worker *worker)
     while (client) {
         struct client *next = client->next_dirty;
         client->is_dirty = false;
-        if (!client->is_closed && !client->is_blocked_output)
+        if (!client->is_closed && client->is_blocked_output)
+            client_keep_output(client);
+        else if (!client->is_closed)
             client_flush(client);
         client = next;
     }
