@@ -39,20 +39,22 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
-.PHONY: unit-tests
-unit-tests: $(UNIT_TESTS)
-
-# Small programs that integration tests ask; each is one file and routing/.
-$(BUILD)/%: tests/integration/tools/%.c $(BUILD)/librouting.a
+# Small programs that integration tests ask, each of one file.
+$(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a $(LDFLAGS)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a $(LDFLAGS) $(LIBS)
+
+TEST_TOOLS := $(patsubst tests/integration/tools/%.c,$(BUILD)/%,$(wildcard tests/integration/tools/*.c))
+
+.PHONY: test-programs
+test-programs: $(UNIT_TESTS) $(TEST_TOOLS)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
 # Debian packages by name; what is there already is not touched.
-BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev uthash-dev
+BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
 TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux
 

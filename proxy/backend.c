@@ -97,13 +97,14 @@ struct connection *backend_lane(struct backend *backend, uint32_t database, uint
     return connection;
 }
 
-struct connection *backend_borrow(struct backend *backend, struct client *client, uint32_t database, bool must_ask)
+struct connection *backend_borrow(struct backend *backend, const struct request *request)
 {
+    struct client *client = request->client;
     struct connection *connection = pop_idle(backend);
     if (!connection) {
         if (!reserve_dedicated(backend))
             return NULL;
-        connection = connection_open(backend, database, true);
+        connection = connection_open(backend, request->database, true);
         if (!connection) {
             atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
             backend_failed(backend, strerror(errno));
@@ -112,11 +113,14 @@ struct connection *backend_borrow(struct backend *backend, struct client *client
     }
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
     bool is_doubtful = idle_ms > (uint64_t)backend->upstream->config->pool_health_interval_ms;
-    connection_prepare(connection, database, must_ask || is_doubtful);
+    bool must_ask = !request->is_urgent && (request->is_blocking || is_doubtful);
+    connection_prepare(connection, request->database, must_ask);
     if (connection->state == CONNECTION_CLOSED)
         return NULL;
     connection->owner = client;
     client->dedicated = connection;
+    if (!request->is_urgent)
+        connection_name(connection, client->name ? client->name : "");
     return connection;
 }
 
@@ -292,8 +296,7 @@ static void serve_waiting(struct backend *backend)
     while (backend->waiting.first) {
         struct request *request = backend->waiting.first;
         struct client *client = request->client;
-        struct connection *connection =
-            backend_borrow(backend, client, request->database, request->is_blocking);
+        struct connection *connection = backend_borrow(backend, request);
         if (!connection)
             return;
         request_queue_pop(&backend->waiting);

@@ -59,9 +59,9 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
  * false). */
 struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id);
 
-/* A dedicated connection for the client; NULL if the bound is reached or none can be opened. must_ask as in
- * connection_prepare(). */
-struct connection *backend_borrow(struct backend *backend, struct client *client, uint32_t database, bool must_ask);
+/* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
+ * none can be opened. */
+struct connection *backend_borrow(struct backend *backend, const struct request *request);
 
 /* Takes back a dedicated connection with an empty queue and no state. */
 void backend_give_back(struct connection *connection);

@@ -40,19 +40,21 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
+static bool is_subscription(const struct command *command);
 static bool handle(struct client *client, const struct command_at_hand *at_hand);
-static bool is_subscribing(const struct client *client);
+static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
-static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
+static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
 static void inspect_exec(struct request *request);
 static void finish_input(struct client *client);
@@ -71,12 +73,15 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
     struct client *client = others < group->max_clients ? calloc(1, sizeof *client) : NULL;
     if (!client) {
         static const char full[] = "-ERR max number of clients reached\r\n";
+        if (!atomic_exchange_explicit(&group->is_full, true, memory_order_relaxed))
+            log_warning("%u clients are connected, more are refused (proxy.max_clients)", others);
         atomic_fetch_sub_explicit(&group->client_count, 1, memory_order_relaxed);
         ssize_t ignored = send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
         (void)ignored;
         close(fd);
         return;
     }
+    atomic_store_explicit(&group->is_full, false, memory_order_relaxed);
     if (!is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
@@ -270,9 +275,9 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
     struct resp_arguments *arguments = &worker->arguments;
     while (start < end && client->stall == STALL_NONE && !client->is_closed && !client->is_quitting) {
         struct command_at_hand at_hand = {.chunk = chunk};
-        worker->limits.is_unauthenticated = !client->is_authenticated;
         const char *error = NULL;
         size_t used = 0;
+        worker->limits.is_unauthenticated = !client->is_authenticated;
         enum resp_status status = resp_command_scan(&client->parser, &worker->limits, chunk->bytes + start,
                                                     end - start, arguments, &used, &error);
         if (status == RESP_MORE)
@@ -416,6 +421,11 @@ void client_unstall(struct client *client)
 
 /* ---- commands ---- */
 
+static bool is_subscription(const struct command *command)
+{
+    return command && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_UNSUBSCRIBE);
+}
+
 /* False if the command cannot be taken now (the client is stalled then, and its bytes stay). */
 static bool handle(struct client *client, const struct command_at_hand *at_hand)
 {
@@ -424,16 +434,14 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
         return client_stall(client, client->output.bytes > OUTPUT_HIGH ? STALL_OUTPUT : STALL_DRAINED);
     if (client->pending >= WINDOW_HIGH)
         return client_stall(client, STALL_WINDOW);
-    if (!client->is_authenticated && !(command && (command->flags & COMMAND_WITHOUT_AUTH))) {
-        client_reply_error(client, "-NOAUTH Authentication required.");
+    if (!client->is_authenticated && refuse_stranger(client, at_hand))
         return true;
-    }
+    if (client->subscribing > 0 && !is_subscription(command))
+        return client_stall(client, STALL_DRAINED); /* whether it is subscribed is not known yet */
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
     enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
-    if (is_subscribing(client) && pin != PIN_SUBSCRIBE && pin != PIN_UNSUBSCRIBE)
-        return client_stall(client, STALL_DRAINED);
     if (client->session.is_broken && answer_broken(client, pin)) {
         if (!client->is_closed)
             client_settle(client);
@@ -444,12 +452,20 @@ static bool handle(struct client *client, const struct command_at_hand *at_hand)
     return client_forward(client, at_hand);
 }
 
-/* Until its subscriptions are confirmed or refused nobody knows which commands its connection takes. Further
- * ones need not know. */
-static bool is_subscribing(const struct client *client)
+/* True if the command was answered with what Redis tells a client that has not authenticated: what is wrong with
+ * the command comes before that it is not allowed. */
+static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
 {
-    const struct request *last = client->last;
-    return last && last->state != REQUEST_ANSWERED && (last->pin == PIN_SUBSCRIBE || last->pin == PIN_UNSUBSCRIBE);
+    const struct command *command = at_hand->command;
+    if (!command)
+        return local_answer_unknown(client, at_hand);
+    if (command->flags & COMMAND_WITHOUT_AUTH)
+        return false;
+    if (!command_arity_is_right(command, at_hand->count))
+        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+    else
+        client_reply_error(client, "-NOAUTH Authentication required.");
+    return true;
 }
 
 /* The connection of its transaction was lost: what is left of the transaction is answered here. */
@@ -474,16 +490,18 @@ static bool answer_broken(struct client *client, enum command_pin pin)
 bool client_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
+    if (client->dedicated && client->dedicated->target_database == traits.database)
+        traits.needs_dedicated = true; /* it follows what is on its way there */
     uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)config_of(client)->client_input_limit;
     if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_SYNC) {
-        client_reply_error(client, "-ERR pointsman: replication through the proxy is not supported");
+        client_reply(client, error_reply(ERROR_REPLICATION));
         return true;
     }
     if (traits.in_multi)
-        note_select(client, at_hand, &traits);
+        note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     client_submit(client, at_hand, &traits);
     if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
@@ -493,28 +511,32 @@ bool client_forward(struct client *client, const struct command_at_hand *at_hand
 
 bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
 {
-    if (client->inflight > 0)
-        return client_stall(client, STALL_DRAINED);
     struct request traits = traits_of(client, at_hand);
     traits.is_read = true;
     traits.needs_master = false;
-    traits.needs_dedicated = false;
+    traits.needs_dedicated = client->dedicated != NULL;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
+    if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
+        return client_stall(client, STALL_DRAINED);
     client_submit(client, at_hand, &traits);
     if (client->inflight > 0)
         client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
     return true;
 }
 
-/* A SELECT inside MULTI takes effect when EXEC carries it out. */
-static void note_select(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+/* Commands that are else answered here but queued by the node inside MULTI: a SELECT takes effect when EXEC carries
+ * it out; a name is taken at once, since a discarded transaction that names its client is not worth more. */
+static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     struct session *session = &client->session;
-    if (at_hand->command && at_hand->command->local == LOCAL_SELECT && at_hand->count == 2) {
+    const struct command *command = at_hand->command;
+    if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
         session->selected = local_read_database(at_hand->words[1]);
         session->selected_at = session->queued;
     }
+    if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
+        local_set_name(client, at_hand->words[2]);
     if (traits->pin == PIN_EXEC && session->selected >= 0)
         traits->inspection = INSPECT_EXEC;
 }
@@ -532,10 +554,14 @@ static struct request traits_of(const struct client *client, const struct comman
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
     traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_subscribed(session));
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
-    traits.needs_dedicated = client->dedicated || session_is_pinned(session) || traits.is_blocking ||
-                             begins_pin(pin) || (command && (command->flags & COMMAND_STATEFUL));
+    traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
+                             (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     traits.leaves_traces = leaves_traces(client, command);
     note_subscription(&traits, at_hand);
+    if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
+        traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
+        traits.database = 0;
+    }
     if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
         traits.inspection = INSPECT_INFO;
     if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
@@ -543,7 +569,7 @@ static struct request traits_of(const struct client *client, const struct comman
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = config_of(client)->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
-        traits.deadline_ms = client->worker->now_ms + (uint64_t)timeout_ms;
+        traits.timeout_ms = (uint32_t)timeout_ms;
     return traits;
 }
 
@@ -556,7 +582,7 @@ static bool leaves_traces(const struct client *client, const struct command *com
     switch ((enum command_local)command->local) {
     case LOCAL_PING:
     case LOCAL_ECHO:
-    case LOCAL_SELECT: /* followed by note_select() */
+    case LOCAL_SELECT: /* followed by note_queued() */
     case LOCAL_COMMAND:
     case LOCAL_ROLE:
     case LOCAL_INFO:
@@ -625,7 +651,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
         encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
     if (!request || (must_encode && !encoded)) {
         if (request)
-            request->state = REQUEST_ANSWERED; /* in no queue but the client's */
+            request->state = REQUEST_ANSWERED; /* it is in no queue but the client's */
         client_close(client, "out of memory");
         return;
     }
@@ -645,6 +671,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
         request->size = at_hand->bytes.size;
     }
     client->inflight++;
+    client->subscribing += request_is_subscription(request);
     client->inflight_bytes += request->size;
     if (request->is_blocking)
         client->blocking = request;
@@ -765,8 +792,10 @@ static void completed(struct request *request)
     struct client *client = request->client;
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
+    client->inflight--;
     client->inflight_bytes -= request->size;
-    if (--client->inflight == 0)
+    client->subscribing -= request_is_subscription(request);
+    if (client->inflight == 0)
         client->follows_master = false;
     if (client->blocking == request)
         client->blocking = NULL;
@@ -809,6 +838,14 @@ static void deliver_answered(struct client *client)
     worker_mark_client(worker, client);
 }
 
+/* A SELECT took effect: on a connection of its own if it has one, where it travelled then. */
+static void selected(struct client *client, uint32_t database)
+{
+    client->database = database;
+    if (client->dedicated)
+        client->dedicated->database = client->dedicated->target_database = database;
+}
+
 /* Replies that mean something to the proxy as well. */
 static void inspect(struct request *request)
 {
@@ -820,7 +857,7 @@ static void inspect(struct request *request)
         return;
     case INSPECT_SELECT:
         if (type == '+') {
-            client->database = request->database;
+            selected(client, request->database);
             if (client->upstream->highest_database < request->database)
                 client->upstream->highest_database = request->database;
         }
@@ -851,11 +888,8 @@ static void inspect_exec(struct request *request)
     bool is_there = resp_value_next(reply, &position, &value) && value.type == '*' && !value.is_null;
     for (uint32_t i = 0; is_there && i < client->session.selected_at; i++)
         is_there = resp_value_skip(reply, &position);
-    if (is_there && resp_value_next(reply, &position, &value) && value.type == '+') {
-        client->database = (uint32_t)client->session.selected;
-        if (client->dedicated)
-            client->dedicated->database = client->dedicated->target_database = client->database;
-    }
+    if (is_there && resp_value_next(reply, &position, &value) && value.type == '+')
+        selected(client, (uint32_t)client->session.selected);
     chunk_release(&client->worker->chunks, whole);
 }
 

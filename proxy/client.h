@@ -66,6 +66,7 @@ struct client {
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING */
+    uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t routed;              /* ... of them on the shared connection `route` */
     struct connection *route;     /* NULL also where they are on several, until all of them are answered */
     struct connection *dedicated; /* borrowed; NULL mostly */

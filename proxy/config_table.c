@@ -87,9 +87,10 @@ const struct config_key config_keys[] = {
      FIELD(client_input_limit),
      .fallback = "1g",
      .min = KIBIBYTE,
-     .max = TEBIBYTE,
+     .max = 2 * GIBIBYTE,
      .at_reload = true,
-     .help = "Bytes of requests that one client may have in flight, an unfinished one included."},
+     .help = "Bytes of requests that one client may have in flight; more wait unread. A single command longer than "
+             "this is a protocol error."},
     {.section = "proxy",
      .name = "max_bulk_length",
      .type = &config_size,
@@ -232,9 +233,8 @@ const struct config_key config_keys[] = {
      .min = 1,
      .max = HOUR,
      .at_reload = true,
-     .help = "Bound of the first wait before sending again. Each further one doubles it; the wait is random "
-             "within "
-             "the bound."},
+     .help = "Bound of the first wait before a node that failed or refused is tried again. Each further failure "
+             "doubles it; the wait is random within the bound."},
     {.section = "retry",
      .name = "max_delay",
      .type = &config_duration,
@@ -280,7 +280,7 @@ const struct config_key config_keys[] = {
      .min = 1,
      .max = 10000 * HOUR,
      .at_reload = true,
-     .help = "A dedicated connection that nobody has borrowed for so long is closed."},
+     .help = "A connection to a node that nobody has used for so long is closed."},
     {.section = "pool",
      .name = "health_interval",
      .type = &config_duration,
@@ -308,7 +308,7 @@ const struct config_key config_keys[] = {
      .min = 0,
      .max = 100000000,
      .at_reload = true,
-     .help = "Requests that may be held at one time."},
+     .help = "Requests that may be held at one time, in equal shares for the threads. 0 holds none."},
     {.section = "failover",
      .name = "hold_bytes",
      .type = &config_size,
@@ -317,7 +317,7 @@ const struct config_key config_keys[] = {
      .min = 0,
      .max = TEBIBYTE,
      .at_reload = true,
-     .help = "Bytes of requests that may be held at one time."},
+     .help = "Bytes of requests that may be held at one time, in equal shares for the threads."},
 
     {.section = "log",
      .name = "level",

@@ -87,11 +87,10 @@ struct connection *connection_open(struct backend *backend, uint32_t database, b
 void connection_queue(struct connection *connection, struct request *request)
 {
     assert(connection->state != CONNECTION_CLOSED);
-    struct worker *worker = worker_of(connection);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
-    if (request->deadline_ms && request->hold_deadline_ms) /* it waited, which has bounds of its own */
-        request->deadline_ms = worker->now_ms + (uint64_t)worker->group->config->request_timeout_ms;
+    if (request->timeout_ms && !request->deadline_ms)
+        request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
     request_queue_push(&connection->queue, request);
     connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
@@ -105,19 +104,45 @@ void connection_queue(struct connection *connection, struct request *request)
 
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
 {
+    connection->target_database = database;
     connection->was_used = false;
     connection->must_ask = must_ask;
-    connection_switch(connection, database);
-}
-
-void connection_switch(struct connection *connection, uint32_t database)
-{
-    connection->target_database = database;
     if (connection->state == CONNECTION_READY) {
         connection->give_up_ms = worker_of(connection)->now_ms +
                                  (uint64_t)connection->backend->upstream->config->connect_timeout_ms;
         connection_select(connection);
     }
+}
+
+/* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
+void connection_name(struct connection *connection, const char *name)
+{
+    if (strcmp(connection->name ? connection->name : "", name) == 0)
+        return;
+    struct worker *worker = worker_of(connection);
+    const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
+    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, 3));
+    struct request *request = chunk ? request_create(&worker->requests) : NULL;
+    char *copy = request ? strdup(name) : NULL;
+    if (!copy) {
+        if (request)
+            request_destroy(&worker->requests, &worker->chunks, request);
+        chunk_release(&worker->chunks, chunk);
+        return;
+    }
+    free(connection->name);
+    connection->name = copy;
+    chunk->filled = resp_encode(chunk->bytes, words, 3);
+    request->chunk = chunk;
+    request->bytes = chunk->bytes;
+    request->size = chunk->filled;
+    connection_queue(connection, request);
+}
+
+void connection_free(struct connection *connection)
+{
+    free(connection->name);
+    free(connection);
 }
 
 void connection_flush(struct connection *connection)
@@ -502,9 +527,9 @@ static void take_frame(struct connection *connection, struct slice frame)
         }
     }
     if (!head) {
-        char reason[160];
-        snprintf(reason, sizeof reason, "sent what nobody asked for: %.*s",
-                 (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
+        char reason[160] = "sent a reply that nobody asked for";
+        if (frame.bytes[0] == '-')
+            snprintf(reason, sizeof reason, "sent %.*s", (int)(frame.size < 100 ? frame.size - 2 : 100), frame.bytes);
         connection_close(connection, OUTCOME_LOST, reason);
         return;
     }

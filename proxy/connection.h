@@ -56,6 +56,7 @@ struct connection {
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */
+    char *name;             /* set on the node; NULL = none */
     uint32_t database;      /* selected on the node */
     uint32_t target_database;
     uint8_t state;          /* enum connection_state */
@@ -80,8 +81,8 @@ void connection_queue(struct connection *connection, struct request *request);
  * that the node answers and makes WAIT speak of all writes so far). Requests may be queued at once. */
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask);
 
-/* Selects the database if it is another, before what is queued and not sent; all that was sent has been answered. */
-void connection_switch(struct connection *connection, uint32_t database);
+/* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
+void connection_name(struct connection *connection, const char *name);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);
@@ -92,6 +93,9 @@ void connection_pause(struct connection *connection, bool is_paused);
 /* The one place where a connection ends. outcome says what its sent requests have come to; reason is for the
  * log and may be NULL when nobody needs to know. */
 void connection_close(struct connection *connection, enum outcome outcome, const char *reason);
+
+/* Frees a closed connection; at the end of the loop turn. */
+void connection_free(struct connection *connection);
 
 /* The client that owned it is gone: what was sent or queued is still carried out (unless it blocks or streams),
  * then it is closed. */

@@ -94,7 +94,8 @@ bool control_start(struct control *control)
     return !error;
 }
 
-void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name)
+void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind,
+                    const char *node_name)
 {
     if (upstream >= control->config->upstream_count) return;
     switch (kind) {
@@ -158,7 +159,7 @@ static bool control_open(struct control *control)
         atomic_init(&to->has_master_report, false);
         to->master_report.deliver = deliver_master_report;
         to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
-                                       control_spread, control);
+                                   control_spread, control);
         if (!to->survey) return false;
     }
     return true;
@@ -201,7 +202,8 @@ static void control_spread(void *owner, uint32_t index, struct topology *topolog
 /* One letter per upstream suffices: reports of the master all ask for the same. */
 static void control_report_master(struct control_upstream *to)
 {
-    if (!atomic_exchange(&to->has_master_report, true)) mailbox_post(&to->control->mailbox, &to->master_report);
+    if (!atomic_exchange(&to->has_master_report, true))
+        mailbox_post(&to->control->mailbox, &to->master_report);
 }
 
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Looks which kind of upstream the configured nodes are, for kind = auto: all are asked at once, and the first
- * that tells its redis_mode decides. Has nothing to say about masters; its table of functions is
+ * Looks which kind of upstream the configured nodes are, for kind = auto: all are asked at once, and the
+ * first that tells its redis_mode decides. Has nothing to say about masters; its table of functions is
  * detect_discovery of discovery.h.
  *
  * Which password a seed wants is not known before it is known what it is, so where nodes and Sentinels have
@@ -123,7 +123,8 @@ static const struct discovery_kind *detect_kind(struct detect *detect, const str
     if (strcmp(probe->mode, "standalone") == 0) return &roster_discovery;
     if (strcmp(probe->mode, "cluster") == 0 && !detect->is_cluster_logged) {
         detect->is_cluster_logged = true;
-        log_error("%s: %s is a node of a Redis Cluster, which is not supported; set upstream.nodes to Sentinels, or to "
+        log_error("%s: %s is a node of a Redis Cluster, which is not supported; set upstream.nodes to "
+                  "Sentinels, or to "
                   "a master and its replicas",
                   survey_label(detect->survey), probe->name);
     }

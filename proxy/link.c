@@ -27,7 +27,7 @@
 
 struct question {
     struct question *next;
-    link_answered *answered;         /* one of the two */
+    link_answered *answered; /* one of the two */
     link_answered_raw *answered_raw;
     uint64_t asked_us, deadline_us;
 };
@@ -43,7 +43,8 @@ struct link {
     const struct link_handlers *handlers;
     void *owner;
     enum link_state state;
-    unsigned opening; /* counts link_open(), so that a loop over input notices that the link was closed under it */
+    unsigned
+        opening; /* counts link_open(), so that a loop over input notices that the link was closed under it */
     int descriptor;
     ev_io io;
     ev_timer deadline; /* of connecting, of AUTH, or of the oldest question */
@@ -75,7 +76,7 @@ static void link_parse(struct link *link);
 static void link_deliver(struct link *link, struct slice bytes);
 static void link_answer(struct link *link, struct slice bytes);
 static redisReply *link_reply(struct link *link, struct slice bytes);
-static bool is_push(const redisReply *reply);
+static bool is_push(struct slice bytes);
 static bool is_error(struct slice bytes, const char *word);
 static void link_write(struct link *link);
 static void link_set_deadline(struct link *link);
@@ -153,7 +154,8 @@ void link_close(struct link *link)
     link->questions = 0;
     while (question) {
         struct question *next = question->next;
-        if (question->answered_raw) question->answered_raw(link->owner, (struct slice){NULL, 0}, question->asked_us);
+        if (question->answered_raw)
+            question->answered_raw(link->owner, (struct slice){NULL, 0}, question->asked_us);
         if (question->answered && question->answered != link_login_answered)
             question->answered(link->owner, NULL, question->asked_us);
         free(question);
@@ -184,7 +186,8 @@ bool link_ask(struct link *link, const char *const *words, uint64_t timeout_ms, 
     return question != NULL;
 }
 
-bool link_ask_raw(struct link *link, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered)
+bool link_ask_raw(struct link *link, const char *const *words, uint64_t timeout_ms,
+                  link_answered_raw *answered)
 {
     if (link->state != LINK_READY) return false;
     struct question *question = link_enqueue(link, words, timeout_ms);
@@ -247,7 +250,8 @@ static void set_socket_options(int descriptor)
         {IPPROTO_TCP, TCP_USER_TIMEOUT, LINK_UNACKED_MAX_MS},
     };
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-        setsockopt(descriptor, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
+        setsockopt(descriptor, options[i].level, options[i].name, &options[i].value,
+                   sizeof(options[i].value));
 }
 
 /* ---- events ---- */
@@ -287,8 +291,10 @@ static void link_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
 static void link_watch(struct link *link)
 {
     int events = EV_READ;
-    if (link->state == LINK_CONNECTING) events = EV_WRITE;
-    else if (link->out.used < link->out.size) events = EV_READ | EV_WRITE;
+    if (link->state == LINK_CONNECTING)
+        events = EV_WRITE;
+    else if (link->out.used < link->out.size)
+        events = EV_READ | EV_WRITE;
 
     if (link->descriptor < 0) return;
     if (ev_is_active(&link->io) && link->io.events == events) return;
@@ -301,10 +307,14 @@ static void link_set_deadline(struct link *link)
 {
     ev_timer_stop(link->loop, &link->deadline);
     double wait_s;
-    if (link->connect_error) wait_s = 0;
-    else if (link->state == LINK_CONNECTING) wait_s = (double)link->timeout_ms / 1000.0;
-    else if (link->first) wait_s = ((double)link->first->deadline_us - (double)clock_us()) / 1e6;
-    else return;
+    if (link->connect_error)
+        wait_s = 0;
+    else if (link->state == LINK_CONNECTING)
+        wait_s = (double)link->timeout_ms / 1000.0;
+    else if (link->first)
+        wait_s = ((double)link->first->deadline_us - (double)clock_us()) / 1e6;
+    else
+        return;
     ev_now_update(link->loop);
     ev_timer_set(&link->deadline, wait_s > 0 ? wait_s : 0, 0.);
     ev_timer_start(link->loop, &link->deadline);
@@ -350,8 +360,10 @@ static void link_login_answered(void *owner, const redisReply *reply, uint64_t a
     bool is_refused = reply->type == REDIS_REPLY_ERROR;
     link->is_needless = is_refused && (strstr(reply->str, "no password is set") ||
                                        strstr(reply->str, "without any password configured"));
-    if (is_refused && !link->is_needless) link_end(link, LINK_ENDED_LOGIN, "login refused: %.150s", reply->str);
-    else link_is_ready(link);
+    if (is_refused && !link->is_needless)
+        link_end(link, LINK_ENDED_LOGIN, "login refused: %.150s", reply->str);
+    else
+        link_is_ready(link);
 }
 
 static void link_is_ready(struct link *link)
@@ -378,7 +390,8 @@ static void link_read(struct link *link)
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) {
             enum link_end end = link->first ? LINK_ENDED_LOST : LINK_ENDED_IDLE;
-            link_end(link, end, "connection lost: %s", got < 0 ? strerror(errno) : "closed by the other side");
+            link_end(link, end, "connection lost: %s",
+                     got < 0 ? strerror(errno) : "closed by the other side");
             return;
         }
 
@@ -422,20 +435,21 @@ static void link_parse(struct link *link)
 
 static void link_deliver(struct link *link, struct slice bytes)
 {
-    if (bytes.bytes[0] == '*' && link->handlers->pushed) {
-        redisReply *reply = link_reply(link, bytes);
-        if (!reply) return;
-        bool was_push = is_push(reply);
-        if (was_push) link->handlers->pushed(link, link->owner, reply);
-        freeReplyObject(reply);
-        if (was_push) return;
+    if (link->handlers->pushed && is_push(bytes)) {
+        redisReply *message = link_reply(link, bytes);
+        if (!message) return;
+        link->handlers->pushed(link, link->owner, message);
+        freeReplyObject(message);
+        return;
     }
-
     if (is_error(bytes, "-NOAUTH")) {
-        link_end(link, LINK_ENDED_LOGIN, "wants a password, and none is configured");
+        link_end(link, LINK_ENDED_LOGIN, "%s",
+                 link->password[0] ? "wants another login than the one configured"
+                                   : "wants a password, and none is configured");
     } else if (!link->first && bytes.bytes[0] == '-') {
         size_t length = strcspn(bytes.bytes + 1, "\r"); /* a complete reply has one */
-        link_end(link, LINK_ENDED_REFUSED, "turned us away: %.*s", length < 150 ? (int)length : 150, bytes.bytes + 1);
+        link_end(link, LINK_ENDED_REFUSED, "turned us away: %.*s", length < 150 ? (int)length : 150,
+                 bytes.bytes + 1);
     } else if (!link->first) {
         link_end(link, LINK_ENDED_GARBLED, "answers what it was not asked");
     } else {
@@ -449,9 +463,12 @@ static void link_answer(struct link *link, struct slice bytes)
     if (!link->first->answered_raw && !(reply = link_reply(link, bytes))) return;
 
     struct question *question = link_dequeue(link);
-    if (question->answered_raw) question->answered_raw(link->owner, bytes, question->asked_us);
-    else if (question->answered == link_login_answered) link_login_answered(link, reply, question->asked_us);
-    else question->answered(link->owner, reply, question->asked_us);
+    if (question->answered_raw)
+        question->answered_raw(link->owner, bytes, question->asked_us);
+    else if (question->answered == link_login_answered)
+        link_login_answered(link, reply, question->asked_us);
+    else
+        question->answered(link->owner, reply, question->asked_us);
     free(question);
     if (reply) freeReplyObject(reply);
 }
@@ -467,11 +484,10 @@ static redisReply *link_reply(struct link *link, struct slice bytes)
     return NULL;
 }
 
-static bool is_push(const redisReply *reply)
+static bool is_push(struct slice bytes)
 {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 3) return false;
-    const redisReply *kind = reply->element[0];
-    return kind->type == REDIS_REPLY_STRING && (!strcmp(kind->str, "message") || !strcmp(kind->str, "pmessage"));
+    return slice_starts_with(bytes, SLICE("*3\r\n$7\r\nmessage\r\n")) ||
+           slice_starts_with(bytes, SLICE("*4\r\n$8\r\npmessage\r\n"));
 }
 
 static bool is_error(struct slice bytes, const char *word)

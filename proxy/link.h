@@ -48,7 +48,7 @@ enum link_end {
 
 /* All borrowed until link_open() returns. */
 struct link_target {
-    const char *address;  /* numeric IP address, or the path of a unix socket when port is 0 */
+    const char *address; /* numeric IP address, or the path of a unix socket when port is 0 */
     uint16_t port;
     const char *username; /* "" = AUTH with the password alone */
     const char *password; /* "" = no AUTH */
@@ -82,8 +82,10 @@ size_t link_questions(const struct link *link); /* still to be answered */
 /* True if a password was given but the server has none and let us in all the same. */
 bool link_password_was_needless(const struct link *link);
 
-/* Asks; only while READY (false else, or if memory is short, and answered is not called). words ends with NULL. */
+/* Asks; only while READY (false else, or if memory is short, and answered is not called). words ends with
+ * NULL. */
 bool link_ask(struct link *link, const char *const *words, uint64_t timeout_ms, link_answered *answered);
-bool link_ask_raw(struct link *link, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered);
+bool link_ask_raw(struct link *link, const char *const *words, uint64_t timeout_ms,
+                  link_answered_raw *answered);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "proxy/connection.h"
 #include "proxy/gather.h"
+#include "proxy/log.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -15,7 +16,7 @@ typedef bool local_handler(struct client *client, const struct command_at_hand *
 
 static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
     answer_client_id, answer_client_setname, answer_client_getname, answer_client_setinfo, answer_client_info,
-    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_unknown, answer_cluster;
+    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_cluster, hang_up;
 
 /* NULL: goes to a node (INFO and ROLE come back rewritten). */
 static local_handler *const handlers[LOCAL_COUNT] = {
@@ -37,8 +38,9 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_CLIENT_REPLY] = answer_client_reply,
     [LOCAL_CLIENT_REFUSED] = refuse_client,
     [LOCAL_COMMAND] = answer_command,
-    [LOCAL_UNKNOWN] = answer_unknown,
+    [LOCAL_UNKNOWN] = local_answer_unknown,
     [LOCAL_CLUSTER] = answer_cluster,
+    [LOCAL_HTTP] = hang_up,
 };
 
 static void reply_ok(struct client *client);
@@ -95,11 +97,14 @@ static bool answer_echo(struct client *client, const struct command_at_hand *at_
 static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
 {
     int64_t database = local_read_database(at_hand->words[1]);
-    if (database < 0 && !isdigit((unsigned char)at_hand->words[1].bytes[at_hand->words[1].size ? 1 : 0])) {
-        client_reply_error(client, "-ERR value is not an integer or out of range");
-    } else if (database < 0) {
+    struct slice word = at_hand->words[1];
+    bool is_negative = word.size > 1 && word.bytes[0] == '-' &&
+                       local_read_database((struct slice){word.bytes + 1, word.size - 1}) >= 0;
+    if (is_negative) {
         client_reply_error(client, "-ERR DB index is out of range");
-    } else if (database <= client->upstream->highest_database) {
+    } else if (database < 0) {
+        client_reply_error(client, "-ERR value is not an integer or out of range");
+    } else if (!client->dedicated && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
     } else {
@@ -208,7 +213,7 @@ static bool read_hello(struct client *client, const struct command_at_hand *at_h
     if (!client->is_authenticated) {
         client_reply_error(client,
                            "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
-                           "<proto> AUTH <user> <pass> option can be used to authenticate the client and select the "
+                           "AUTH <user> <pass> option can be used to authenticate the client and select the "
                            "RESP protocol version at the same time");
         return false;
     }
@@ -275,11 +280,18 @@ static bool answer_client_id(struct client *client, const struct command_at_hand
 
 static bool answer_client_setname(struct client *client, const struct command_at_hand *at_hand)
 {
-    if (!is_name(at_hand->words[2]))
-        client_reply_error(client, "-ERR Client names cannot contain spaces, newlines or special characters.");
-    else if (set_text(&client->name, at_hand->words[2]))
+    if (local_set_name(client, at_hand->words[2]))
         reply_ok(client);
     else
+        client_reply_error(client, "-ERR Client names cannot contain spaces, newlines or special characters.");
+    return true;
+}
+
+bool local_set_name(struct client *client, struct slice name)
+{
+    if (!is_name(name))
+        return false;
+    if (!set_text(&client->name, name))
         client_close(client, "out of memory");
     return true;
 }
@@ -354,8 +366,10 @@ static bool refuse_client(struct client *client, const struct command_at_hand *a
 {
     struct slice word = at_hand->words[1];
     int size = (int)(word.size < 128 ? word.size : 128);
-    if (slice_is(word, "KILL") || slice_is(word, "UNBLOCK"))
-        client_reply_error(client, "-ERR pointsman: CLIENT %.*s is not supported", size, word.bytes);
+    if (slice_is(word, "KILL"))
+        client_reply(client, error_reply(ERROR_CLIENT_KILL));
+    else if (slice_is(word, "UNBLOCK"))
+        client_reply(client, error_reply(ERROR_CLIENT_UNBLOCK));
     else
         client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLIENT HELP.", size, word.bytes);
     return true;
@@ -379,7 +393,7 @@ static bool answer_command(struct client *client, const struct command_at_hand *
 }
 
 /* In Redis' words, whose list of arguments is cut at 128 bytes. */
-static bool answer_unknown(struct client *client, const struct command_at_hand *at_hand)
+bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand)
 {
     char arguments[160] = "";
     size_t used = 0;
@@ -398,6 +412,15 @@ static bool answer_cluster(struct client *client, const struct command_at_hand *
 {
     (void)at_hand;
     client_reply_error(client, "-ERR This instance has cluster support disabled");
+    return true;
+}
+
+/* A web page that makes a browser speak to a Redis port sends these words; Redis hangs up on them as well. */
+static bool hang_up(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    log_warning("client %" PRIu64 ": spoke HTTP, perhaps a web page that attacks from inside: closed", client->id);
+    client_close(client, "spoke HTTP");
     return true;
 }
 

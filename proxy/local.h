@@ -19,8 +19,14 @@ bool local_handles(const struct client *client, const struct command *command);
 /* Answers it. False if the client was stalled instead. */
 bool local_answer(struct client *client, const struct command_at_hand *at_hand);
 
+/* The error for a command that a plain Redis does not know, in its words. Returns true, as a handler. */
+bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand);
+
 /* Rewrites the complete reply to INFO or ROLE so that it is that of a plain master without replicas. */
 void local_rewrite(struct request *request);
+
+/* Takes a client's name; false if it is none that Redis allows. */
+bool local_set_name(struct client *client, struct slice name);
 
 /* The number in SELECT's argument; -1 if it is not one that could be a database. */
 int64_t local_read_database(struct slice word);

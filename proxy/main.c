@@ -13,6 +13,7 @@
 #include "proxy/worker.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ extern char **environ;
 
 static int act(enum config_action action, const struct config *config);
 static int run(const struct config *config);
+static uint32_t usable_cores(void);
 static uint32_t raise_file_limit(const struct config *config, uint32_t workers);
 static bool open_listeners(const struct config *config, struct listener **lists, uint32_t workers);
 static int serve(struct worker_group *group, const sigset_t *signals);
@@ -99,8 +101,7 @@ static int run(const struct config *config)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t workers = config->threads > 0 ? (uint32_t)config->threads : cores > 0 ? (uint32_t)cores : 1;
+    uint32_t workers = config->threads > 0 ? (uint32_t)config->threads : usable_cores();
     struct worker_group group = {
         .config = config,
         .count = workers,
@@ -146,6 +147,15 @@ static int run(const struct config *config)
     log_info("ended");
     log_close();
     return status;
+}
+
+/* The cores that this process may run on (taskset, cpusets), not all that the machine has. */
+static uint32_t usable_cores(void)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 1)
+        return 1;
+    return (uint32_t)CPU_COUNT(&cores);
 }
 
 /* As many descriptors as the clients may need, or as many clients as there are descriptors. */

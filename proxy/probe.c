@@ -10,11 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROBE_SILENCE_MAX_MS  2000U /* a PING unanswered for so long, or for two intervals, is no answer */
-#define PROBE_SILENCE_MIN_MS  250U
-#define PROBE_COMMAND_MS      5000U
-#define PROBE_SLOW_EVERY_US   60000000U /* INFO server and COMMAND again */
-#define PROBE_QUESTIONS_MAX   16        /* none are added while so many are open */
+#define PROBE_SILENCE_MAX_MS 2000U /* a PING unanswered for so long, or for two intervals, is no answer */
+#define PROBE_SILENCE_MIN_MS 250U
+#define PROBE_COMMAND_MS     5000U
+#define PROBE_SLOW_EVERY_US  60000000U /* INFO server and COMMAND again */
+#define PROBE_WATCHED_MS     200U
+#define PROBE_QUESTIONS_MAX  16 /* none are added while so many are open */
 
 static void probe_resolved(void *follower);
 static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events);
@@ -109,8 +110,10 @@ bool probe_follows(const struct probe *probe, const struct probe *master, const 
 
 void probe_format_name(char *out, size_t size, const char *host, uint16_t port)
 {
-    if (port == 0) snprintf(out, size, "unix:%s", host);
-    else snprintf(out, size, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
+    if (port == 0)
+        snprintf(out, size, "unix:%s", host);
+    else
+        snprintf(out, size, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
 }
 
 /* ---- the connection ---- */
@@ -132,7 +135,9 @@ static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     } else {
         if (link_state(probe->link) == LINK_READY && link_questions(probe->link) < PROBE_QUESTIONS_MAX)
             probe_ask(probe);
-        probe_wait(probe, (double)probe->setup->interval_ms / 1000.0);
+        uint64_t interval_ms = probe->setup->interval_ms;
+        if (probe->is_watched && interval_ms > PROBE_WATCHED_MS) interval_ms = PROBE_WATCHED_MS;
+        probe_wait(probe, (double)interval_ms / 1000.0);
     }
 }
 
@@ -142,7 +147,8 @@ static void probe_connect(struct probe *probe)
     size_t count = resolver_count(probe->resolved);
     probe->tried_us = clock_us();
     if (!count) {
-        probe_fail(probe, "%s", resolver_fault(probe->resolved));
+        const char *fault = resolver_fault(probe->resolved);
+        probe_fail(probe, "cannot resolve its name: %s", fault ? fault : "no answer yet");
         return; /* probe_resolved() goes on */
     }
 
@@ -262,7 +268,8 @@ static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us)
     if (!reply) return;
 
     enum node_role role = NODE_ROLE_UNKNOWN;
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 1 && reply->element[0]->type == REDIS_REPLY_STRING) {
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 1 &&
+        reply->element[0]->type == REDIS_REPLY_STRING) {
         const char *word = reply->element[0]->str;
         if (strcmp(word, "master") == 0) role = NODE_ROLE_MASTER;
         if (strcmp(word, "slave") == 0 && reply->elements >= 5) role = NODE_ROLE_REPLICA;
@@ -278,8 +285,8 @@ static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us)
 static void probe_role_of_replica(struct probe *probe, const redisReply *reply)
 {
     const redisReply *host = reply->element[1], *port = reply->element[2], *state = reply->element[3];
-    bool makes_sense = host->type == REDIS_REPLY_STRING && port->type == REDIS_REPLY_INTEGER && port->integer > 0 &&
-                       port->integer <= UINT16_MAX && state->type == REDIS_REPLY_STRING;
+    bool makes_sense = host->type == REDIS_REPLY_STRING && port->type == REDIS_REPLY_INTEGER &&
+                       port->integer > 0 && port->integer <= UINT16_MAX && state->type == REDIS_REPLY_STRING;
     probe->is_linked = makes_sense && strcmp(state->str, "connected") == 0;
     probe->master_port = makes_sense ? (uint16_t)port->integer : 0;
     const char *master_host = makes_sense ? host->str : "";
@@ -287,7 +294,8 @@ static void probe_role_of_replica(struct probe *probe, const redisReply *reply)
 
     resolver_forget(probe->master_resolved);
     snprintf(probe->master_host, sizeof(probe->master_host), "%s", master_host);
-    probe->master_resolved = resolver_follow(probe->setup->resolver, master_host, probe_master_resolved, probe);
+    probe->master_resolved =
+        resolver_follow(probe->setup->resolver, master_host, probe_master_resolved, probe);
 }
 
 static void probe_master_resolved(void *follower)

@@ -3,11 +3,11 @@
  * probe.h - what does this node say of itself?
  *
  * One probe follows one node: a connection on which PING and ROLE (for static sets INFO replication too) are
- * asked every interval, and at once when somebody has a reason to doubt. It records answers and when they were
- * asked for; whether the node is master or fit is decided elsewhere.
+ * asked every interval, and at once when somebody has a reason to doubt. It records answers and when they
+ * were asked for; whether the node is master or fit is decided elsewhere.
  *
- * A connection that ends while nothing is asked is opened again at once and judged by the next answer: servers
- * close idle clients. Any other end counts as not answering, until the next PONG.
+ * A connection that ends while nothing is asked is opened again at once and judged by the next answer:
+ * servers close idle clients. Any other end counts as not answering, until the next PONG.
  *
  * Owner:   the upstream. changed() only marks; a probe is never destroyed from a handler.
  * Threads: the control thread only.
@@ -34,7 +34,7 @@ struct probe_setup {
     uint64_t connect_timeout_ms;
     uint64_t interval_ms;
     void (*changed)(void *owner, struct probe *probe); /* it has answered, or stopped answering */
-    void (*commands)(void *owner, struct slice reply);  /* the reply to COMMAND */
+    void (*commands)(void *owner, struct slice reply); /* the reply to COMMAND */
     void *owner;
     bool is_quiet; /* log nothing */
 };
@@ -46,45 +46,46 @@ struct probe {
     uint16_t port;
     struct node_gauge *gauge;
 
-    bool answers;      /* the last PING was answered with PONG and the connection has not broken since */
-    char fault[200];   /* why not, in words */
+    bool answers;    /* the last PING was answered with PONG and the connection has not broken since */
+    char fault[200]; /* why not, in words */
 
     enum node_role role;    /* by its ROLE; unknown until asked */
     uint64_t role_asked_us; /* when the question was sent that told so; 0 = never */
     uint64_t pong_asked_us;
-    char role_fault[200];   /* why the role is unknown, in words */
-    char master_host[256];  /* of a replica: as it says, before any address map */
+    char role_fault[200];  /* why the role is unknown, in words */
+    char master_host[256]; /* of a replica: as it says, before any address map */
     uint16_t master_port;
-    bool is_linked;         /* of a replica: its link to the master is up */
+    bool is_linked; /* of a replica: its link to the master is up */
 
     bool wants_replication; /* set by discovery: ask INFO replication too */
     char replid[PROBE_RUN_ID_SIZE], replid2[PROBE_RUN_ID_SIZE];
     int64_t offset;
     uint64_t replication_asked_us;
 
-    bool wants_commands;    /* set by the upstream: ask COMMAND on connecting and now and then */
+    bool wants_commands;              /* set by the upstream: ask COMMAND on connecting and now and then */
     char version[PROBE_VERSION_SIZE]; /* redis_version; "" until told */
     char mode[PROBE_MODE_SIZE];       /* redis_mode */
 
     /* For the upstream, which alone reads and writes these. */
     bool was_fit, is_logged, was_linked;
+    bool is_watched; /* it answers but is not fit: asked more often, to be used again soon */
     char reason[300];
 
     /* For discovery. */
     bool is_called_down;
     unsigned listers, listers_down; /* Sentinels that list it, and those of them that call it down */
-    uint64_t listed_us; /* when it last had a reason to keep the node */
+    uint64_t listed_us;             /* when it last had a reason to keep the node */
 
     /* Private to probe.c. */
     struct link *link;
     struct resolved_name *resolved;
     struct resolved_name *master_resolved; /* of master_host */
-    size_t address_index;   /* which address of the name is being used */
-    size_t addresses_tried; /* since one has answered */
-    char address[256];      /* the one of the link */
-    bool has_answered;      /* since the link was opened */
+    size_t address_index;                  /* which address of the name is being used */
+    size_t addresses_tried;                /* since one has answered */
+    char address[256];                     /* the one of the link */
+    bool has_answered;                     /* since the link was opened */
     bool is_password_noted;
-    ev_timer tick;          /* next questions, or next attempt to connect */
+    ev_timer tick; /* next questions, or next attempt to connect */
     struct reconnect reconnect;
     uint64_t tried_us, info_asked_us, commands_asked_us;
 };
@@ -93,8 +94,8 @@ struct probe {
 struct probe *probe_create(const struct probe_setup *setup, const char *host, uint16_t port);
 void probe_destroy(struct probe *probe);
 
-/* Asks now instead of at the next interval; connects now if it is not connected. Bounded: not before min_gap_us
- * have passed since the last time. */
+/* Asks now instead of at the next interval; connects now if it is not connected. Bounded: not before
+ * min_gap_us have passed since the last time. */
 void probe_hurry(struct probe *probe, uint64_t min_gap_us);
 
 /* The numeric address in use; "" while there is none. */

@@ -2,8 +2,8 @@
 /*
  * reconnect.h - when to try again to connect to a node or a Sentinel.
  *
- * The wait doubles from 100 ms and stays under a second, with jitter, so that many proxies do not come back in
- * step, and yet a node that has come up is found within a second.
+ * The wait doubles from 100 ms and stays under a second, with jitter, so that many proxies do not come back
+ * in step, and yet a node that has come up is found within a second.
  *
  * Owner:   embedded in what connects; seed must not be 0. Threads: one only.
  */
@@ -25,7 +25,8 @@ static inline void reconnect_reset(struct reconnect *reconnect)
     reconnect->failures = 0;
 }
 
-/* Counts one failure and gives the wait after it, in seconds: half of the nominal time plus a share of the rest. */
+/* Counts one failure and gives the wait after it, in seconds: half of the nominal time plus a share of the
+ * rest. */
 static inline double reconnect_wait_s(struct reconnect *reconnect)
 {
     uint32_t nominal_ms = RECONNECT_LAST_MS;

@@ -57,7 +57,8 @@ struct request {
     const char *bytes;
     size_t size;
     struct spans reply;           /* what came of it so far and is not with the client yet */
-    uint64_t deadline_ms;         /* 0 = none */
+    uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet */
+    uint32_t timeout_ms;          /* 0 = it may take as long as it takes */
     uint64_t hold_deadline_ms;    /* set when first held or waiting */
     uint32_t database;
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
@@ -72,6 +73,7 @@ struct request {
     bool needs_dedicated : 1;
     bool is_blocking : 1;
     bool in_multi : 1;            /* queued by the node until EXEC; MULTI and EXEC themselves included */
+    bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
@@ -97,6 +99,12 @@ void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struc
 /* Copies its bytes out of a shared chunk, for a request that is kept for long. False if memory is short (it
  * stays as it was). */
 bool request_settle(struct chunk_pool *chunks, struct request *request);
+
+/* (P|S)SUBSCRIBE or its undoing: answered by several frames, which only a connection of its own can carry. */
+static inline bool request_is_subscription(const struct request *request)
+{
+    return request->pin == PIN_SUBSCRIBE || request->pin == PIN_UNSUBSCRIBE;
+}
 
 void request_queue_push(struct request_queue *queue, struct request *request);
 struct request *request_queue_pop(struct request_queue *queue);

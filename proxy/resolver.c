@@ -105,12 +105,12 @@ struct resolved_name *resolver_follow(struct resolver *resolver, const char *hos
     name->resolver = resolver;
     name->changed = changed;
     name->follower = follower;
-    name->fault = "its name has not been resolved yet";
     name->is_own_address = is_own_address(host);
     ev_init(&name->refresh, name_refresh_due);
     name->refresh.data = name;
     if (!name->is_own_address) {
-        ev_timer_set(&name->refresh, 0., 0.); /* asked from the loop, so that changed() is never called from here */
+        ev_timer_set(&name->refresh, 0.,
+                     0.); /* asked from the loop, so that changed() is never called from here */
         ev_timer_start(resolver->loop, &name->refresh);
     }
     return name;
@@ -129,7 +129,8 @@ void resolver_refresh(struct resolved_name *name)
     if (name->is_own_address || name->is_asking) return;
     ev_tstamp wait_s = name->asked_at + RESOLVER_RETRY_S - ev_now(name->resolver->loop);
     if (wait_s < 0) wait_s = 0;
-    if (ev_is_active(&name->refresh) && ev_timer_remaining(name->resolver->loop, &name->refresh) <= wait_s) return;
+    if (ev_is_active(&name->refresh) && ev_timer_remaining(name->resolver->loop, &name->refresh) <= wait_s)
+        return;
     ev_timer_stop(name->resolver->loop, &name->refresh);
     ev_timer_set(&name->refresh, wait_s, 0.);
     ev_timer_start(name->resolver->loop, &name->refresh);
@@ -219,7 +220,8 @@ static bool name_merge(struct resolved_name *name, const struct ares_addrinfo *r
 
     for (const struct ares_addrinfo_node *node = result->nodes; node; node = node->ai_next) {
         char text[INET6_ADDRSTRLEN];
-        if (getnameinfo(node->ai_addr, node->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST)) continue;
+        if (getnameinfo(node->ai_addr, node->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST))
+            continue;
         struct resolved_address *known = name_find(name, text);
         if (known) {
             known->missed = 0;
@@ -233,8 +235,10 @@ static bool name_merge(struct resolved_name *name, const struct ares_addrinfo *r
 
     size_t kept = 0;
     for (size_t i = 0; i < name->count; i++) {
-        if (name->addresses[i].missed < RESOLVER_ANSWERS_KEPT) name->addresses[kept++] = name->addresses[i];
-        else has_changed = true;
+        if (name->addresses[i].missed < RESOLVER_ANSWERS_KEPT)
+            name->addresses[kept++] = name->addresses[i];
+        else
+            has_changed = true;
     }
     name->count = kept;
     return has_changed;

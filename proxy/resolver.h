@@ -43,7 +43,7 @@ size_t resolver_count(const struct resolved_name *name);
 const char *resolver_address(const struct resolved_name *name, size_t index);
 bool resolver_has(const struct resolved_name *name, const char *address);
 
-/* Why there is no address, in words. */
+/* Why there is no address, in words; NULL while it is being asked for. */
 const char *resolver_fault(const struct resolved_name *name);
 
 #endif

@@ -2,6 +2,7 @@
 #include "proxy/roster.h"
 
 #include "proxy/clock.h"
+#include "proxy/link.h"
 #include "proxy/log.h"
 #include "proxy/survey.h"
 #include "routing/roles.h"
@@ -31,7 +32,8 @@ static uint32_t roster_replicas(const struct roster *roster, const struct probe 
 static enum roster_stance roster_stance(const struct roster *roster, const struct roles_answer *answer);
 static void roster_accept(struct roster *roster, struct probe *master, const char *reason, uint64_t now_us);
 static uint64_t roster_asked_us(const struct roster *roster);
-static void roster_set_stance(struct roster *roster, enum roster_stance stance, const struct roles_answer *answer);
+static void roster_set_stance(struct roster *roster, enum roster_stance stance,
+                              const struct roles_answer *answer);
 static const char *roster_claimants(const struct roster *roster, char *out, size_t size);
 static bool is_told(const struct probe *probe);
 
@@ -70,10 +72,12 @@ static void roster_judge(void *discovery, uint64_t now_us)
     enum roster_stance stance = roster_stance(roster, &answer);
     roster_set_stance(roster, stance, &answer);
     verdict->master = NULL;
-    if (answer.master != ROLES_NONE) roster_accept(roster, roster->nodes[answer.master], answer.reason, now_us);
-    else if (!roster->masterless_us) roster->masterless_us = now_us;
-    verdict->is_unsettled = stance == ROSTER_NONE || stance == ROSTER_DISPUTED ||
-                            (verdict->master && !verdict->master->answers);
+    if (answer.master != ROLES_NONE)
+        roster_accept(roster, roster->nodes[answer.master], answer.reason, now_us);
+    else if (!roster->masterless_us)
+        roster->masterless_us = now_us;
+    verdict->is_unsettled =
+        stance == ROSTER_NONE || stance == ROSTER_DISPUTED || (verdict->master && !verdict->master->answers);
 }
 
 static void roster_ask(void *discovery)
@@ -86,8 +90,8 @@ static void roster_ask(void *discovery)
 static void roster_add(struct roster *roster, const struct config_address *address)
 {
     if (roster->count == ROSTER_NODES_MAX) {
-        log_error("%s: upstream.nodes has more than %d nodes; the rest is not used", survey_label(roster->survey),
-                  ROSTER_NODES_MAX);
+        log_error("%s: upstream.nodes has more than %d nodes; the rest is not used",
+                  survey_label(roster->survey), ROSTER_NODES_MAX);
         return;
     }
     struct probe *probe = survey_node(roster->survey, address->host, address->port);
@@ -135,10 +139,15 @@ static enum roster_stance roster_stance(const struct roster *roster, const struc
 {
     if (answer->claims > 1) return answer->master == ROLES_NONE ? ROSTER_DISPUTED : ROSTER_RIVALS;
     if (answer->master != ROLES_NONE) return ROSTER_SETTLED;
+    bool is_anyone_told = false;
     for (size_t i = 0; i < roster->count; i++) {
-        if (is_told(roster->nodes[i])) return ROSTER_NONE;
+        const struct probe *probe = roster->nodes[i];
+        if (is_told(probe))
+            is_anyone_told = true;
+        else if (link_state(probe->link) != LINK_CLOSED)
+            return roster->stance; /* its answer is on its way */
     }
-    return roster->stance; /* nobody answers: what was said stands */
+    return is_anyone_told ? ROSTER_NONE : roster->stance; /* nobody answers: what was said stands */
 }
 
 static void roster_accept(struct roster *roster, struct probe *master, const char *reason, uint64_t now_us)
@@ -148,9 +157,9 @@ static void roster_accept(struct roster *roster, struct probe *master, const cha
     roster->accepted = verdict->master = verdict->followed = master;
     if (before != master) {
         uint64_t gap_ms = roster->masterless_us ? (now_us - roster->masterless_us) / 1000 : 0;
-        log_info("%s: master is %s (was %s)%s%s, after %llu ms without a master", survey_label(roster->survey),
-                 master->name, before ? before->name : "none", reason[0] ? ": " : "", reason,
-                 (unsigned long long)gap_ms);
+        log_info("%s: master is %s (was %s)%s%s, after %llu ms without a master",
+                 survey_label(roster->survey), master->name, before ? before->name : "none",
+                 reason[0] ? ": " : "", reason, (unsigned long long)gap_ms);
         verdict->confirmed_us = 0;
     }
     roster->masterless_us = 0;
@@ -171,7 +180,8 @@ static uint64_t roster_asked_us(const struct roster *roster)
 }
 
 /* Logs what the new stance means, once. */
-static void roster_set_stance(struct roster *roster, enum roster_stance stance, const struct roles_answer *answer)
+static void roster_set_stance(struct roster *roster, enum roster_stance stance,
+                              const struct roles_answer *answer)
 {
     const char *label = survey_label(roster->survey);
     enum roster_stance before = roster->stance;

@@ -2,9 +2,9 @@
 /*
  * roster.h - discovery among the configured nodes alone: kind = static.
  *
- * Every node is asked for its ROLE and its replication history; routing/roles decides. Nobody votes here, so the
- * answer is only as good as the nodes' own words: one that claims to be master is believed while it is the only
- * one, and two at once are an alarm.
+ * Every node is asked for its ROLE and its replication history; routing/roles decides. Nobody votes here, so
+ * the answer is only as good as the nodes' own words: one that claims to be master is believed while it is
+ * the only one, and two at once are an alarm.
  *
  * The functions are in the table roster_discovery of discovery.h.
  *

@@ -15,6 +15,7 @@
 #define SENTINEL_TROUBLE_MAX_US 60000000U /* trouble that lasts longer is polled for at the ordinary pace */
 #define SENTINEL_VIEW_AGES      3         /* a view older than so many polls is not heard ... */
 #define SENTINEL_VIEW_MIN_US    3000000U  /* ... and than this */
+#define SENTINEL_LATE_US        3000000U  /* so long without a majority at the start is worth a line */
 #define SENTINEL_HURRY_GAP_US   10000U
 
 struct sentinel {
@@ -48,23 +49,28 @@ static void sentinel_judge(void *discovery, uint64_t now_us);
 static void sentinel_ask(void *discovery);
 static void sentinel_changed(void *owner);
 static void sentinel_event(void *owner, const char *channel, const char *message);
-static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed, const char *run_id);
+static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
+                         const char *run_id);
 static void sentinel_mark_twins(struct sentinel *sentinel);
 static void sentinel_learn(struct sentinel *sentinel, uint64_t now_us);
-static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller, uint64_t now_us);
-static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port, const char *run_id);
+static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller,
+                                uint64_t now_us);
+static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port,
+                                           const char *run_id);
 static void sentinel_forget(struct sentinel *sentinel);
 static bool sentinel_choose_master_name(struct sentinel *sentinel);
 static bool peer_is_heard(const struct sentinel_peer *peer, uint64_t now_us);
 static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t now_us);
 static size_t sentinel_known(const struct sentinel *sentinel, uint64_t now_us);
-static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
-                            uint64_t now_us);
+static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
+                            const struct quorum_answer *answer, uint64_t now_us);
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer);
-static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer);
-static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
-                              uint64_t now_us);
-static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer, const char *named_by);
+static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll,
+                          const struct quorum_answer *answer);
+static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll,
+                              const struct quorum_answer *answer, uint64_t now_us);
+static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer,
+                            const char *named_by);
 static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked_us);
 static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance stance,
                                 const struct quorum_answer *answer);
@@ -90,7 +96,8 @@ static void *sentinel_start(struct survey *survey)
 
     sentinel->survey = survey;
     sentinel->masterless_us = clock_us();
-    snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s", config->master_name ? config->master_name : "");
+    snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s",
+             config->master_name ? config->master_name : "");
     sentinel->setup = (struct peer_setup){
         .loop = survey->loop,
         .resolver = survey->resolver,
@@ -164,7 +171,8 @@ static void sentinel_event(void *owner, const char *channel, const char *message
 
 /* ---- the Sentinels ---- */
 
-static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed, const char *run_id)
+static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
+                         const char *run_id)
 {
     size_t count = 0;
     struct sentinel_peer **end = &sentinel->peers;
@@ -175,12 +183,14 @@ static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t p
     return *end != NULL;
 }
 
-/* One Sentinel under two names counts once; the earlier entry does, so that seeds come before learned ones. */
+/* One Sentinel under two names counts once; the earlier entry does, so that seeds come before learned ones.
+ */
 static void sentinel_mark_twins(struct sentinel *sentinel)
 {
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
         peer->is_twin = false;
-        for (struct sentinel_peer *other = sentinel->peers; other != peer && !peer->is_twin; other = other->next)
+        for (struct sentinel_peer *other = sentinel->peers; other != peer && !peer->is_twin;
+             other = other->next)
             peer->is_twin = peer->run_id[0] && strcmp(peer->run_id, other->run_id) == 0;
     }
 }
@@ -192,7 +202,8 @@ static void sentinel_learn(struct sentinel *sentinel, uint64_t now_us)
     }
 }
 
-static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller, uint64_t now_us)
+static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel_peer *teller,
+                                uint64_t now_us)
 {
     for (size_t i = 0; i < teller->others.count; i++) {
         const struct peer_listed *listed = &teller->others.items[i];
@@ -206,7 +217,8 @@ static void sentinel_learn_from(struct sentinel *sentinel, const struct sentinel
     }
 }
 
-static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port, const char *run_id)
+static struct sentinel_peer *sentinel_find(struct sentinel *sentinel, const char *host, uint16_t port,
+                                           const char *run_id)
 {
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
         if (run_id[0] && strcmp(peer->run_id, run_id) == 0) return peer;
@@ -248,7 +260,7 @@ static bool sentinel_choose_master_name(struct sentinel *sentinel)
         memcpy(sentinel->master_name, teller->master_names, sizeof(sentinel->master_name));
         log_info("%s: the Sentinels monitor one master, '%s'", sentinel->setup.label, name);
         for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
-            peer_ask(peer);
+            peer_ask_all(peer);
         return true;
     }
     if (strcmp(sentinel->choice_logged, name)) {
@@ -279,7 +291,8 @@ static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t
         size_t i = poll->count++;
         probe_format_name(poll->names[i], sizeof(poll->names[i]), host, port);
         for (struct probe *probe = sentinel->survey->probes; probe; probe = probe->next) {
-            if (probe_is_at(probe, host, port)) snprintf(poll->names[i], sizeof(poll->names[i]), "%s", probe->name);
+            if (probe_is_at(probe, host, port))
+                snprintf(poll->names[i], sizeof(poll->names[i]), "%s", probe->name);
         }
         poll->peers[i] = peer;
         poll->views[i] = (struct quorum_view){.is_heard = true,
@@ -289,8 +302,9 @@ static void sentinel_poll(struct sentinel *sentinel, struct poll *poll, uint64_t
     }
 }
 
-/* How many Sentinels there are: all told apart by their run ids, or as many as one of them counts. While at most
- * one is heard, seeds that have not answered count too: it may have been started this moment, knowing nobody. */
+/* How many Sentinels there are: all told apart by their run ids, or as many as one of them counts. While at
+ * most one is heard, seeds that have not answered count too: it may have been started this moment, knowing
+ * nobody. */
 static size_t sentinel_known(const struct sentinel *sentinel, uint64_t now_us)
 {
     size_t told_apart = 0, seeds = 0, counted = 0, heard = 0;
@@ -309,8 +323,8 @@ static size_t sentinel_known(const struct sentinel *sentinel, uint64_t now_us)
 
 /* ---- the master ---- */
 
-static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
-                            uint64_t now_us)
+static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
+                            const struct quorum_answer *answer, uint64_t now_us)
 {
     switch (answer->verdict) {
     case QUORUM_SILENT:
@@ -326,30 +340,41 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll, 
         break;
     case QUORUM_RESETS:
         if (!sentinel->candidate)
-            log_warning("%s: the Sentinels have named %s at epoch %llu for %d s, below epoch %llu of %s: taken as a reset",
-                        sentinel->setup.label, answer->name, (unsigned long long)answer->epoch, QUORUM_RESET_MS / 1000,
-                        (unsigned long long)sentinel->quorum.epoch, sentinel->quorum.name);
+            log_warning("%s: the Sentinels have named %s at epoch %llu for %d s, below epoch %llu of %s: "
+                        "taken as a reset",
+                        sentinel->setup.label, answer->name, (unsigned long long)answer->epoch,
+                        QUORUM_RESET_MS / 1000, (unsigned long long)sentinel->quorum.epoch,
+                        sentinel->quorum.name);
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     case QUORUM_NAMES:
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     }
-    if (sentinel->survey->verdict.master) sentinel->masterless_us = 0;
-    else if (!sentinel->masterless_us) sentinel->masterless_us = now_us;
+    const struct probe *master = sentinel->survey->verdict.master;
+    if (master && master->answers)
+        sentinel->masterless_us = 0;
+    else if (!sentinel->masterless_us)
+        sentinel->masterless_us = now_us;
 }
 
 /* No majority to ask, or one that knows less than we do: the last master, while it says so itself. */
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
 {
     struct survey_verdict *verdict = &sentinel->survey->verdict;
-    bool agrees = sentinel->accepted && !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
+    if (!sentinel->accepted) {
+        bool is_late = answer->heard && clock_us() - sentinel->masterless_us > SENTINEL_LATE_US;
+        if (is_late) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
+        return;
+    }
+    bool agrees = !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
     verdict->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
-    if (sentinel->accepted) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
+    sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
 }
 
-static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer)
+static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll,
+                          const struct quorum_answer *answer)
 {
     sentinel->is_refuted = false;
     sentinel->candidate = NULL;
@@ -358,13 +383,15 @@ static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll, co
         sentinel_set_stance(sentinel, STANCE_VETOED, answer);
         return;
     }
-    if (answer->epoch != sentinel->quorum.epoch) quorum_accept(&sentinel->quorum, answer->name, answer->epoch);
+    if (answer->epoch != sentinel->quorum.epoch)
+        quorum_accept(&sentinel->quorum, answer->name, answer->epoch);
     sentinel_accept(sentinel, answer, poll->peers[answer->winner]->name);
 }
 
-/* Another node is named: from now on the old one is not the master, and the new one is asked until it agrees. */
-static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll, const struct quorum_answer *answer,
-                              uint64_t now_us)
+/* Another node is named: from now on the old one is not the master, and the new one is asked until it agrees.
+ */
+static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll,
+                              const struct quorum_answer *answer, uint64_t now_us)
 {
     const struct sentinel_peer *teller = poll->peers[answer->winner];
     const char *host = teller->view.host;
@@ -377,8 +404,8 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
         sentinel->candidate = named;
         sentinel->candidate_us = now_us;
         probe_hurry(named, 0);
-        log_info("%s: sentinel %s names %s as master (epoch %llu); asking it", sentinel->setup.label, teller->name,
-                 named->name, (unsigned long long)answer->epoch);
+        log_info("%s: sentinel %s names %s as master (epoch %llu); asking it", sentinel->setup.label,
+                 teller->name, named->name, (unsigned long long)answer->epoch);
     }
     named->listed_us = now_us;
     sentinel->is_refuted = true;
@@ -396,7 +423,8 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
 }
 
 /* The accepted node is named and agrees. */
-static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer, const char *named_by)
+static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer,
+                            const char *named_by)
 {
     struct survey_verdict *verdict = &sentinel->survey->verdict;
     struct probe *before = verdict->followed;
@@ -404,9 +432,10 @@ static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answe
     verdict->epoch = answer->epoch;
     if (before != sentinel->accepted) {
         uint64_t gap_ms = sentinel->masterless_us ? (clock_us() - sentinel->masterless_us) / 1000 : 0;
-        log_info("%s: master is %s (was %s), epoch %llu, named by sentinel %s, after %llu ms without a master",
-                 sentinel->setup.label, sentinel->accepted->name, before ? before->name : "none",
-                 (unsigned long long)answer->epoch, named_by, (unsigned long long)gap_ms);
+        log_info(
+            "%s: master is %s (was %s), epoch %llu, named by sentinel %s, after %llu ms without a master",
+            sentinel->setup.label, sentinel->accepted->name, before ? before->name : "none",
+            (unsigned long long)answer->epoch, named_by, (unsigned long long)gap_ms);
         verdict->confirmed_us = 0;
     }
     sentinel_confirm(sentinel, answer->asked_us);
@@ -437,23 +466,31 @@ static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance 
     case STANCE_ASKING:
         break;
     case STANCE_SETTLED:
-        if (before == STANCE_ALONE) log_info("%s: a majority of the Sentinels is heard again, master is %s", label, name);
+        if (before == STANCE_ALONE)
+            log_info("%s: a majority of the Sentinels is heard again, master is %s", label, name);
         if (before == STANCE_VETOED) log_info("%s: %s says master again", label, name);
         break;
     case STANCE_VETOED:
-        log_error("%s: no master: the Sentinels name %s (epoch %llu), but it says it is a replica; writes are held",
-                  label, name, (unsigned long long)answer->epoch);
+        log_error("%s: no master: %s is the last one that the Sentinels named (epoch %llu), but %s; writes "
+                  "are held",
+                  label, name, (unsigned long long)sentinel->quorum.epoch,
+                  sentinel->is_refuted ? "one of them named another since" : "it says it is a replica");
         break;
     case STANCE_UNDECIDED:
-        log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held", label);
+        log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held",
+                  label);
         break;
     case STANCE_ALONE:
-        if (answer->verdict == QUORUM_STALE)
-            log_warning("%s: the Sentinels that answer know less than those before; keeping %s while it says master",
-                        label, name);
+        if (!sentinel->accepted)
+            log_warning("%s: no master yet: %zu Sentinels answer, %zu would be a majority", label,
+                        answer->heard, answer->needed);
+        else if (answer->verdict == QUORUM_STALE)
+            log_warning(
+                "%s: the Sentinels that answer know less than those before; keeping %s while it says master",
+                label, name);
         else
-            log_warning("%s: %zu Sentinels answer, %zu would be a majority; keeping %s while it says master", label,
-                        answer->heard, answer->needed, name);
+            log_warning("%s: %zu Sentinels answer, %zu would be a majority; keeping %s while it says master",
+                        label, answer->heard, answer->needed, name);
         break;
     }
 }
@@ -464,10 +501,13 @@ static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll 
     bool is_troubled = false;
     for (size_t i = 0; i < poll->count; i++) {
         const struct quorum_view *view = &poll->views[i], *first = &poll->views[0];
-        is_troubled |= poll->peers[i]->view.is_troubled || view->epoch != first->epoch || strcmp(view->name, first->name);
+        is_troubled |= poll->peers[i]->view.is_troubled || view->epoch != first->epoch ||
+                       strcmp(view->name, first->name);
     }
-    if (!is_troubled) sentinel->troubled_us = 0;
-    else if (!sentinel->troubled_us) sentinel->troubled_us = now_us;
+    if (!is_troubled)
+        sentinel->troubled_us = 0;
+    else if (!sentinel->troubled_us)
+        sentinel->troubled_us = now_us;
 
     bool is_urgent = is_troubled && now_us - sentinel->troubled_us < SENTINEL_TROUBLE_MAX_US;
     bool is_open = sentinel->stance == STANCE_ASKING || sentinel->stance == STANCE_VETOED;
@@ -532,8 +572,9 @@ static void sentinel_warn_loopback(const struct sentinel *sentinel, struct senti
         is_local |= strncmp(own, loopback[i], strlen(loopback[i])) == 0;
     }
     if (announces && !is_local && !peer->is_warned)
-        log_warning("%s: sentinel %s at %s announces the master as %s:%u, which is this machine from here; set "
-                    "upstream.map or its sentinel announce-ip",
-                    sentinel->setup.label, peer->name, own, host, port);
+        log_warning(
+            "%s: sentinel %s at %s announces the master as %s:%u, which is this machine from here; set "
+            "upstream.map or its sentinel announce-ip",
+            sentinel->setup.label, peer->name, own, host, port);
     peer->is_warned = announces && !is_local;
 }

@@ -26,9 +26,9 @@ enum sentinel_stance {
     STANCE_UNKNOWN,   /* no master was ever named */
     STANCE_ASKING,    /* one is named and does not say master yet */
     STANCE_SETTLED,   /* one is named and says master */
-    STANCE_VETOED,    /* the accepted one is named and says it is a replica */
+    STANCE_VETOED,    /* the accepted one says it is a replica, or another was named and is not confirmed */
     STANCE_UNDECIDED, /* a majority is heard but disagrees */
-    STANCE_ALONE,     /* fewer than a majority are heard, or only older news: the last master, while it agrees */
+    STANCE_ALONE, /* fewer than a majority are heard, or only older news: the last master, while it agrees */
 };
 
 #endif

@@ -25,7 +25,6 @@ static void peer_pushed(struct link *link, void *owner, const redisReply *messag
 static void peer_is_up(struct sentinel_peer *peer);
 static void peer_is_down(struct sentinel_peer *peer, const char *reason);
 static bool peer_asks(struct sentinel_peer *peer, const char *what, bool with_name, link_answered *answered);
-static void peer_ask_all(struct sentinel_peer *peer);
 static void peer_pong(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_id(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_masters(void *owner, const redisReply *reply, uint64_t asked_us);
@@ -43,8 +42,8 @@ static const struct link_handlers question_handlers = {.opened = peer_opened, .c
 static const struct link_handlers event_handlers = {
     .opened = peer_events_opened, .closed = peer_events_closed, .pushed = peer_pushed};
 
-struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *host, uint16_t port, bool is_seed,
-                                  const char *run_id)
+struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *host, uint16_t port,
+                                  bool is_seed, const char *run_id)
 {
     char name[300];
     probe_format_name(name, sizeof(name), host, port);
@@ -89,6 +88,14 @@ void peer_destroy(struct sentinel_peer *peer)
     free(peer);
 }
 
+void peer_ask_all(struct sentinel_peer *peer)
+{
+    peer_ask(peer);
+    if (!peer->setup->master_name[0]) return;
+    peer_asks(peer, peer->knows_replicas ? "REPLICAS" : "SLAVES", true, peer_told_replicas);
+    peer_asks(peer, "SENTINELS", true, peer_told_others);
+}
+
 void peer_ask(struct sentinel_peer *peer)
 {
     if (link_state(peer->questions.link) != LINK_READY) return;
@@ -97,9 +104,9 @@ void peer_ask(struct sentinel_peer *peer)
     } else if (peer->is_asking) {
         peer->is_wanted_again = true;
     } else {
-        /* The Sentinel that leads a failover gives the promoted replica to GET-MASTER-ADDR-BY-NAME, together with
-         * the new epoch in MASTER, about a second before MASTER has the new address: so address and epoch come
-         * from two questions, which it answers in one go. */
+        /* The Sentinel that leads a failover gives the promoted replica to GET-MASTER-ADDR-BY-NAME, together
+         * with the new epoch in MASTER, about a second before MASTER has the new address: so address and
+         * epoch come from two questions, which it answers in one go. */
         peer->is_asking = peer_asks(peer, "MASTER", true, peer_told_master) &&
                           peer_asks(peer, "GET-MASTER-ADDR-BY-NAME", true, peer_told_address);
     }
@@ -160,7 +167,7 @@ static void peer_connect(struct sentinel_peer *peer, struct peer_channel *channe
     const struct peer_setup *setup = peer->setup;
     size_t count = resolver_count(peer->resolved);
     if (!count) {
-        peer_is_down(peer, resolver_fault(peer->resolved));
+        if (resolver_fault(peer->resolved)) peer_is_down(peer, resolver_fault(peer->resolved));
         return; /* peer_resolved() goes on */
     }
     if (channel == &peer->questions)
@@ -188,8 +195,9 @@ static void peer_opened(struct link *link, void *owner)
     struct sentinel_peer *peer = owner;
     bool is_needless = link_password_was_needless(link);
     if (is_needless && !peer->is_password_noted)
-        log_warning("%s: sentinel %s: has no password, but upstream.sentinel_password is set; going on without",
-                    peer->setup->label, peer->name);
+        log_warning(
+            "%s: sentinel %s: has no password, but upstream.sentinel_password is set; going on without",
+            peer->setup->label, peer->name);
     peer->is_password_noted = is_needless;
     peer->is_asking = peer->is_wanted_again = false;
     peer_asks(peer, "MYID", false, peer_told_id);
@@ -233,7 +241,8 @@ static void peer_events_closed(struct link *link, void *owner, enum link_end end
     bool has_worked = peer->events.has_answered;
     log_debug("%s: sentinel %s: subscription lost: %s", peer->setup->label, peer->name, reason);
     peer_ask(peer);
-    channel_wait(peer, &peer->events, has_worked && end == LINK_ENDED_IDLE ? 0 : reconnect_wait_s(&peer->events.reconnect));
+    channel_wait(peer, &peer->events,
+                 has_worked && end == LINK_ENDED_IDLE ? 0 : reconnect_wait_s(&peer->events.reconnect));
 }
 
 static void peer_pushed(struct link *link, void *owner, const redisReply *message)
@@ -276,14 +285,6 @@ static bool peer_asks(struct sentinel_peer *peer, const char *what, bool with_na
     return link_ask(peer->questions.link, words, silence_ms(peer), answered);
 }
 
-static void peer_ask_all(struct sentinel_peer *peer)
-{
-    peer_ask(peer);
-    if (!peer->setup->master_name[0]) return;
-    peer_asks(peer, peer->knows_replicas ? "REPLICAS" : "SLAVES", true, peer_told_replicas);
-    peer_asks(peer, "SENTINELS", true, peer_told_others);
-}
-
 static uint64_t silence_ms(const struct sentinel_peer *peer)
 {
     uint64_t two_polls_ms = 2 * peer->setup->poll_interval_ms;
@@ -324,7 +325,8 @@ static void peer_told_masters(void *owner, const redisReply *reply, uint64_t ask
     size_t used = 0;
     for (size_t i = 0; i < reply->elements && used < sizeof(peer->master_names); i++) {
         const char *name = field(reply->element[i], "name");
-        int printed = snprintf(peer->master_names + used, sizeof(peer->master_names) - used, "%s%s", i ? ", " : "", name);
+        int printed = snprintf(peer->master_names + used, sizeof(peer->master_names) - used, "%s%s",
+                               i ? ", " : "", name);
         if (printed > 0) used += (size_t)printed;
     }
     peer->setup->changed(peer->setup->owner);
@@ -351,15 +353,16 @@ static void peer_told_address(void *owner, const redisReply *reply, uint64_t ask
     peer_is_up(peer);
     peer->is_asking = false;
     bool is_address = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-                      reply->element[0]->type == REDIS_REPLY_STRING && reply->element[1]->type == REDIS_REPLY_STRING;
+                      reply->element[0]->type == REDIS_REPLY_STRING &&
+                      reply->element[1]->type == REDIS_REPLY_STRING;
     peer->has_view = is_address && peer->next_view.asked_us && port_of(reply->element[1]->str);
     if (peer->has_view) {
         peer->view = peer->next_view;
         snprintf(peer->view.host, sizeof(peer->view.host), "%s", reply->element[0]->str);
         peer->view.port = port_of(reply->element[1]->str);
     } else if (!peer->is_ignorance_noted) {
-        log_error("%s: sentinel %s: does not know a master named '%s'; check upstream.master_name", peer->setup->label,
-                  peer->name, peer->setup->master_name);
+        log_error("%s: sentinel %s: does not know a master named '%s'; check upstream.master_name",
+                  peer->setup->label, peer->name, peer->setup->master_name);
     }
     peer->is_ignorance_noted = !peer->has_view;
 
@@ -391,7 +394,8 @@ static void peer_told_others(void *owner, const redisReply *reply, uint64_t aske
 
 /* ---- replies ---- */
 
-/* A list of instances, each a list of keys and values. False, and the old list stays, if it is no such thing. */
+/* A list of instances, each a list of keys and values. False, and the old list stays, if it is no such thing.
+ */
 static bool list_read(struct peer_list *list, const redisReply *reply)
 {
     if (reply->type != REDIS_REPLY_ARRAY) return false;
@@ -407,7 +411,8 @@ static bool list_read(struct peer_list *list, const redisReply *reply)
         snprintf(item->host, sizeof(item->host), "%s", field(entry, "ip"));
         snprintf(item->run_id, sizeof(item->run_id), "%s", field(entry, "runid"));
         item->port = port_of(field(entry, "port"));
-        item->is_down = has_flag(flags, "s_down") || has_flag(flags, "o_down") || has_flag(flags, "disconnected");
+        item->is_down =
+            has_flag(flags, "s_down") || has_flag(flags, "o_down") || has_flag(flags, "disconnected");
         if (item->host[0] && item->port) count++;
     }
     free(list->items);

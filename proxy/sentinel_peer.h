@@ -2,9 +2,9 @@
 /*
  * sentinel_peer.h - one Sentinel: what it says, and whether it is there.
  *
- * Two connections: on one it is asked (which master, at which epoch, which replicas, which other Sentinels) every
- * poll interval and whenever somebody doubts; on the other it tells events, which are never believed but make us
- * ask. The second is pinged too, since a subscription that has died in silence looks like peace.
+ * Two connections: on one it is asked (which master, at which epoch, which replicas, which other Sentinels)
+ * every poll interval and whenever somebody doubts; on the other it tells events, which are never believed
+ * but make us ask. The second is pinged too, since a subscription that has died in silence looks like peace.
  *
  * Owner:   sentinel.c. changed() and heard_event() only mark; a peer is never destroyed from a handler.
  * Threads: the control thread only.
@@ -53,8 +53,8 @@ struct peer_view {
     char host[PEER_HOST_SIZE]; /* of the master, before any address map */
     uint16_t port;
     uint64_t epoch;
-    uint64_t others;    /* Sentinels that it knows beside itself */
-    bool is_troubled;   /* it calls the master down, or a failover is under way */
+    uint64_t others;  /* Sentinels that it knows beside itself */
+    bool is_troubled; /* it calls the master down, or a failover is under way */
     uint64_t asked_us;
 };
 
@@ -77,8 +77,8 @@ struct sentinel_peer {
     bool has_view;
     struct peer_view view;
     struct peer_list replicas, others;
-    size_t masters;                   /* how many it monitors; told while master_name is not known */
-    char master_names[PEER_HOST_SIZE];/* ... and their names: "a, b" */
+    size_t masters;                    /* how many it monitors; told while master_name is not known */
+    char master_names[PEER_HOST_SIZE]; /* ... and their names: "a, b" */
 
     /* For sentinel.c, which alone reads and writes these. */
     bool is_twin;       /* another entry is the same Sentinel and counts instead */
@@ -92,16 +92,20 @@ struct sentinel_peer {
     char address[PEER_HOST_SIZE];
     struct peer_view next_view; /* being asked for */
     bool is_asking, is_wanted_again;
-    bool knows_replicas;        /* false: an old one that knows only SENTINEL SLAVES */
+    bool knows_replicas; /* false: an old one that knows only SENTINEL SLAVES */
     bool was_up, is_logged, is_password_noted, is_ignorance_noted;
 };
 
 /* NULL if memory is short. Starts to connect at once. run_id may be "". */
-struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *host, uint16_t port, bool is_seed,
-                                  const char *run_id);
+struct sentinel_peer *peer_create(const struct peer_setup *setup, const char *host, uint16_t port,
+                                  bool is_seed, const char *run_id);
 void peer_destroy(struct sentinel_peer *peer);
 
-/* Asks it for its view, now; if it is being asked, once more afterwards. Does nothing while it is not connected. */
+/* Asks it for everything, as at every poll interval. */
+void peer_ask_all(struct sentinel_peer *peer);
+
+/* Asks it for its view, now; if it is being asked, once more afterwards. Does nothing while it is not
+ * connected. */
 void peer_ask(struct sentinel_peer *peer);
 
 /* True if host and port are this Sentinel. */

@@ -38,7 +38,7 @@ static struct topology *survey_snapshot(const struct survey *survey);
 static const char *survey_version(const struct survey *survey);
 
 struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
-                                 struct resolver *resolver, survey_publish *publish, void *owner)
+                             struct resolver *resolver, survey_publish *publish, void *owner)
 {
     struct survey *survey = calloc(1, sizeof(*survey));
     if (!survey) return NULL;
@@ -187,13 +187,15 @@ static void survey_node_changed(void *owner, struct probe *probe)
 static void survey_learn_commands(void *owner, struct slice reply)
 {
     struct survey *survey = owner;
-    if (survey->command_size == reply.size && memcmp(survey->command_bytes, reply.bytes, reply.size) == 0) return;
+    if (survey->command_size == reply.size && memcmp(survey->command_bytes, reply.bytes, reply.size) == 0)
+        return;
 
     struct command_set *set = command_set_create(reply);
     char *bytes = malloc(reply.size);
     if (!set || !bytes) {
-        log_warning("%s: the master's answer to COMMAND is of no use; commands it added are treated as unknown",
-                    survey_label(survey));
+        log_warning(
+            "%s: the master's answer to COMMAND is of no use; commands it added are treated as unknown",
+            survey_label(survey));
         command_set_release(set);
         free(bytes);
         return;
@@ -261,6 +263,7 @@ static void survey_judge_node(struct survey *survey, struct probe *probe)
     bool is_fit = is_master ? is_fit_master(probe) : is_fit_replica(survey, probe);
     node_log(survey, probe, is_fit);
     probe->was_fit = is_fit;
+    probe->is_watched = !is_fit && probe->answers;
 }
 
 static bool is_fit_master(struct probe *probe)
@@ -281,13 +284,17 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
         .is_linked = probe->is_linked,
         .was_linked = probe->was_linked,
         .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
-        .no_answer = !probe->answers ? probe->fault : probe->role_asked_us ? probe->role_fault : "is being asked",
+        .no_answer = !probe->answers        ? probe->fault
+                     : probe->role_asked_us ? probe->role_fault
+                                            : "is being asked",
     };
     const char *fault = roles_replica_fault(&replica);
 
     if (replica.is_heard) probe->was_linked = !fault;
-    bool is_doubtful = !fault && !probe->is_linked; /* serves only while the master is gone: make sure that it is */
-    if (is_doubtful && master && master->answers) probe_hurry(master, SURVEY_ASK_GAP_US);
+    bool is_doubtful =
+        !fault && !probe->is_linked; /* serves only while the master is gone: make sure that it is */
+    bool was_asked_since = master && master->tried_us >= probe->role_asked_us;
+    if (is_doubtful && master && master->answers && !was_asked_since) probe_hurry(master, 0);
     snprintf(probe->reason, sizeof(probe->reason), "%s", fault ? fault : "");
     return !fault;
 }
@@ -296,7 +303,8 @@ static bool follows(const struct survey *survey, const struct probe *probe)
 {
     const struct probe *followed = survey->verdict.followed;
     if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
-    if (followed->port == 0) /* its replicas name it by a TCP address that we do not know; its history tells */
+    if (followed->port ==
+        0) /* its replicas name it by a TCP address that we do not know; its history tells */
         return probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
     const char *host = probe->master_host;
     uint16_t port = probe->master_port;
@@ -314,8 +322,10 @@ static void node_log(const struct survey *survey, struct probe *probe, bool is_f
     if (is_new && !is_fit && (is_waiting || link_state(probe->link) != LINK_CLOSED)) return;
 
     const char *role = probe == survey->verdict.master ? "master" : "replica";
-    if (is_fit) log_info("%s: node %s: fit as %s", label, probe->name, role);
-    else log_warning("%s: node %s: not fit: %s", label, probe->name, probe->reason);
+    if (is_fit)
+        log_info("%s: node %s: fit as %s", label, probe->name, role);
+    else
+        log_warning("%s: node %s: not fit: %s", label, probe->name, probe->reason);
     probe->is_logged = true;
 }
 
@@ -342,8 +352,8 @@ static void survey_offer(struct survey *survey)
     struct topology *topology = survey_snapshot(survey);
     if (!topology) return;
 
-    bool answers_report = survey->reported_us && survey->verdict.master &&
-                          survey->verdict.confirmed_us >= survey->reported_us;
+    bool answers_report =
+        survey->reported_us && survey->verdict.master && survey->verdict.confirmed_us >= survey->reported_us;
     if (survey->last && !answers_report && topology_is_same(topology, survey->last)) {
         topology_release(topology);
         return;

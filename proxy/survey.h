@@ -23,11 +23,12 @@
 
 /* What discovery has found. */
 struct survey_verdict {
-    struct probe *master;   /* whom writes may go to; NULL while there is none */
-    struct probe *followed; /* whose replicas may be read from: the master, or the last one while there is none */
+    struct probe *master; /* whom writes may go to; NULL while there is none */
+    struct probe
+        *followed; /* whose replicas may be read from: the master, or the last one while there is none */
     uint64_t epoch;
-    uint64_t confirmed_us;  /* see topology.h */
-    bool is_unsettled;      /* discovery wants ask() again soon */
+    uint64_t confirmed_us; /* see topology.h */
+    bool is_unsettled;     /* discovery wants ask() again soon */
 };
 
 /* Takes one reference to the snapshot. */
@@ -61,7 +62,7 @@ struct survey {
 
 /* NULL if memory is short. */
 struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
-                                 struct resolver *resolver, survey_publish *publish, void *owner);
+                             struct resolver *resolver, survey_publish *publish, void *owner);
 void survey_destroy(struct survey *survey);
 
 /* Something was heard: decide before the loop waits again. */

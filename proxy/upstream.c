@@ -119,6 +119,13 @@ void upstream_release_held(struct upstream *upstream)
     }
 }
 
+void upstream_fail_held(struct upstream *upstream, enum error error)
+{
+    struct request_queue queue = take_held(upstream, UINT64_MAX);
+    for (struct request *request; (request = pop_of_client(upstream, &queue));)
+        client_fail(request, error);
+}
+
 void upstream_retry_at(struct upstream *upstream, uint64_t at_ms)
 {
     struct worker *worker = upstream->worker;
@@ -240,11 +247,8 @@ static void drop_retired(struct upstream *upstream)
 static void dispatch_dedicated(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
-    struct connection *dedicated = client->dedicated;
-    if (dedicated) {
-        connection_queue(dedicated, request);
-        if (dedicated->target_database != request->database)
-            connection_switch(dedicated, request->database);
+    if (client->dedicated) {
+        connection_queue(client->dedicated, request);
         return;
     }
     const struct topology *topology = upstream->topology;
@@ -254,8 +258,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         return;
     }
     struct backend *backend = upstream->by_node[master];
-    struct connection *connection =
-        backend->waiting.first ? NULL : backend_borrow(backend, client, request->database, request->is_blocking);
+    struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         connection_queue(connection, request);
         return;
@@ -309,12 +312,13 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (!hold_enter(&upstream->hold, request->size)) {
+    if (upstream->config->failover_hold_time_ms == 0 || !hold_enter(&upstream->hold, request->size)) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
     request_settle(&worker->chunks, request);
     request->state = REQUEST_HELD;
+    request->deadline_ms = 0; /* time spent here is not the node's */
     if (!request->hold_deadline_ms)
         request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
     request_queue_push(&upstream->held, request);

@@ -47,6 +47,9 @@ void upstream_forget(struct upstream *upstream, struct request *request);
 /* Dispatches all held requests once more, in order. */
 void upstream_release_held(struct upstream *upstream);
 
+/* Ends all held requests with an error. */
+void upstream_fail_held(struct upstream *upstream, enum error error);
+
 /* A backend may be retried at that time: see that the held are then tried. */
 void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);
 

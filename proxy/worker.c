@@ -269,7 +269,7 @@ static void bury_the_dead(struct worker *worker)
     while (worker->dead_connections) {
         struct connection *connection = worker->dead_connections;
         worker->dead_connections = connection->next_dead;
-        free(connection);
+        connection_free(connection);
     }
     while (worker->dead_backends) {
         struct backend *backend = worker->dead_backends;
@@ -338,8 +338,12 @@ static void drain_tick(struct worker *worker)
         next = client->next;
         client_drain(client);
     }
-    if (!worker->clients || worker->now_ms >= worker->drain_deadline_ms)
+    bool is_due = worker->now_ms >= worker->drain_deadline_ms;
+    if (!worker->clients || (is_due && worker->has_told_held))
         ev_break(worker->loop, EVBREAK_ALL);
+    for (uint32_t i = 0; is_due && i < worker->group->config->upstream_count; i++)
+        upstream_fail_held(&worker->upstreams[i], ERROR_SHUTTING_DOWN);
+    worker->has_told_held = is_due; /* they get their answer at the end of this turn; the next tick ends */
 }
 
 static void end_now(struct letter *letter, void *receiver)

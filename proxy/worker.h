@@ -35,6 +35,7 @@ struct worker_group {
     _Atomic uint32_t client_count;
     _Atomic uint64_t next_client_id;
     _Atomic uint32_t running; /* workers whose thread has not ended */
+    atomic_bool is_full;      /* the last client that came was refused */
     atomic_bool is_ending;    /* letters that still travel are dropped */
     uint32_t max_clients;     /* proxy.max_clients, or less if the limit on open files is low */
 };
@@ -72,6 +73,7 @@ struct worker {
 
     uint32_t ticks;
     bool is_draining;
+    bool has_told_held; /* what was still held at the end of draining has been answered */
     uint64_t drain_deadline_ms;
 };
 

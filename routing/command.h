@@ -61,12 +61,13 @@ enum command_local {
     LOCAL_CLIENT_NO_EVICT,
     LOCAL_CLIENT_NO_TOUCH,
     LOCAL_CLIENT_REPLY,
-    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so; see command_refusal() */
+    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so */
     LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
     LOCAL_ROLE,
     LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */
     LOCAL_UNKNOWN,        /* what a plain Redis does not know either: SENTINEL -> ERR unknown command */
     LOCAL_CLUSTER,        /* CLUSTER *: ERR This instance has cluster support disabled */
+    LOCAL_HTTP,           /* POST, Host: -> a browser was made to speak to us; the connection is closed, as Redis does */
     LOCAL_COUNT,
 };
 

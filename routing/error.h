@@ -27,6 +27,9 @@
                   "see pool.dedicated_connections; not executed")                                              \
     X(TRANSACTION_LOST, "connection to master lost inside a transaction; nothing of it was executed")          \
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
+    X(REPLICATION, "replication through the proxy is not supported")                                           \
+    X(CLIENT_KILL, "CLIENT KILL is not supported")                                                             \
+    X(CLIENT_UNBLOCK, "CLIENT UNBLOCK is not supported")                                                       \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")
 

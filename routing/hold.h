@@ -20,11 +20,11 @@ struct hold {
     uint64_t max_requests, max_bytes; /* this worker's share of the bounds */
 };
 
-/* The bounds hold for the process; each of `workers` gets an equal share, at least one request. */
+/* The bounds hold for the process; each of `workers` gets an equal share, rounded up. */
 static inline struct hold hold_share(uint64_t max_requests, uint64_t max_bytes, uint64_t workers)
 {
-    uint64_t requests = (max_requests + workers - 1) / workers;
-    return (struct hold){.max_requests = requests ? requests : 1, .max_bytes = (max_bytes + workers - 1) / workers};
+    return (struct hold){.max_requests = (max_requests + workers - 1) / workers,
+                         .max_bytes = (max_bytes + workers - 1) / workers};
 }
 
 /* True if it may wait; it is counted then until hold_leave(). A single request larger than max_bytes may still

@@ -28,6 +28,8 @@ static pick_step *const steps[PICK_POLICY_COUNT][2] = {
     [PICK_NEAREST] = {pick_the_nearest},
 };
 
+#define UNMEASURED_US (UINT32_MAX / 2)
+
 static bool is_open(const struct pick_context *context, uint32_t node);
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node);
@@ -107,7 +109,10 @@ static uint32_t pick_the_nearest(const struct pick_context *context)
             other = node;
         seen++;
     }
-    return less_loaded(context, chosen, other == PICK_NONE ? chosen : other);
+    if (other == PICK_NONE)
+        return chosen;
+    bool is_swapped = random_below(context->seed, 2); /* the first of two wins where they are equal */
+    return is_swapped ? less_loaded(context, other, chosen) : less_loaded(context, chosen, other);
 }
 
 static bool is_open(const struct pick_context *context, uint32_t node)
@@ -125,9 +130,9 @@ static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint
     return load_b < load_a ? b : a;
 }
 
-/* A node that was never measured counts as far, but not as unusable. */
+/* A node that was never measured counts as far, but not as unusable; nothing counts as farther. */
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node)
 {
     uint32_t us = atomic_load_explicit(&context->topology->nodes[node].gauge->round_trip_us, memory_order_relaxed);
-    return us ? us : UINT32_MAX / 2;
+    return us && us < UNMEASURED_US ? us : UNMEASURED_US;
 }

@@ -8,13 +8,13 @@ static size_t quorum_heard(const struct quorum_view *views, size_t count);
 static uint64_t quorum_asked_us(const struct quorum_view *views, size_t count, size_t needed);
 static size_t quorum_winner(const struct quorum *quorum, const struct quorum_view *views, size_t count);
 static size_t votes(const struct quorum_view *views, size_t count, const char *name, uint64_t epoch);
-static enum quorum_verdict quorum_judge(struct quorum *quorum, const struct quorum_view *winner, size_t winner_votes,
-                                        size_t needed, uint64_t now_ms);
+static enum quorum_verdict quorum_judge(struct quorum *quorum, const struct quorum_view *winner,
+                                        size_t winner_votes, size_t needed, uint64_t now_ms);
 
 #define NO_WINNER SIZE_MAX
 
-struct quorum_answer quorum_decide(struct quorum *quorum, const struct quorum_view *views, size_t count, size_t known,
-                                   uint64_t now_ms)
+struct quorum_answer quorum_decide(struct quorum *quorum, const struct quorum_view *views, size_t count,
+                                   size_t known, uint64_t now_ms)
 {
     struct quorum_answer answer = {.verdict = QUORUM_SILENT, .heard = quorum_heard(views, count)};
     answer.needed = (known > answer.heard ? known : answer.heard) / 2 + 1;
@@ -70,8 +70,8 @@ static uint64_t quorum_asked_us(const struct quorum_view *views, size_t count, s
     return best;
 }
 
-/* The view of the highest epoch; where those of one epoch differ (they were set up by hand), the node that most
- * of them name, or the accepted one if it is among equals. */
+/* The view of the highest epoch; where those of one epoch differ (they were set up by hand), the node that
+ * most of them name, or the accepted one if it is among equals. */
 static size_t quorum_winner(const struct quorum *quorum, const struct quorum_view *views, size_t count)
 {
     size_t best = NO_WINNER, best_votes = 0;
@@ -80,7 +80,8 @@ static size_t quorum_winner(const struct quorum *quorum, const struct quorum_vie
         const struct quorum_view *view = &views[i];
         if (!view->is_heard) continue;
         if (best != NO_WINNER && view->epoch < views[best].epoch) continue;
-        if (best != NO_WINNER && view->epoch == views[best].epoch && strcmp(view->name, views[best].name) == 0)
+        if (best != NO_WINNER && view->epoch == views[best].epoch &&
+            strcmp(view->name, views[best].name) == 0)
             continue;
 
         size_t mine = votes(views, count, view->name, view->epoch);
@@ -105,8 +106,8 @@ static size_t votes(const struct quorum_view *views, size_t count, const char *n
     return number;
 }
 
-static enum quorum_verdict quorum_judge(struct quorum *quorum, const struct quorum_view *winner, size_t winner_votes,
-                                        size_t needed, uint64_t now_ms)
+static enum quorum_verdict quorum_judge(struct quorum *quorum, const struct quorum_view *winner,
+                                        size_t winner_votes, size_t needed, uint64_t now_ms)
 {
     bool is_first = !quorum->name[0];
     bool is_accepted = !is_first && strcmp(winner->name, quorum->name) == 0;

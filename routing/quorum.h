@@ -4,9 +4,10 @@
  *
  * A Sentinel's view is the pair (address, config epoch). The epoch is raised by the election that promotes a
  * replica, and only the Sentinel that won it can name the new pair first; the others take it over. So, of the
- * views of a majority, the one with the highest epoch is the truth, even while it is alone. What was accepted is
- * never given up for a lower epoch, with one exception: Sentinels that were reset and set up anew count from 0
- * again; they are believed when a majority has said the same for QUORUM_RESET_MS and nobody names a higher one.
+ * views of a majority, the one with the highest epoch is the truth, even while it is alone. What was accepted
+ * is never given up for a lower epoch, with one exception: Sentinels that were reset and set up anew count
+ * from 0 again; they are believed when a majority has said the same for QUORUM_RESET_MS and nobody names a
+ * higher one.
  *
  * Names are compared as text: the caller gives one node one name.
  *
@@ -51,7 +52,7 @@ struct quorum {
 
 struct quorum_answer {
     enum quorum_verdict verdict;
-    const char *name;  /* of KEEPS, NAMES and RESETS; points into the winning view. NULL else */
+    const char *name; /* of KEEPS, NAMES and RESETS; points into the winning view. NULL else */
     uint64_t epoch;
     size_t winner;     /* index of the view that named it */
     size_t heard;      /* views heard */
@@ -61,8 +62,8 @@ struct quorum_answer {
 
 /* known: how many Sentinels there are, heard or not. Changes quorum only to remember how long it was told of
  * lower epochs. */
-struct quorum_answer quorum_decide(struct quorum *quorum, const struct quorum_view *views, size_t count, size_t known,
-                                   uint64_t now_ms);
+struct quorum_answer quorum_decide(struct quorum *quorum, const struct quorum_view *views, size_t count,
+                                   size_t known, uint64_t now_ms);
 
 /* Remembers a master once its own ROLE has said so. */
 void quorum_accept(struct quorum *quorum, const char *name, uint64_t epoch);

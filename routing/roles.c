@@ -18,7 +18,8 @@ static const struct {
     {by_offset, "its replication offset is higher"},
 };
 
-static size_t roles_settle(const struct roles_node *nodes, size_t count, size_t accepted, const char **reason);
+static size_t roles_settle(const struct roles_node *nodes, size_t count, size_t accepted,
+                           const char **reason);
 static bool beats_all(const struct roles_node *nodes, size_t count, size_t candidate, size_t accepted,
                       const char **reason);
 static int compare(const struct roles_node *nodes, size_t a, size_t b, size_t accepted, const char **reason);

@@ -40,25 +40,25 @@ struct roles_answer {
     const char *reason; /* why this one, when several claim; "" else */
 };
 
-/* accepted: index of the master so far, or ROLES_NONE. One that does not answer stays master as long as no other
- * claims to be. */
+/* accepted: index of the master so far, or ROLES_NONE. One that does not answer stays master as long as no
+ * other claims to be. */
 struct roles_answer roles_decide(const struct roles_node *nodes, size_t count, size_t accepted);
 
 /* What is known of a node that is not the master. */
 struct roles_replica {
-    bool is_heard;           /* answers our PING now */
-    bool is_called_down;     /* by most of the Sentinels that list it */
-    bool says_replica;       /* ROLE: slave */
-    bool follows_master;     /* ... of the master (of the last one accepted, while there is none) */
-    bool is_linked;          /* ... and its link to it is up */
-    bool was_linked;         /* it was fit until now */
-    bool master_works;       /* the master has been seen to answer since this node's ROLE was asked */
-    const char *no_answer;   /* why it is not heard, in words */
+    bool is_heard;         /* answers our PING now */
+    bool is_called_down;   /* by most of the Sentinels that list it */
+    bool says_replica;     /* ROLE: slave */
+    bool follows_master;   /* ... of the master (of the last one accepted, while there is none) */
+    bool is_linked;        /* ... and its link to it is up */
+    bool was_linked;       /* it was fit until now */
+    bool master_works;     /* the master has been seen to answer since this node's ROLE was asked */
+    const char *no_answer; /* why it is not heard, in words */
 };
 
 /*
- * Why the replica may not serve reads, in words; NULL if it may. A replica whose link is down only because there
- * is no working master has the newest data there is and goes on serving.
+ * Why the replica may not serve reads, in words; NULL if it may. A replica whose link is down only because
+ * there is no working master has the newest data there is and goes on serving.
  */
 const char *roles_replica_fault(const struct roles_replica *replica);
 

@@ -2,7 +2,8 @@
 #include "routing/session.h"
 
 static bool read_confirmation(struct slice frame, struct slice *word, int64_t *count);
-static void count_subscription(struct session *session, struct slice word, int64_t count);
+static bool count_subscription(struct session *session, struct slice word, int64_t count);
+static void end_transaction(struct session *session);
 
 void session_sent(struct session *session, enum command_pin pin)
 {
@@ -48,7 +49,7 @@ void session_sent(struct session *session, enum command_pin pin)
 
 enum session_answer session_answer_broken(struct session *session, enum command_pin pin)
 {
-    if (!session->is_broken)
+    if (!session->is_broken || session_is_subscribed(session))
         return SESSION_FORWARD;
     switch (pin) {
     case PIN_MULTI:
@@ -59,17 +60,17 @@ enum session_answer session_answer_broken(struct session *session, enum command_
     case PIN_EXEC:
         if (!session->in_multi)
             return SESSION_FORWARD;
-        *session = (struct session){0};
+        end_transaction(session);
         return SESSION_EXEC_ABORTED;
     case PIN_DISCARD:
         if (!session->in_multi)
             return SESSION_FORWARD;
-        *session = (struct session){0};
+        end_transaction(session);
         return SESSION_OK;
     case PIN_UNWATCH:
         if (session->in_multi)
             return SESSION_ERROR;
-        *session = (struct session){0};
+        end_transaction(session);
         return SESSION_OK;
     case PIN_WATCH:
         if (session->in_multi)
@@ -85,6 +86,16 @@ enum session_answer session_answer_broken(struct session *session, enum command_
         break;
     }
     return session->in_multi ? SESSION_ERROR : SESSION_FORWARD;
+}
+
+/* Subscriptions and monitoring have gone on since on another connection. */
+static void end_transaction(struct session *session)
+{
+    session->in_multi = false;
+    session->is_watching = false;
+    session->is_broken = false;
+    session->queued = 0;
+    session->selected = -1;
 }
 
 void session_lost_connection(struct session *session)
@@ -106,9 +117,8 @@ enum session_frame session_received(struct session *session, struct slice frame,
         return SESSION_REPLY;
     if (slice_is(word, "message") || slice_is(word, "pmessage") || slice_is(word, "smessage"))
         return SESSION_PUSH;
-    if (count < 0)
+    if (count < 0 || !count_subscription(session, word, count))
         return SESSION_REPLY; /* [pong ""] */
-    count_subscription(session, word, count);
     return head_is_subscription ? SESSION_CONFIRMATION : SESSION_PUSH;
 }
 
@@ -151,18 +161,19 @@ static bool read_confirmation(struct slice frame, struct slice *word, int64_t *c
 }
 
 /* The count is that of channels and patterns together, or of shard channels alone: the difference to the last
- * one tells whether this confirmation changed anything. */
-static void count_subscription(struct session *session, struct slice word, int64_t count)
+ * one tells whether this confirmation changed anything. False if the word is none of a confirmation. */
+static bool count_subscription(struct session *session, struct slice word, int64_t count)
 {
     bool is_undoing = slice_is(word, "unsubscribe") || slice_is(word, "punsubscribe") || slice_is(word, "sunsubscribe");
     if (!is_undoing && !slice_is(word, "subscribe") && !slice_is(word, "psubscribe") && !slice_is(word, "ssubscribe"))
-        return;
+        return false;
     enum session_channel_kind kind = session_kind_of(word);
     if (kind == SESSION_SHARD_CHANNELS) {
         session->subscriptions[kind] = (uint32_t)count;
-        return;
+        return true;
     }
     enum session_channel_kind other = kind == SESSION_CHANNELS ? SESSION_PATTERNS : SESSION_CHANNELS;
     uint32_t others = session->subscriptions[other];
     session->subscriptions[kind] = count >= others ? (uint32_t)count - others : 0;
+    return true;
 }

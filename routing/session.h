@@ -14,7 +14,8 @@
  * Transactions are followed by what the client sends (its commands take effect in order, so that is what the
  * node will be in); subscriptions by what the node confirms, since only it knows how many there are.
  * When the connection of a transaction is lost, nothing of it can be carried on: the session is broken until
- * the client has ended it, and EXEC then fails, on no node.
+ * the client has ended it, and EXEC then fails, on no node. While subscribed (in RESP2) the node refuses all
+ * that would begin or end another state.
  *
  * Owner:   embedded in a client. Pure: no I/O, no clock.
  */

@@ -35,7 +35,8 @@ struct topology *topology_take(struct topology *topology)
 void topology_release(struct topology *topology)
 {
     if (!topology) return;
-    if (atomic_fetch_sub_explicit(&topology->references, 1, memory_order_acq_rel) == 1) topology_free(topology);
+    if (atomic_fetch_sub_explicit(&topology->references, 1, memory_order_acq_rel) == 1)
+        topology_free(topology);
 }
 
 struct node_gauge *node_gauge_create(void)
@@ -146,7 +147,8 @@ static void topology_free(struct topology *topology)
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b)
 {
     return a->port == b->port && a->role == b->role && a->is_fit == b->is_fit && a->gauge == b->gauge &&
-           strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 && strcmp(a->reason, b->reason) == 0;
+           strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 &&
+           strcmp(a->reason, b->reason) == 0;
 }
 
 static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b)

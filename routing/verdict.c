@@ -27,14 +27,12 @@ enum refusal refusal_of(struct slice reply)
 enum verdict verdict_of(const struct request_history *history, enum error *error)
 {
     *error = ERROR_NONE;
-    if (history->outcome == OUTCOME_ANSWERED)
-        return verdict_of_reply(history);
-    if (!history->was_sent)
+    if (!history->was_sent && history->outcome != OUTCOME_ANSWERED)
         return VERDICT_AGAIN;
 
     switch (history->outcome) {
     case OUTCOME_ANSWERED:
-        break;
+        return verdict_of_reply(history);
     case OUTCOME_LOST:
         if (!history->is_read)
             return fail(error, ERROR_WRITE_LOST);

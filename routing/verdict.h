@@ -7,14 +7,15 @@
  *   what happened                       | read                     | write
  *   ------------------------------------+--------------------------+-------------------------------
  *   never left this process             | again                    | again
- *   refused: READONLY LOADING           | again, elsewhere         | hold until the master is known
- *     MASTERDOWN                        |                          |
+ *   refused: LOADING MASTERDOWN         | again, elsewhere         | hold until the master is known
+ *   refused: READONLY UNBLOCKED         | hold (only what needs the master is refused so)
  *   connection lost after it was sent   | again, elsewhere         | fail: outcome unknown
  *   its deadline passed after it was    | fail                     | fail: outcome unknown
  *     sent                              |                          |
  *
  * A connection with an unanswered request past its deadline is closed, so what else waits on it is "lost".
- * "Again" is bounded by attempts. Pure: no state, no clock.
+ * "Again" of what was sent and lost is bounded by attempts; what did not run may go again as often as its deadline
+ * and the bounds of holding allow. Pure: no state, no clock.
  */
 #ifndef ROUTING_VERDICT_H
 #define ROUTING_VERDICT_H

@@ -7,7 +7,8 @@ import pytest
 
 import harness
 
-LOG_LINES_SHOWN = 60
+POINTSMAN_LOG_LINES_SHOWN = 60
+OTHER_LOG_LINES_SHOWN = 15
 
 harness.raise_descriptor_limit()
 
@@ -24,8 +25,10 @@ def pytest_runtest_makereport(item, call):
     if not report.failed:
         return
     item.session.config.stash[FAILED] = True
-    for process in harness.running + harness.ended:
-        lines = process.log_text(since_mark=True).splitlines()[-LOG_LINES_SHOWN:]
+    is_other = lambda process: not isinstance(process, harness.Pointsman)
+    for process in sorted(harness.running + harness.ended, key=is_other):
+        shown = OTHER_LOG_LINES_SHOWN if is_other(process) else POINTSMAN_LOG_LINES_SHOWN
+        lines = process.log_text(since_mark=True).splitlines()[-shown:]
         if lines:
             report.sections.append((f"log of {process.name} ({process.log})", "\n".join(lines)))
 

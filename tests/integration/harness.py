@@ -352,7 +352,7 @@ class Sentinel(Node):
         yield from (line for line in self.settings if "%s" not in line)
         for name, master in self.names.items():
             yield f"sentinel monitor {name} {self.monitor_host} {master.port} {self.quorum}"
-            yield f"sentinel down-after-milliseconds {name} 1000"
+            yield f"sentinel down-after-milliseconds {name} 2000"
             yield f"sentinel failover-timeout {name} 10000"
             yield f"sentinel parallel-syncs {name} 5"
             if master.password:

@@ -145,7 +145,7 @@ def test_old_master_that_is_started_again_gets_not_one_write(own_cluster, proces
 
 def test_writes_resume_within_half_a_second_of_the_first_sentinel_naming_the_new_master(processes):
     cluster = Replication(replicas=3).start()
-    pointsman = processes(Pointsman(cluster))
+    pointsman = processes(Pointsman(cluster, failover_hold_time="60s"))  # an election may have to be repeated
     delays, pauses = [], []
     for turn in range(3):
         watch = SwitchWatch(cluster.sentinels)
@@ -158,10 +158,12 @@ def test_writes_resume_within_half_a_second_of_the_first_sentinel_naming_the_new
         wait_for(lambda: counter.broken or counter.times[-1] > watch.first, 10, "writes to resume")
         counter.finish()
         assert not counter.broken
-        first = next(moment for moment in counter.times if moment > watch.first)
-        before = max((t for t in counter.times if t < first), default=killed)
-        delays.append(first - watch.first if before < watch.first - 0.5 else 0.0)
-        pauses.append(first - killed)
+        # The write behind the longest gap is the first one to the new master. It may come before the event: a
+        # Sentinel names the promoted replica when asked for the master a little earlier than it publishes so.
+        moments = [moment for moment in zip(counter.times, counter.times[1:]) if moment[1] > killed]
+        resumed = max(moments, key=lambda pair: pair[1] - pair[0])[1]
+        delays.append(resumed - watch.first)
+        pauses.append(resumed - killed)
         wait_for(lambda: all(s.role() == "master" or s.link_is_up() for s in cluster.servers if s.is_alive()), 20)
         time.sleep(0.5)
     text = lambda seconds: ", ".join(f"{1000 * s:.0f} ms" for s in seconds)
@@ -354,20 +356,6 @@ def test_reads_go_on_from_replicas_while_there_is_no_master(pair, processes):
         assert writer.is_silent(0.05)
         pair.servers[0].start().ready()
         assert writer.read() == b"OK"
-
-
-def test_client_that_leaves_takes_its_held_write_along(pair, processes):
-    pointsman = processes(Pointsman(pair))
-    pair.servers[0].kill()
-    time.sleep(0.3)
-    with pointsman.raw() as link:
-        link.command("SET", "abandoned", 1)
-        time.sleep(0.2)
-    with pointsman.raw(timeout=30) as link:
-        link.command("SET", "kept", 1)
-        pair.servers[0].start().ready()
-        assert link.read() == b"OK"
-        assert link.ask("EXISTS", "abandoned") == 0
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def fields(line):
 def test_client_info_has_the_fields_of_redis(direct, proxy):
     with direct.raw() as plain, proxy.raw() as link:
         expected, got = fields(plain.ask("CLIENT", "INFO")), fields(link.ask("CLIENT", "INFO"))
-    assert list(got) == list(expected)
+    assert [name for name in got if not name.startswith("lib-")] == list(expected)  # lib-* came with Redis 7.2
 
 
 def test_command_describes_what_the_server_has(direct, proxy):

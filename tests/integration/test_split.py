@@ -83,7 +83,7 @@ def test_policy_nearest_reads_from_fit_nodes_and_writes_to_the_master(cluster, p
 READ_COMMANDS = """
     get s | mget s nothing | strlen s | getrange s 0 1 | getbit s 1 | bitcount s | bitpos s 1 | bitfield_ro s get u8 0
     exists s | ttl s | pttl s | type s | expiretime s | dump s | lcs s s
-    lrange l 0 -1 | llen l | lindex l 0 | lpos l 1 | sort_ro l
+    lrange l 0 -1 | llen l | lindex l 0 | lpos l 1
     smembers u | sismember u 1 | smismember u 1 | scard u | sinter u u | sunion u u | sdiff u u | srandmember u
     sintercard 1 u | zrange z 0 -1 | zscore z a | zmscore z a | zrank z a | zcard z | zcount z 0 9 | zunion 2 z z
     zinter 2 z z | zdiff 2 z z | zrandmember z | zrangebyscore z 0 9 | zlexcount z - +
@@ -113,6 +113,7 @@ WRITES_BY_OPTION = """
 MASTER_BY_DEFAULT = """
     dbsize | scan 0 | randomkey | keys nothing | time | lastsave | eval 'return~1' 0 | publish channel message
     spublish channel message | config get maxmemory | memory usage s | object encoding s | slowlog len | pubsub channels
+    sort_ro l
 """
 
 

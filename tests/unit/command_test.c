@@ -829,6 +829,31 @@ static void the_whole_answer_without_a_node_teaches_another_set_nothing_new(void
     command_set_release(set);
 }
 
+/* Each name once, subcommands behind their container; as many as the head of the array says. */
+static void the_list_without_a_node_names_every_row_that_redis_has(void **state)
+{
+    size_t size, position = 0, listed = 0;
+    char *list = describe(command_set_builtin(), "COMMAND LIST", &size);
+    const struct slice reply = {list, size};
+    struct resp_value head, name;
+    (void)state;
+
+    assert_true(resp_value_next(reply, &position, &head));
+    assert_int_equal(head.type, '*');
+    for (size_t i = 0; i < command_table_size; i++) {
+        for (size_t k = 0; k <= command_table[i].subcommand_count; k++) {
+            const struct command *row = k ? &command_table[i].subcommands[k - 1] : &command_table[i];
+            if (row->flags & COMMAND_UNLISTED) continue;
+            assert_true(resp_value_next(reply, &position, &name));
+            assert_true(slice_equals(name.text, slice_of(row->full_name)));
+            listed++;
+        }
+    }
+    assert_int_equal(position, size);
+    assert_int_equal(head.integer, listed);
+    free(list);
+}
+
 static void the_nodes_own_words_are_passed_on(void **state)
 {
     static const char reply[] =
@@ -907,6 +932,7 @@ int main(void)
         cmocka_unit_test(questions_about_commands_are_answered_in_the_words_of_redis),
         cmocka_unit_test(without_a_node_rows_are_printed_as_redis_7_does),
         cmocka_unit_test(the_whole_answer_without_a_node_teaches_another_set_nothing_new),
+        cmocka_unit_test(the_list_without_a_node_names_every_row_that_redis_has),
         cmocka_unit_test(the_nodes_own_words_are_passed_on),
         cmocka_unit_test(an_old_node_has_its_own_word_for_nothing_and_names_no_subcommands),
         cmocka_unit_test(a_question_whose_answer_would_be_huge_is_left_to_the_node),

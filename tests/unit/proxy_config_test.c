@@ -451,7 +451,7 @@ static void errors_name_file_line_key_and_what_would_be_right(void **state)
         {"[proxy]\nthreads = 2000\n", "x.ini:2: proxy.threads: must be between 0 and 1024\n"},
         {"[retry]\nmax_delay = 2h\n", "x.ini:2: retry.max_delay: must be between 1ms and 1h\n"},
         {"[proxy]\nclient_input_limit = 1\n",
-         "x.ini:2: proxy.client_input_limit: must be between 1k and 1024g\n"},
+         "x.ini:2: proxy.client_input_limit: must be between 1k and 2g\n"},
         {"[proxy]\nmax_client = 1\n",
          "x.ini:2: proxy.max_client: there is no such key; did you mean max_clients?\n"},
         {"[proxy]\npolicy = master\n",

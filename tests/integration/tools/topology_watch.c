@@ -50,10 +50,13 @@ static void print_snapshot(void *subscriber, uint32_t upstream, struct topology 
     (void)subscriber;
     (void)upstream;
     const struct topology_shard *shard = topology_shard_of_slot(topology, 0);
-    const struct topology_node *master = shard->master == TOPOLOGY_NO_NODE ? NULL : &topology->nodes[shard->master];
-    printf("%" PRIu64 " version=%" PRIu64 " kind=%s epoch=%" PRIu64 " confirmed=%" PRIu64 " redis=%s master=%s %s",
+    const struct topology_node *master =
+        shard->master == TOPOLOGY_NO_NODE ? NULL : &topology->nodes[shard->master];
+    printf("%" PRIu64 " version=%" PRIu64 " kind=%s epoch=%" PRIu64 " confirmed=%" PRIu64
+           " redis=%s master=%s %s",
            clock_us(), topology->version, topology->kind, topology->epoch, shard->confirmed_us,
-           topology->server_version, master ? master->name : "none", master && master->is_fit ? "fit" : "unfit");
+           topology->server_version, master ? master->name : "none",
+           master && master->is_fit ? "fit" : "unfit");
     printf(" replicas=");
     print_nodes(topology, true);
     printf(" unfit=");
@@ -72,7 +75,9 @@ static void print_nodes(const struct topology *topology, bool are_fit)
         for (uint32_t j = 0; j < shard->replica_count; j++)
             is_listed |= shard->replicas[j] == i;
         if (i == shard->master || is_listed != are_fit) continue;
-        if (are_fit) printf("%s,", node->name);
-        else printf("%s(%s),", node->name, node->reason);
+        if (are_fit)
+            printf("%s,", node->name);
+        else
+            printf("%s(%s),", node->name, node->reason);
     }
 }
