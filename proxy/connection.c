@@ -99,7 +99,7 @@ void connection_queue(struct connection *connection, struct request *request)
     }
     connection->count++;
     connection->backend->load->outstanding++;
-    worker_mark_connection(worker, connection);
+    worker_mark_connection(worker_of(connection), connection);
 }
 
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
