@@ -44,6 +44,7 @@ static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void finish_request(struct connection *connection, struct request *request);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
+static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
 static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
@@ -561,7 +562,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection_close(connection, OUTCOME_LOST, NULL);
         return true;
     }
-    if (refusal == REFUSAL_NONE || !request->client)
+    if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
         return false;
     struct request_history history = {
         .outcome = OUTCOME_ANSWERED,
@@ -578,6 +579,14 @@ static bool was_refused(struct connection *connection, struct request *request, 
     backend_refused(connection->backend, refusal);
     retry_refused(connection, request, refusal);
     return true;
+}
+
+/* Frames that are no replies leave for the client at once: nothing before them may be sent elsewhere and come
+ * late. */
+static bool has_pushes(const struct connection *connection)
+{
+    const struct client *owner = connection->owner;
+    return owner && (session_is_pushed_to(&owner->session) || owner->subscribing > 0);
 }
 
 /* The command did not run. On a shared connection it goes elsewhere alone, and those behind it will be told the

@@ -197,11 +197,12 @@ class ChaosClient(threading.Thread):
     def subscription(self):
         channel = self.token()
         pong, end = ([b"pong", b""], b"PONG"), (channel, None)  # the latter where SUBSCRIBE has failed
+        loading = lambda answer: isinstance(answer, Reply) and answer.startswith(b"LOADING") and not self.is_calm
         if self.is_calm:
             pong, end = pong[:1], end[:1]
         return [
             (encode("SUBSCRIBE", channel), lambda answer: answer == [b"subscribe", channel, 1], False),
-            (encode("PING"), lambda answer: answer in pong, False),
+            (encode("PING"), lambda answer: answer in pong or loading(answer), False),
             (encode("UNSUBSCRIBE"), lambda answer: answer in [[b"unsubscribe", name, 0] for name in end], False),
             (encode("PING", channel), lambda answer: answer == channel, False),
         ]
@@ -541,3 +542,21 @@ def test_client_that_does_not_read_a_large_array_is_closed_at_its_limit(alone, p
         wait_for(lambda: "client_output_limit reached" in pointsman.log_text(), 10, "the limit to be seen")
         if not SLOWNESS > 1:
             assert pointsman.rss() - before < 40 * 1024 * 1024
+
+
+def test_subscriber_of_a_loading_node_gets_its_answers_in_order(processes):
+    """PING is refused while the node loads, SUBSCRIBE is not, and confirmations do not wait for replies."""
+    server = processes(Server("loading", settings={"key-load-delay": 500, "loading-process-events-interval-bytes": 1024}))
+    server.ready()
+    pointsman = processes(Pointsman(server.address, proxy_threads=1))
+    with server.client() as client, pointsman.raw() as link:
+        client.execute_command("DEBUG", "POPULATE", 4000, "k", 100)
+        assert link.ask("SUBSCRIBE", "c") == [b"subscribe", b"c", 1]
+        reload = threading.Thread(target=client.execute_command, args=("DEBUG", "RELOAD"))
+        reload.start()
+        wait_for(lambda: server.raw().ask("GET", "a") is not None, 5, "the node to load", every=0.01)
+        link.send(encode("PING") + encode("UNSUBSCRIBE", "c"))
+        first, second = link.read(), link.read()
+        assert first == [b"pong", b""] or first.startswith(b"LOADING")
+        assert second == [b"unsubscribe", b"c", 0]
+        reload.join()
