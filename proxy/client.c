@@ -2,6 +2,7 @@
 #include "proxy/client.h"
 
 #include "proxy/connection.h"
+#include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
 #include "proxy/upstream.h"
@@ -37,19 +38,10 @@ static void client_receive(struct client *client);
 static struct chunk *input_with_room(struct client *client);
 static void consume(struct client *client, struct chunk *chunk, size_t start);
 static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end);
+static bool has_room(struct client *client);
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
-static bool is_subscription(const struct command *command);
-static bool handle(struct client *client, const struct command_at_hand *at_hand);
-static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
-static bool answer_broken(struct client *client, enum command_pin pin);
-static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
-static bool leaves_traces(const struct client *client, const struct command *command);
-static bool begins_pin(enum command_pin pin);
-static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
-static bool may_go_now(const struct client *client, const struct request *traits);
-static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
@@ -291,7 +283,7 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
             at_hand.words = arguments->items;
             at_hand.count = arguments->count;
             at_hand.command = command_find(client->upstream->topology->commands, at_hand.words, at_hand.count);
-            if (!handle(client, &at_hand))
+            if (!has_room(client) || !handler_take(client, &at_hand))
                 break;
         }
         start += used;
@@ -390,6 +382,18 @@ static void watch(struct client *client)
         ev_io_start(loop, &client->io);
 }
 
+/* False, and stalled, while too much of what it asked for is unanswered or unread. */
+static bool has_room(struct client *client)
+{
+    if (client->output.bytes > OUTPUT_HIGH)
+        return client_stall(client, STALL_OUTPUT);
+    if (client->stored_bytes > OUTPUT_HIGH)
+        return client_stall(client, STALL_DRAINED);
+    if (client->pending >= WINDOW_HIGH)
+        return client_stall(client, STALL_WINDOW);
+    return true;
+}
+
 bool client_stall(struct client *client, enum client_stall stall)
 {
     client->stall = (uint8_t)stall;
@@ -420,227 +424,6 @@ void client_unstall(struct client *client)
 }
 
 /* ---- commands ---- */
-
-static bool is_subscription(const struct command *command)
-{
-    return command && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_UNSUBSCRIBE);
-}
-
-/* False if the command cannot be taken now (the client is stalled then, and its bytes stay). */
-static bool handle(struct client *client, const struct command_at_hand *at_hand)
-{
-    const struct command *command = at_hand->command;
-    if (client->output.bytes > OUTPUT_HIGH || client->stored_bytes > OUTPUT_HIGH)
-        return client_stall(client, client->output.bytes > OUTPUT_HIGH ? STALL_OUTPUT : STALL_DRAINED);
-    if (client->pending >= WINDOW_HIGH)
-        return client_stall(client, STALL_WINDOW);
-    if (!client->is_authenticated && refuse_stranger(client, at_hand))
-        return true;
-    if (client->subscribing > 0 && !is_subscription(command))
-        return client_stall(client, STALL_DRAINED); /* whether it is subscribed is not known yet */
-    client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
-
-    bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
-    if (client->session.is_broken && answer_broken(client, pin)) {
-        if (!client->is_closed)
-            client_settle(client);
-        return true;
-    }
-    if (command && local_handles(client, command))
-        return local_answer(client, at_hand);
-    return client_forward(client, at_hand);
-}
-
-/* True if the command was answered with what Redis tells a client that has not authenticated: what is wrong with
- * the command comes before that it is not allowed. */
-static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
-{
-    const struct command *command = at_hand->command;
-    if (!command)
-        return local_answer_unknown(client, at_hand);
-    if (command->flags & COMMAND_WITHOUT_AUTH)
-        return false;
-    if (!command_arity_is_right(command, at_hand->count))
-        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
-    else
-        client_reply_error(client, "-NOAUTH Authentication required.");
-    return true;
-}
-
-/* The connection of its transaction was lost: what is left of the transaction is answered here. */
-static bool answer_broken(struct client *client, enum command_pin pin)
-{
-    switch (session_answer_broken(&client->session, pin)) {
-    case SESSION_FORWARD:
-        return false;
-    case SESSION_OK:
-        client_reply(client, SLICE("+OK\r\n"));
-        return true;
-    case SESSION_ERROR:
-        client_reply(client, error_reply(ERROR_TRANSACTION_LOST));
-        return true;
-    case SESSION_EXEC_ABORTED:
-        client_reply(client, SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n"));
-        return true;
-    }
-    return false;
-}
-
-bool client_forward(struct client *client, const struct command_at_hand *at_hand)
-{
-    struct request traits = traits_of(client, at_hand);
-    if (client->dedicated && client->dedicated->target_database == traits.database)
-        traits.needs_dedicated = true; /* it follows what is on its way there */
-    uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
-    bool is_too_much = client->inflight > 0 && bytes > (uint64_t)config_of(client)->client_input_limit;
-    if (is_too_much || !may_go_now(client, &traits))
-        return client_stall(client, STALL_DRAINED);
-    if (traits.pin == PIN_SYNC) {
-        client_reply(client, error_reply(ERROR_REPLICATION));
-        return true;
-    }
-    if (traits.in_multi)
-        note_queued(client, at_hand, &traits);
-    session_sent(&client->session, (enum command_pin)traits.pin);
-    client_submit(client, at_hand, &traits);
-    if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
-        client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */
-    return true;
-}
-
-bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
-{
-    struct request traits = traits_of(client, at_hand);
-    traits.is_read = true;
-    traits.needs_master = false;
-    traits.needs_dedicated = client->dedicated != NULL;
-    traits.database = database;
-    traits.inspection = INSPECT_SELECT;
-    if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
-        return client_stall(client, STALL_DRAINED);
-    client_submit(client, at_hand, &traits);
-    if (client->inflight > 0)
-        client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
-    return true;
-}
-
-/* Commands that are else answered here but queued by the node inside MULTI: a SELECT takes effect when EXEC carries
- * it out; a name is taken at once, since a discarded transaction that names its client is not worth more. */
-static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
-{
-    struct session *session = &client->session;
-    const struct command *command = at_hand->command;
-    if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
-        session->selected = local_read_database(at_hand->words[1]);
-        session->selected_at = session->queued;
-    }
-    if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
-        local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_EXEC && session->selected >= 0)
-        traits->inspection = INSPECT_EXEC;
-}
-
-static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
-{
-    const struct command *command = at_hand->command;
-    bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
-    const struct session *session = &client->session;
-    struct request traits = {.database = client->database, .pin = (uint8_t)pin};
-
-    traits.is_read = command && command->access == COMMAND_READ;
-    traits.needs_master =
-        !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
-    traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_subscribed(session));
-    traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
-    traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
-                             (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
-    traits.leaves_traces = leaves_traces(client, command);
-    note_subscription(&traits, at_hand);
-    if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
-        traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
-        traits.database = 0;
-    }
-    if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
-        traits.inspection = INSPECT_INFO;
-    if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
-        traits.inspection = INSPECT_ROLE;
-    bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
-    int64_t timeout_ms = config_of(client)->request_timeout_ms;
-    if (timeout_ms > 0 && !is_endless)
-        traits.timeout_ms = (uint32_t)timeout_ms;
-    return traits;
-}
-
-/* What the proxy answers itself elsewhere is carried out by the node inside a transaction, and HELLO, AUTH or
- * CLIENT REPLY hold beyond its end; so does a subscription. */
-static bool leaves_traces(const struct client *client, const struct command *command)
-{
-    if (!command)
-        return false;
-    switch ((enum command_local)command->local) {
-    case LOCAL_PING:
-    case LOCAL_ECHO:
-    case LOCAL_SELECT: /* followed by note_queued() */
-    case LOCAL_COMMAND:
-    case LOCAL_ROLE:
-    case LOCAL_INFO:
-        return false;
-    case LOCAL_NONE:
-        if (command->flags & COMMAND_STATEFUL)
-            return true;
-        return client->session.in_multi && (command->pin == PIN_SUBSCRIBE || command->pin == PIN_MONITOR);
-    default:
-        return client->session.in_multi;
-    }
-}
-
-static bool begins_pin(enum command_pin pin)
-{
-    switch (pin) {
-    case PIN_MULTI:
-    case PIN_WATCH:
-    case PIN_SUBSCRIBE:
-    case PIN_UNSUBSCRIBE: /* answers with several frames: only a connection of its own can carry that */
-    case PIN_MONITOR:
-        return true;
-    case PIN_NONE:
-    case PIN_EXEC:
-    case PIN_DISCARD:
-    case PIN_UNWATCH:
-    case PIN_BLOCK:
-    case PIN_BLOCK_OPTION:
-    case PIN_SYNC:
-        return false;
-    }
-    return false;
-}
-
-/* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
- * the same connection. */
-static bool may_go_now(const struct client *client, const struct request *traits)
-{
-    if (client->inflight == 0)
-        return true;
-    if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
-        return false;
-    if (traits->needs_dedicated)
-        return client->dedicated && client->dedicated->target_database == traits->database;
-    const struct connection *route = client->route;
-    return route && client->routed == client->inflight && !route->is_retiring && route->target_database == traits->database &&
-           (!traits->needs_master || upstream_is_master(client->upstream, route));
-}
-
-static void note_subscription(struct request *traits, const struct command_at_hand *at_hand)
-{
-    if (traits->pin != PIN_SUBSCRIBE && traits->pin != PIN_UNSUBSCRIBE)
-        return;
-    traits->channel_kind = (uint8_t)session_kind_of(at_hand->words[0]);
-    traits->subscriptions = (uint32_t)(at_hand->count - 1);
-    if (traits->in_multi)
-        traits->pin = PIN_NONE; /* queued; answers when EXEC runs it */
-}
 
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
 {

@@ -148,13 +148,6 @@ void client_unstall(struct client *client);
 /* Sends the command at hand on its way. */
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
 
-/* Sends the command at hand to a node. As a handler: false if it cannot be taken now. */
-bool client_forward(struct client *client, const struct command_at_hand *at_hand);
-
-/* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. As a handler: false if it
- * cannot be taken now. */
-bool client_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
-
 /* Every second or so: idle clients, blocked clients that are gone. */
 void client_tick(struct client *client);
 

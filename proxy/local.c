@@ -3,6 +3,7 @@
 
 #include "proxy/connection.h"
 #include "proxy/gather.h"
+#include "proxy/handler.h"
 #include "proxy/log.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -61,7 +62,8 @@ bool local_handles(const struct client *client, const struct command *command)
     if (!handlers[command->local])
         return false;
     bool ends_any_state = command->local == LOCAL_QUIT || command->local == LOCAL_RESET;
-    return ends_any_state || !session_forwards_all(&client->session) || client->session.is_broken;
+    bool is_broken = client->session.is_broken && !session_is_subscribed(&client->session);
+    return ends_any_state || !session_forwards_all(&client->session) || is_broken;
 }
 
 bool local_answer(struct client *client, const struct command_at_hand *at_hand)
@@ -108,7 +110,7 @@ static bool answer_select(struct client *client, const struct command_at_hand *a
         client->database = (uint32_t)database;
         reply_ok(client);
     } else {
-        return client_try_database(client, at_hand, (uint32_t)database);
+        return handler_try_database(client, at_hand, (uint32_t)database);
     }
     return true;
 }
@@ -383,7 +385,7 @@ static bool answer_command(struct client *client, const struct command_at_hand *
     bool forward = false;
     char *reply = command_describe(client->upstream->topology->commands, at_hand->words, at_hand->count, &size, &forward);
     if (forward)
-        return client_forward(client, at_hand);
+        return handler_forward(client, at_hand);
     if (reply)
         client_reply(client, (struct slice){reply, size});
     else

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handler.h - what becomes of one command of a client?
+ *
+ *      client.c frames it
+ *         -> refused (AUTH missing), or answered here (local.c)
+ *         -> or a request with its traits: read or write, which database, a connection of its own, blocking
+ *         -> or not yet: the client stalls, so that its commands take effect in its order
+ *
+ * Threads: one worker only.
+ */
+#ifndef PROXY_HANDLER_H
+#define PROXY_HANDLER_H
+
+#include "proxy/client.h"
+
+/* Takes the command at hand. False if it cannot be taken now: the client is stalled then, and its bytes stay. So do
+ * the next two. */
+bool handler_take(struct client *client, const struct command_at_hand *at_hand);
+
+/* Sends the command at hand to a node. */
+bool handler_forward(struct client *client, const struct command_at_hand *at_hand);
+
+/* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. */
+bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
+
+#endif
