@@ -59,11 +59,20 @@ static void append(struct chunk *chunk, struct slice text);
 
 bool local_handles(const struct client *client, const struct command *command)
 {
+    const struct session *session = &client->session;
     if (!handlers[command->local])
         return false;
-    bool ends_any_state = command->local == LOCAL_QUIT || command->local == LOCAL_RESET;
-    bool is_broken = client->session.is_broken && !session_is_subscribed(&client->session);
-    return ends_any_state || !session_forwards_all(&client->session) || is_broken;
+    switch ((enum command_local)command->local) {
+    case LOCAL_QUIT:
+    case LOCAL_RESET:
+        return true;
+    case LOCAL_AUTH:
+    case LOCAL_HELLO:
+    case LOCAL_CLIENT_REPLY: /* queued in a transaction, they would change the node's connection, not the client's */
+        return !session_is_subscribed(session);
+    default:
+        return !session_forwards_all(session) || (session->is_broken && !session_is_subscribed(session));
+    }
 }
 
 bool local_answer(struct client *client, const struct command_at_hand *at_hand)
