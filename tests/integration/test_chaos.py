@@ -410,7 +410,7 @@ def alone():
     server.kill()
 
 
-@pytest.mark.parametrize("command", ["HELLO 3", "SUBSCRIBE news", "SCRIPT DEBUG SYNC"])
+@pytest.mark.parametrize("command", ["HELLO 3", "CLIENT REPLY OFF", "AUTH secret", "SUBSCRIBE news", "SCRIPT DEBUG SYNC"])
 def test_what_a_transaction_does_to_its_connection_is_not_lent_on(alone, processes, command):
     """Redis runs these at EXEC; the pool's only connection must not come back like that."""
     pointsman = processes(Pointsman(alone.address, pool_dedicated_connections=1, proxy_threads=1))
