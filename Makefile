@@ -65,6 +65,7 @@ deps: ## install what the build needs
 .PHONY: test-deps
 test-deps: ## install what the tests need
 	@sh tests/install.sh $(TEST_PACKAGES)
+	@command -v node >/dev/null && command -v npm >/dev/null || sh tests/install.sh nodejs npm
 
 .PHONY: test
 test: ## install, build, run every test (SANITIZE=address,undefined or thread; TESTS=pattern)
