@@ -23,6 +23,7 @@
 enum {
     READ_ROOM = 16 * 1024,          /* least free room in the intake before a read */
     INPUT_LEAST = 4096,             /* smallest input buffer of its own */
+    INPUT_FIRST = 32 * 1024,        /* largest that is trusted to an announced size */
     INPUT_WHILE_STALLED = 64 * 1024,/* no more is read from a stalled client */
     WINDOW_HIGH = 1024,             /* unanswered requests of one client */
     WINDOW_LOW = 512,
@@ -308,7 +309,7 @@ static bool keep_input(struct client *client, struct chunk *chunk, size_t start,
     size_t wanted = client->stall == STALL_NONE ? resp_command_wanted(&client->parser) : size;
     size_t capacity = size + INPUT_LEAST;
     if (wanted > capacity)
-        capacity = wanted < READ_ROOM * 2 ? wanted : READ_ROOM * 2 > size ? READ_ROOM * 2 : capacity;
+        capacity = wanted < INPUT_FIRST ? wanted : INPUT_FIRST > size ? INPUT_FIRST : capacity;
     client->input = chunk_create_sized(capacity);
     if (!client->input)
         return false;

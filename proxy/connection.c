@@ -180,6 +180,7 @@ void connection_flush(struct connection *connection)
         size_t left = (size_t)written;
         while (left > 0) {
             struct request *request = connection->unsent;
+            assert(request);
             size_t rest = request->size - connection->unsent_offset;
             if (left < rest) {
                 connection->unsent_offset += left;
@@ -520,6 +521,7 @@ static void take_frame(struct connection *connection, struct slice frame)
             return;
         case SESSION_CONFIRMATION:
             client_push(owner, &connection->frame);
+            assert(head);
             if (++head->confirmations >= head->subscriptions)
                 finish_request(connection, next_answered(connection));
             return;

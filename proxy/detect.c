@@ -113,7 +113,7 @@ static void detect_add(struct detect *detect, const struct probe_setup *setup)
 static bool detect_needs_both(const struct detect *detect)
 {
     const struct probe_setup *node = &detect->setups[LOGIN_NODE], *sentinel = &detect->setups[LOGIN_SENTINEL];
-    return strcmp(node->username, sentinel->username) || strcmp(node->password, sentinel->password);
+    return strcmp(node->username, sentinel->username) != 0 || strcmp(node->password, sentinel->password) != 0;
 }
 
 /* NULL while it has not told, or is of no use. */

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define LINK_WORDS_MAX         8
-#define LINK_READ_BYTES        (64U * 1024)
+#define LINK_READ_BYTES        ((size_t)64 * 1024)
 #define LINK_READS_PER_TURN    16
 #define LINK_KEEPALIVE_IDLE_S  5
 #define LINK_KEEPALIVE_EVERY_S 2
@@ -427,7 +427,7 @@ static void link_parse(struct link *link)
     link->scanned -= link->in.used;
     bytes_compact(&link->in);
     if (link->in.size > LINK_INPUT_MAX) {
-        link_end(link, LINK_ENDED_GARBLED, "sent a reply of more than %u MiB", LINK_INPUT_MAX >> 20);
+        link_end(link, LINK_ENDED_GARBLED, "sent a reply of more than %zu MiB", LINK_INPUT_MAX >> 20);
         return;
     }
     link_set_deadline(link);

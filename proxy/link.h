@@ -24,7 +24,7 @@
 #include <ev.h>
 #include <stdint.h>
 
-#define LINK_INPUT_MAX (16U * 1024 * 1024)
+#define LINK_INPUT_MAX ((size_t)16 * 1024 * 1024)
 
 struct redisReply;
 struct link;

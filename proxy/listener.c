@@ -101,7 +101,7 @@ static int bind_tcp(const struct config_address *address, char *error, size_t si
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     int status = getaddrinfo(address->host[0] ? address->host : NULL, port, &hints, &found);
-    if (status != 0) {
+    if (status != 0 || !found) {
         snprintf(error, size, "%s", gai_strerror(status));
         return -1;
     }

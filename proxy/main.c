@@ -12,6 +12,7 @@
 #include "proxy/log.h"
 #include "proxy/worker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,7 +36,7 @@ enum exit_status {
 enum {
     DESCRIPTORS_FOR_OTHERS = 64, /* besides clients: log, epoll, listeners, control connections */
     CLIENTS_AT_LEAST = 16,
-    ENDING_POLL_US = 10000,
+    ENDING_POLL_NS = 10000000,
 };
 
 extern char **environ;
@@ -197,6 +198,7 @@ static bool open_listeners(const struct config *config, struct listener **lists,
             }
         }
     }
+    assert(workers > 0);
     for (size_t j = 0; j < config->listen.count; j++)
         log_info("listening on %s with %u thread%s", lists[0][j].name, workers, workers == 1 ? "" : "s");
     return true;
@@ -227,7 +229,7 @@ static void wait_for_end(struct worker_group *group, const sigset_t *signals)
 {
     bool is_draining = false;
     while (atomic_load(&group->running) > 0) {
-        const struct timespec poll = {.tv_nsec = ENDING_POLL_US * 1000};
+        const struct timespec poll = {.tv_nsec = ENDING_POLL_NS};
         int signal_number = sigtimedwait(signals, NULL, is_draining ? &poll : NULL);
         if (signal_number == SIGHUP) {
             log_warning("SIGHUP: reload is not supported by this version, the configuration stays as it is");

@@ -101,7 +101,7 @@ bool probe_is_at(const struct probe *probe, const char *host, uint16_t port)
 bool probe_follows(const struct probe *probe, const struct probe *master, const char *host, uint16_t port)
 {
     if (probe_is_at(master, host, port)) return true;
-    if (!probe->master_resolved || port != master->port || strcmp(host, probe->master_host)) return false;
+    if (!probe->master_resolved || port != master->port || strcmp(host, probe->master_host) != 0) return false;
     for (size_t i = 0; i < resolver_count(probe->master_resolved); i++) {
         if (resolver_has(master->resolved, resolver_address(probe->master_resolved, i))) return true;
     }

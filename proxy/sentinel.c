@@ -263,7 +263,7 @@ static bool sentinel_choose_master_name(struct sentinel *sentinel)
             peer_ask_all(peer);
         return true;
     }
-    if (strcmp(sentinel->choice_logged, name)) {
+    if (strcmp(sentinel->choice_logged, name) != 0) {
         snprintf(sentinel->choice_logged, sizeof(sentinel->choice_logged), "%s", name);
         log_error("%s: sentinel %s monitors several masters: %s; set upstream.master_name to one of them",
                   sentinel->setup.label, teller->name, name);
@@ -502,7 +502,7 @@ static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll 
     for (size_t i = 0; i < poll->count; i++) {
         const struct quorum_view *view = &poll->views[i], *first = &poll->views[0];
         is_troubled |= poll->peers[i]->view.is_troubled || view->epoch != first->epoch ||
-                       strcmp(view->name, first->name);
+                       strcmp(view->name, first->name) != 0;
     }
     if (!is_troubled)
         sentinel->troubled_us = 0;

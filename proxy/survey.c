@@ -164,7 +164,7 @@ void survey_map(const struct survey *survey, const char **host, uint16_t *port)
     const struct config_mapping_list *map = &survey->config->map;
     for (size_t i = 0; i < map->count; i++) {
         const struct config_mapping *mapping = &map->items[i];
-        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host)) continue;
+        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host) != 0) continue;
         *host = mapping->to.host;
         *port = mapping->to.port;
         return;

@@ -120,7 +120,7 @@ static enum quorum_verdict quorum_judge(struct quorum *quorum, const struct quor
         quorum->older_since_ms = 0;
         return QUORUM_STALE;
     }
-    if (!quorum->older_since_ms || strcmp(quorum->older_name, winner->name)) {
+    if (!quorum->older_since_ms || strcmp(quorum->older_name, winner->name) != 0) {
         quorum->older_since_ms = now_ms ? now_ms : 1;
         snprintf(quorum->older_name, sizeof(quorum->older_name), "%s", winner->name);
     }

@@ -61,7 +61,7 @@ void node_gauge_release(struct node_gauge *gauge)
 
 bool topology_is_same(const struct topology *a, const struct topology *b)
 {
-    if (strcmp(a->kind, b->kind) || strcmp(a->server_version, b->server_version)) return false;
+    if (strcmp(a->kind, b->kind) != 0 || strcmp(a->server_version, b->server_version) != 0) return false;
     if (a->commands != b->commands) return false;
     if (a->node_count != b->node_count || a->shard_count != b->shard_count) return false;
     for (uint32_t i = 0; i < a->node_count; i++) {

@@ -241,7 +241,7 @@ static void consuming_ends_at_any_byte(void **unused)
         chunk_pool_init(&pool);
         struct spans spans = {0};
         for (int i = 0; i < 3; i++)
-            spans_add(&pool, &spans, NULL, &"abcdefghi"[i * 3], 3);
+            spans_add(&pool, &spans, NULL, &"abcdefghi"[(size_t)i * 3], 3);
         spans_consume(&pool, &spans, count);
         assert_spans(&spans, (struct slice){"abcdefghi" + count, 9 - count});
         spans_add(&pool, &spans, NULL, "j", 1);

@@ -869,7 +869,7 @@ static char *content_of(const char *path)
 {
     FILE *file = fopen(path, "r");
     if (!file) fail_msg("%s cannot be opened; unit tests run from the top of the repository", path);
-    char *text = calloc(1, 256 * 1024);
+    char *text = calloc(256, 1024);
     assert_non_null(text);
     assert_true(fread(text, 1, 256 * 1024 - 1, file) > 0);
     fclose(file);

@@ -41,7 +41,7 @@ static char *written(void)
 {
     FILE *file = fopen(path, "r");
     assert_non_null(file);
-    char *text = calloc(1, 1024 * 1024);
+    char *text = calloc(1024, 1024);
     assert_non_null(text);
     size_t size = fread(text, 1, 1024 * 1024 - 1, file);
     text[size] = '\0';

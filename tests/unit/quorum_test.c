@@ -159,7 +159,7 @@ static void verdict_follows_the_highest_epoch_heard_by_a_majority(void **state)
             continue;
         }
         assert_non_null(answer.name);
-        if (strcmp(answer.name, example->named)) fail_msg("%s: named %s", example->name, answer.name);
+        if (strcmp(answer.name, example->named) != 0) fail_msg("%s: named %s", example->name, answer.name);
         assert_int_equal(answer.epoch, example->epoch);
         assert_string_equal(example->views[answer.winner].name, example->named);
     }
