@@ -32,7 +32,9 @@ static inline double reconnect_wait_s(struct reconnect *reconnect)
     uint32_t nominal_ms = RECONNECT_LAST_MS;
     if (reconnect->failures < 3) nominal_ms = RECONNECT_FIRST_MS << reconnect->failures;
     reconnect->failures++;
-    return (double)(nominal_ms / 2 + random_below(&reconnect->seed, nominal_ms / 2 + 1)) / 1000.0;
+    uint32_t half_ms = nominal_ms / 2;
+    uint32_t wait_ms = half_ms + random_below(&reconnect->seed, half_ms + 1);
+    return (double)wait_ms / 1000.0;
 }
 
 #endif
