@@ -192,8 +192,10 @@ static bool open_listeners(const struct config *config, struct listener **lists,
             int shared_fd = address->port == 0 && i > 0 ? lists[0][j].fd : -1;
             char error[256] = "";
             if (!listener_open(&lists[i][j], address, shared_fd, error, sizeof error)) {
-                log_error("proxy.listen: cannot listen on %s%s, port %u: %s", address->port ? "" : "unix:",
-                          address->host, address->port, error);
+                if (address->port)
+                    log_error("proxy.listen: cannot listen on %s port %u: %s", address->host, address->port, error);
+                else
+                    log_error("proxy.listen: cannot listen on unix:%s: %s", address->host, error);
                 return false;
             }
         }

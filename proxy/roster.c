@@ -74,6 +74,8 @@ static void roster_judge(void *discovery, uint64_t now_us)
     verdict->master = NULL;
     if (answer.master != ROLES_NONE)
         roster_accept(roster, roster->nodes[answer.master], answer.reason, now_us);
+    if (verdict->master && verdict->master->answers)
+        roster->masterless_us = 0;
     else if (!roster->masterless_us)
         roster->masterless_us = now_us;
     verdict->is_unsettled =
@@ -162,8 +164,6 @@ static void roster_accept(struct roster *roster, struct probe *master, const cha
                  reason[0] ? ": " : "", reason, (unsigned long long)gap_ms);
         verdict->confirmed_us = 0;
     }
-    roster->masterless_us = 0;
-
     uint64_t asked_us = roster_asked_us(roster);
     if (master->answers && asked_us > verdict->confirmed_us) verdict->confirmed_us = asked_us;
 }

@@ -109,13 +109,15 @@ void upstream_forget(struct upstream *upstream, struct request *request)
 void upstream_release_held(struct upstream *upstream)
 {
     struct request_queue queue = take_held(upstream, UINT64_MAX);
-    if (!queue.first)
-        return;
     for (struct request *request; (request = pop_of_client(upstream, &queue));)
         upstream_dispatch(upstream, request);
-    if (!upstream->held.first && upstream->is_holding) {
-        log_info("held requests are on their way");
+    const struct topology *topology = upstream->topology;
+    bool is_over = pick_write(topology, &topology->shards[0], upstream->loads) != PICK_NONE;
+    if (upstream->is_holding && is_over && !upstream->held.first) {
+        log_info("held requests are on their way; %llu had to be answered with an error meanwhile",
+                 (unsigned long long)upstream->failed_held);
         upstream->is_holding = false;
+        upstream->failed_held = 0;
     }
 }
 
@@ -345,10 +347,10 @@ static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
 static void tick_held(struct upstream *upstream)
 {
     struct request_queue queue = take_held(upstream, upstream->worker->now_ms);
-    for (struct request *request; (request = pop_of_client(upstream, &queue));)
+    for (struct request *request; (request = pop_of_client(upstream, &queue));) {
+        upstream->failed_held++;
         client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
-    if (!upstream->held.first)
-        upstream->is_holding = false;
+    }
 }
 
 /* Takes out those whose time is up, in order, before anything is done with them: that may end their clients. */

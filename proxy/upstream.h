@@ -28,7 +28,8 @@ struct upstream {
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
-    bool is_holding;            /* said so in the log */
+    bool is_holding;            /* said so in the log; until there is a master again */
+    uint64_t failed_held;       /* ended by their deadline since then */
 };
 
 bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,

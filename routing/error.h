@@ -25,7 +25,8 @@
     X(HOLD_FULL, "no master, and failover.hold_requests or failover.hold_bytes is used up; not executed")      \
     X(POOL_EMPTY, "no dedicated connection to the master free within pool.wait; "                              \
                   "see pool.dedicated_connections; not executed")                                              \
-    X(TRANSACTION_LOST, "connection to master lost inside a transaction; nothing of it was executed")          \
+    X(TRANSACTION_LOST, "no connection to master for this transaction, end it with EXEC or DISCARD; "          \
+                        "nothing of it was executed")                                                          \
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
     X(REPLICATION, "replication through the proxy is not supported")                                           \
     X(CLIENT_KILL, "CLIENT KILL is not supported")                                                             \

@@ -43,7 +43,7 @@ static const struct {
      "-ERR pointsman: no dedicated connection to the master free within pool.wait; "
      "see pool.dedicated_connections; not executed\r\n"},
     {ERROR_TRANSACTION_LOST, PROMISES_NOT_EXECUTED,
-     "-ERR pointsman: connection to master lost inside a transaction; nothing of it was executed\r\n"},
+     "-ERR pointsman: no connection to master for this transaction, end it with EXEC or DISCARD; nothing of it was executed\r\n"},
     {ERROR_SESSION_LOST, PROMISES_UNKNOWN,
      "-ERR pointsman: connection to master lost while the command was waiting; outcome unknown\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
