@@ -46,8 +46,15 @@ $(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/libroutin
 
 TEST_TOOLS := $(patsubst tests/integration/tools/%.c,$(BUILD)/%,$(wildcard tests/integration/tools/*.c))
 
+# A module for redis-server, so without sanitizers.
+$(BUILD)/%.so: tests/integration/module/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) -fvisibility=hidden -O2 -g -shared -fPIC -o $@ $<
+
+TEST_MODULES := $(patsubst tests/integration/module/%.c,$(BUILD)/%.so,$(wildcard tests/integration/module/*.c))
+
 .PHONY: test-programs
-test-programs: $(UNIT_TESTS) $(TEST_TOOLS)
+test-programs: $(UNIT_TESTS) $(TEST_TOOLS) $(TEST_MODULES)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone

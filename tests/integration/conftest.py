@@ -111,7 +111,7 @@ def processes():
 
     yield start
     for process in reversed(started):
-        if isinstance(process, harness.Pointsman):
+        if isinstance(process, (harness.Pointsman, harness.Replication)):
             process.stop()
         else:
             process.kill()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes go to the master and reads to replicas, proven by what each server counted."""
 
+import os
 import re
 import time
 
 import pytest
 import redis
 
-from harness import Pointsman, Server, encode, wait_for
+from harness import POINTSMAN, Pointsman, Replication, Server, encode, wait_for
 
 READS = 200
 
@@ -251,3 +252,25 @@ def test_commands_of_a_module_like_prefix_pass_with_their_arguments(cluster, pro
     command = encode("JSON.GET", b"doc", b"$.a\r\n", b"\x00\xff")
     with plain.raw() as one, proxy.raw() as two:
         assert one.send(command).read_bytes() == two.send(command).read_bytes()
+
+
+def test_commands_of_a_real_module_are_split_with_no_configuration(processes):
+    """Reads by key go to replicas, writes and what has no key to the master, by what COMMAND says of them."""
+    module = os.path.join(os.path.dirname(POINTSMAN), "sample_module.so")
+    cluster = processes(Replication(sentinels=1, settings={"loadmodule": module}))
+    pointsman = processes(Pointsman(cluster)).wait_for_replicas(2)
+    question = ("COMMAND", "INFO", "sample.has", "SAMPLE.PUT")
+    with cluster.master.raw() as master, pointsman.raw() as link:
+        known = master.ask(*question)
+        wait_for(lambda: link.ask(*question) == known, what="the node's commands to be known")
+    with cluster.counting() as counts, pointsman.raw() as link:
+        for number in range(20):
+            assert link.ask("SAMPLE.PUT", f"sample:{number}", number) == b"OK"
+        cluster.wait_synced()
+        for number in range(40):
+            assert link.ask("sample.has", f"sample:{number}") == (number < 20)
+        assert link.ask("SAMPLE.ABOUT") == b"sample"
+    assert (counts.calls(cluster.master, "sample.put"), counts.calls(cluster.master, "sample.has")) == (20, 0)
+    assert counts.calls(cluster.replicas, "sample.has") == 40
+    assert (counts.calls(cluster.master, "sample.about"), counts.calls(cluster.replicas, "sample.about")) == (1, 0)
+    assert counts.rejected(cluster.replicas) == {}
