@@ -526,10 +526,10 @@ def _listed(servers):
 class Monitor:
     """MONITOR on a server: which commands reached it, and from whom."""
 
-    LINE = re.compile(rb'^\d+\.\d+ \[\d+ ([^\]]+)\] "([^"]*)"(.*)$')
+    LINE = re.compile(rb'^(\d+\.\d+) \[\d+ ([^\]]+)\] "([^"]*)"(.*)$')
 
     def __init__(self, server):
-        self.seen = []  # (address, command in lower case, rest)
+        self.seen = []  # (address, command in lower case, rest, time at which it ran)
         self._link = server.raw(timeout=120)
         if server.password:
             self._link.ask("AUTH", server.password)
@@ -542,14 +542,17 @@ class Monitor:
             while True:
                 match = self.LINE.match(self._link.read())
                 if match:
-                    address, command, rest = match.groups()
-                    self.seen.append((address.decode(), command.decode().lower(), rest.decode(errors="replace")))
+                    moment, address, command, rest = match.groups()
+                    words = address.decode(), command.decode().lower(), rest.decode(errors="replace")
+                    self.seen.append((*words, float(moment)))
         except (OSError, EOFError, ValueError, TypeError):
             pass
 
-    def commands(self, *names, besides=()):
-        """Those with one of these names that did not come from one of the addresses `besides`."""
-        return [line for line in list(self.seen) if line[1] in names and line[0] not in besides]
+    def commands(self, *names, besides=(), since=0.0):
+        """Those with one of these names that did not come from one of the addresses `besides` and ran since then
+        (seconds as of time.time()): a server that is stopped may tell of its last ones only when it goes on."""
+        lines = list(self.seen)
+        return [line for line in lines if line[1] in names and line[0] not in besides and line[3] >= since]
 
     def close(self):
         try:
