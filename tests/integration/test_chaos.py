@@ -315,8 +315,7 @@ def check_baseline(cluster, pointsman, descriptors, connections):
     wait_for(lambda: pointsman.descriptors() <= descriptors + 30, 20, "descriptors to come down")
     wait_for(lambda: cluster.master.connected_clients() <= connections + 30, 20, "connections to come down")
     with pointsman.raw() as link:
-        lines = link.ask("CLIENT", "LIST").splitlines()
-    assert len(lines) == 1, lines
+        wait_for(lambda: len(link.ask("CLIENT", "LIST").splitlines()) == 1, 20, "all other clients to be gone")
     with cluster.master.client() as client:
         subscribed = client.execute_command("CLIENT", "LIST", "TYPE", "pubsub")
         blocked = client.info("clients")["blocked_clients"]
