@@ -409,6 +409,7 @@ class Replication:
         self.wait_until_agreed()
         for sentinel in self.sentinels:
             sentinel.hurry(False)
+        self.wait_synced()  # a link that is up carries no writes yet: the first acknowledgement starts them
         return self
 
     def wait_until_agreed(self):
