@@ -79,16 +79,18 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
     }
 }
 
-struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id)
+struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
     uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
-    uint8_t lane_index = (uint8_t)(shared > 1 ? client_id % shared : 0);
+    uint8_t lane_index = (uint8_t)(shared > 1 ? client->id % shared : 0);
+    uint8_t protocol = session_protocol(&client->session);
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
         if (!connection->is_dedicated && connection->target_database == database &&
-            connection->lane_index == lane_index && !connection->is_retiring)
+            connection->target_protocol == protocol && connection->lane_index == lane_index &&
+            !connection->is_retiring)
             return connection;
     }
-    struct connection *connection = connection_open(backend, database, false);
+    struct connection *connection = connection_open(backend, database, protocol, false);
     if (!connection) {
         backend_failed(backend, strerror(errno));
         return NULL;
@@ -100,11 +102,12 @@ struct connection *backend_lane(struct backend *backend, uint32_t database, uint
 struct connection *backend_borrow(struct backend *backend, const struct request *request)
 {
     struct client *client = request->client;
+    uint8_t protocol = session_protocol(&client->session);
     struct connection *connection = pop_idle(backend);
     if (!connection) {
         if (!reserve_dedicated(backend))
             return NULL;
-        connection = connection_open(backend, request->database, true);
+        connection = connection_open(backend, request->database, protocol, true);
         if (!connection) {
             atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
             backend_failed(backend, strerror(errno));
@@ -114,7 +117,7 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
     bool is_doubtful = idle_ms > (uint64_t)backend->upstream->config->pool_health_interval_ms;
     bool must_ask = !request->is_urgent && (request->is_blocking || is_doubtful);
-    connection_prepare(connection, request->database, must_ask);
+    connection_prepare(connection, request->database, protocol, must_ask);
     if (connection->state == CONNECTION_CLOSED)
         return NULL;
     connection->owner = client;

@@ -2,7 +2,7 @@
 /*
  * backend.h - one worker's view of one node: its lanes, its pool of dedicated connections, its health.
  *
- * A lane is the set of shared connections for one database; a client always uses the same one of them, so its
+ * A lane is the set of shared connections for one database and protocol version; a client always uses the same one of them, so its
  * commands stay in order. Dedicated connections are lent to one client at a time and are given back clean or
  * closed; their number is bounded for the whole process (node_gauge.dedicated).
  *
@@ -57,7 +57,7 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
 
 /* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
  * false). */
-struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id);
+struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client);
 
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */

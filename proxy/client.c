@@ -506,6 +506,31 @@ void client_reply(struct client *client, struct slice reply)
         client_close(client, "out of memory");
 }
 
+void client_reply_parts(struct client *client, struct slice head, struct slice text)
+{
+    char small[512];
+    size_t size = head.size + text.size + 2;
+    char *reply = size <= sizeof small ? small : malloc(size);
+    if (!reply) {
+        client_close(client, "out of memory");
+        return;
+    }
+    memcpy(reply, head.bytes, head.size);
+    memcpy(reply + head.size, text.bytes, text.size);
+    memcpy(reply + head.size + text.size, "\r\n", 2);
+    client_reply(client, (struct slice){reply, size});
+    if (reply != small)
+        free(reply);
+}
+
+void client_reply_text(struct client *client, struct slice text)
+{
+    char head[32];
+    int size = client->session.is_resp3 ? snprintf(head, sizeof head, "=%zu\r\ntxt:", text.size + 4)
+                                        : snprintf(head, sizeof head, "$%zu\r\n", text.size);
+    client_reply_parts(client, (struct slice){head, (size_t)size}, text);
+}
+
 void client_reply_error(struct client *client, const char *format, ...)
 {
     char text[512];

@@ -135,6 +135,12 @@ void client_settle(struct client *client);
 /* Replies in the place of the command at hand; the text is copied. */
 void client_reply(struct client *client, struct slice reply);
 
+/* Replies head, text and a line end. */
+void client_reply_parts(struct client *client, struct slice head, struct slice text);
+
+/* Replies a text that is for people: a bulk string, in RESP3 a verbatim one. */
+void client_reply_text(struct client *client, struct slice text);
+
 /* Replies "-ERR ..." formatted as by printf. */
 void client_reply_error(struct client *client, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -32,6 +32,7 @@ static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
 static void connection_connected(struct connection *connection);
 static void connection_authenticate(struct connection *connection);
+static void connection_negotiate(struct connection *connection);
 static void connection_select(struct connection *connection);
 static void connection_ready(struct connection *connection);
 static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
@@ -40,6 +41,9 @@ static void take_bytes(struct connection *connection, struct chunk *chunk, const
 static void take_fragment(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size,
                           bool is_complete);
 static void take_greeting(struct connection *connection, struct slice reply);
+static void take_protocol(struct connection *connection, struct slice reply);
+static void take_database(struct connection *connection, struct slice reply);
+static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void finish_request(struct connection *connection, struct request *request);
@@ -54,7 +58,7 @@ static bool refuses_everything(struct connection *connection, struct slice error
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
 
-struct connection *connection_open(struct backend *backend, uint32_t database, bool is_dedicated)
+struct connection *connection_open(struct backend *backend, uint32_t database, uint8_t protocol, bool is_dedicated)
 {
     struct worker *worker = backend->upstream->worker;
     int fd = socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -73,6 +77,8 @@ struct connection *connection_open(struct backend *backend, uint32_t database, b
     connection->backend = backend;
     connection->is_dedicated = is_dedicated;
     connection->target_database = database;
+    connection->protocol = 2;
+    connection->target_protocol = protocol;
     connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
     connection->next = backend->connections;
     if (connection->next)
@@ -103,15 +109,21 @@ void connection_queue(struct connection *connection, struct request *request)
     worker_mark_connection(worker_of(connection), connection);
 }
 
-void connection_prepare(struct connection *connection, uint32_t database, bool must_ask)
+void connection_prepare(struct connection *connection, uint32_t database, uint8_t protocol, bool must_ask)
 {
     connection->target_database = database;
     connection->was_used = false;
     connection->must_ask = must_ask;
+    connection_speak(connection, protocol);
+}
+
+void connection_speak(struct connection *connection, uint8_t protocol)
+{
+    connection->target_protocol = protocol;
     if (connection->state == CONNECTION_READY) {
         connection->give_up_ms = worker_of(connection)->now_ms +
                                  (uint64_t)connection->backend->upstream->config->connect_timeout_ms;
-        connection_select(connection);
+        connection_negotiate(connection);
     }
 }
 
@@ -317,7 +329,7 @@ static void connection_connected(struct connection *connection)
     if (connection->backend->upstream->config->password[0])
         connection_authenticate(connection);
     else
-        connection_select(connection);
+        connection_negotiate(connection);
 }
 
 static void connection_authenticate(struct connection *connection)
@@ -330,6 +342,17 @@ static void connection_authenticate(struct connection *connection)
     words[count++] = slice_of(config->password);
     connection->state = CONNECTION_AUTHENTICATING;
     send_greeting(connection, words, count);
+}
+
+static void connection_negotiate(struct connection *connection)
+{
+    if (connection->target_protocol == connection->protocol) {
+        connection_select(connection);
+        return;
+    }
+    connection->state = CONNECTION_NEGOTIATING;
+    struct slice version = connection->target_protocol == 3 ? SLICE("3") : SLICE("2");
+    send_greeting(connection, (struct slice[]){SLICE("HELLO"), version}, 2);
 }
 
 static void connection_select(struct connection *connection)
@@ -378,41 +401,73 @@ static void take_greeting(struct connection *connection, struct slice reply)
         {"-ERR Client sent AUTH, but no password is set", 45},
     };
     bool is_good = reply.bytes[0] == '+';
-    char reason[256];
     switch (connection->state) {
     case CONNECTION_AUTHENTICATING:
         for (size_t i = 0; i < 2; i++)
             is_good |= slice_starts_with(reply, needs_none[i]);
-        if (is_good) {
-            connection_select(connection);
-            return;
-        }
-        snprintf(reason, sizeof reason, "AUTH refused: %.*s", (int)(reply.size < 200 ? reply.size - 2 : 200),
-                 reply.bytes);
-        connection_close(connection, OUTCOME_LOST, reason);
+        if (is_good)
+            connection_negotiate(connection);
+        else
+            close_unwelcome(connection, "AUTH", reply);
+        return;
+    case CONNECTION_NEGOTIATING:
+        take_protocol(connection, reply);
         return;
     case CONNECTION_SELECTING:
-        if (is_good) {
-            connection->database = connection->target_database;
-            connection_ready(connection);
-            return;
-        }
-        if (refuses_everything(connection, reply)) {
-            connection_close(connection, OUTCOME_LOST, "the node has reached its maxclients");
-            return;
-        }
-        /* The node has no such database: that is the answer to everything that was meant for it. */
-        struct worker *worker = worker_of(connection);
-        while (connection->queue.first) {
-            struct request *request = next_answered(connection);
-            spans_add_copy(&worker->chunks, &request->reply, reply);
-            finish_request(connection, request);
-        }
-        connection_close(connection, OUTCOME_CUT, NULL);
+        take_database(connection, reply);
         return;
-    default:
+    case CONNECTION_CONNECTING:
+    case CONNECTION_READY:
+    case CONNECTION_CLOSED:
         assert(false);
     }
+}
+
+/* The answer to HELLO is a map (an array in RESP2); a borrower with subscriptions or in MONITOR may be sent other
+ * frames before it. */
+static void take_protocol(struct connection *connection, struct slice reply)
+{
+    bool is_push = reply.bytes[0] == '>' || reply.bytes[0] == '+';
+    if (is_push && connection->owner) {
+        client_push(connection->owner, &connection->frame);
+    } else if (reply.bytes[0] == '-') {
+        close_unwelcome(connection, "HELLO", reply);
+    } else {
+        connection->protocol = connection->target_protocol;
+        connection_select(connection);
+    }
+}
+
+static void take_database(struct connection *connection, struct slice reply)
+{
+    if (reply.bytes[0] == '+') {
+        connection->database = connection->target_database;
+        connection_ready(connection);
+        return;
+    }
+    if (refuses_everything(connection, reply)) {
+        close_unwelcome(connection, "SELECT", reply);
+        return;
+    }
+    /* The node has no such database: that is the answer to everything that was meant for it. */
+    struct worker *worker = worker_of(connection);
+    while (connection->queue.first) {
+        struct request *request = next_answered(connection);
+        spans_add_copy(&worker->chunks, &request->reply, reply);
+        finish_request(connection, request);
+    }
+    connection_close(connection, OUTCOME_CUT, NULL);
+}
+
+static void close_unwelcome(struct connection *connection, const char *command, struct slice reply)
+{
+    char reason[256];
+    int size = (int)(reply.size < 200 ? reply.size - 2 : 200);
+    if (refuses_everything(connection, reply))
+        snprintf(reason, sizeof reason, "the node has reached its maxclients");
+    else
+        snprintf(reason, sizeof reason, "%s refused: %.*s", command, size, reply.bytes);
+    connection_close(connection, OUTCOME_LOST, reason);
 }
 
 /* ---- replies ---- */
@@ -463,8 +518,9 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
 {
     struct worker *worker = worker_of(connection);
     struct request *head = connection->queue.first;
-    bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' && head &&
-                    head != connection->unsent && !(connection->owner && must_see_frame(connection));
+    bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' &&
+                    connection->reply.type != '>' && head && head != connection->unsent &&
+                    !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
@@ -497,21 +553,25 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     chunk_release(&worker->chunks, joined);
 }
 
-/* True if what comes next may be something that no command asked for, or answers a command in several frames. */
+/* True if what comes next may be something that no command asked for, or answers a command in several frames; where
+ * it has a type of its own (RESP3's push), that tells. */
 static bool must_see_frame(const struct connection *connection)
 {
     const struct request *head = connection->queue.first;
-    return session_is_pushed_to(&connection->owner->session) ||
-           (head && (head->pin == PIN_SUBSCRIBE || head->pin == PIN_UNSUBSCRIBE));
+    return session_has_hidden_pushes(&connection->owner->session) ||
+           (connection->protocol == 2 && head && request_is_subscription(head));
 }
 
-/* An error, or a frame on a connection with subscriptions; complete, and still in connection->frame. */
+/* An error, a push, or a frame on a connection with subscriptions; complete, and still in connection->frame. */
 static void take_frame(struct connection *connection, struct slice frame)
 {
     struct request *head = connection->queue.first == connection->unsent ? NULL : connection->queue.first;
     struct client *owner = connection->owner;
-    if (owner && must_see_frame(connection)) {
-        bool is_subscription = head && (head->pin == PIN_SUBSCRIBE || head->pin == PIN_UNSUBSCRIBE);
+    bool is_push = frame.bytes[0] == '>';
+    if (!owner && is_push)
+        return; /* its borrower has gone */
+    if (owner && (is_push || must_see_frame(connection))) {
+        bool is_subscription = head && request_is_subscription(head);
         if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
             head->subscriptions = session_confirmations(
                 &owner->session, (enum session_channel_kind)head->channel_kind, 0);

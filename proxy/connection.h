@@ -2,10 +2,10 @@
 /*
  * connection.h - one connection to a node, with the requests that are on it.
  *
- *   CONNECTING --> AUTHENTICATING --> SELECTING --> READY --> CLOSED
- *        |          (if configured)   (database     ^   |
- *        |                             not 0)       '---' a dedicated connection selects again for its
- *        '-----------> CLOSED                             next borrower
+ *   CONNECTING --> AUTHENTICATING --> NEGOTIATING --> SELECTING --> READY --> CLOSED
+ *        |          (if configured)    (HELLO, for     (database     ^   |
+ *        |                              RESP3)          not 0)       '---' a dedicated connection does so again
+ *        '-----------> CLOSED                                              for its next borrower
  *
  * The queue is both what waits to be written and what waits for a reply; nothing is copied to send it:
  *
@@ -35,6 +35,7 @@ struct client;
 enum connection_state {
     CONNECTION_CONNECTING,
     CONNECTION_AUTHENTICATING,
+    CONNECTION_NEGOTIATING,
     CONNECTION_SELECTING,
     CONNECTION_READY,
     CONNECTION_CLOSED,
@@ -59,6 +60,8 @@ struct connection {
     char *name;             /* set on the node; NULL = none */
     uint32_t database;      /* selected on the node */
     uint32_t target_database;
+    uint8_t protocol;       /* spoken on the node: 2 or 3 */
+    uint8_t target_protocol;
     uint8_t state;          /* enum connection_state */
     uint8_t lane_index;     /* which of the shared ones of its database */
     bool is_dedicated : 1;
@@ -71,15 +74,21 @@ struct connection {
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
-/* Begins to connect; the connection may be queued on at once. NULL if it cannot even begin (errno). */
-struct connection *connection_open(struct backend *backend, uint32_t database, bool is_dedicated);
+/* Begins to connect; the connection may be queued on at once. protocol is 2 or 3. NULL if it cannot even begin
+ * (errno). */
+struct connection *connection_open(struct backend *backend, uint32_t database, uint8_t protocol, bool is_dedicated);
 
 /* Appends a request; it is written at the end of the loop turn, or when the connection is ready. */
 void connection_queue(struct connection *connection, struct request *request);
 
-/* Before the next use: selects the database if it is another, or in any case if must_ask (which also proves
- * that the node answers and makes WAIT speak of all writes so far). Requests may be queued at once. */
-void connection_prepare(struct connection *connection, uint32_t database, bool must_ask);
+/* Before the next use: agrees on the protocol and selects the database if it is another, or in any case if must_ask
+ * (which also proves that the node answers and makes WAIT speak of all writes so far). Requests may be queued at
+ * once. */
+void connection_prepare(struct connection *connection, uint32_t database, uint8_t protocol, bool must_ask);
+
+/* Its borrower has said HELLO: from what is queued next on, the node speaks this protocol. Nothing may be queued or
+ * unanswered. */
+void connection_speak(struct connection *connection, uint8_t protocol);
 
 /* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
 void connection_name(struct connection *connection, const char *name);

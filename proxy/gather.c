@@ -70,14 +70,14 @@ size_t gather_describe(const struct client *client, char *line, size_t size)
         line, size,
         "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=%u psub=%u ssub=%u multi=%d "
         "qbuf=%zu qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=%s%s "
-        "cmd=%s user=default redir=-1 resp=2 lib-name=%s lib-ver=%s\n",
+        "cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
         (unsigned long long)client->id, address, local_address, client->io.fd, client->name ? client->name : "",
         (unsigned long long)((now_ms - client->created_ms) / 1000), (unsigned long long)((now_ms - client->active_ms) / 1000),
         flags[0] ? flags : "N", client->database, session->subscriptions[SESSION_CHANNELS],
         session->subscriptions[SESSION_PATTERNS], session->subscriptions[SESSION_SHARD_CHANNELS],
         session->in_multi ? (int)session->queued : -1, kept, client->pending, client->output.bytes,
         sizeof *client + kept + client->output.bytes, client->io.events & EV_READ ? "r" : "",
-        client->io.events & EV_WRITE ? "w" : "", client->last_command, client->library_name ? client->library_name : "",
+        client->io.events & EV_WRITE ? "w" : "", client->last_command, session_protocol(session), client->library_name ? client->library_name : "",
         client->library_version ? client->library_version : "");
     if (written < 0)
         return 0;
@@ -169,17 +169,7 @@ static void gather_come_home(struct gather *gather)
     while (client && client->id != gather->client_id)
         client = client->next;
     if (client && client->stall == STALL_GATHER) {
-        size_t room = gather->text_size + 32;
-        char *reply = malloc(room);
-        if (reply) {
-            int head = snprintf(reply, room, "$%zu\r\n", gather->text_size);
-            memcpy(reply + head, gather->text, gather->text_size);
-            memcpy(reply + (size_t)head + gather->text_size, "\r\n", 2);
-            client_reply(client, (struct slice){reply, (size_t)head + gather->text_size + 2});
-        } else {
-            client_reply(client, error_reply(ERROR_MEMORY));
-        }
-        free(reply);
+        client_reply_text(client, (struct slice){gather->text, gather->text_size});
         client->stall = STALL_NONE;
         worker_resume_client(worker, client);
     }

@@ -142,7 +142,7 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.is_read = command && command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
-    traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_subscribed(session));
+    traits.in_multi = session->in_multi || (pin == PIN_MULTI && !session_is_confined(session));
     traits.is_blocking = is_right && !session->in_multi && command_is_blocking(command, at_hand->words, at_hand->count);
     traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
                              (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));

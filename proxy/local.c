@@ -13,6 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* What HELLO asks for. */
+struct hello {
+    uint8_t protocol;
+    struct slice name; /* bytes is NULL where no name is given */
+};
+
 typedef bool local_handler(struct client *client, const struct command_at_hand *at_hand);
 
 static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
@@ -50,7 +56,10 @@ static bool is_name(struct slice word);
 static bool set_text(char **field, struct slice word);
 static bool authenticate(struct client *client, struct slice user, struct slice password);
 static bool equals_in_constant_time(struct slice given, const char *secret);
-static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct slice *name);
+static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct hello *hello);
+static bool read_protocol(struct client *client, struct slice word, uint8_t *protocol);
+static bool nodes_speak_resp3(const struct client *client);
+static void speak(struct client *client, uint8_t protocol);
 static void reply_hello(struct client *client);
 static struct chunk *rewrite_info(struct slice reply);
 static struct chunk *rewrite_role(struct slice reply);
@@ -69,9 +78,11 @@ bool local_handles(const struct client *client, const struct command *command)
     case LOCAL_AUTH:
     case LOCAL_HELLO:
     case LOCAL_CLIENT_REPLY: /* queued in a transaction, they would change the node's connection, not the client's */
-        return !session_is_subscribed(session);
+        return !session_is_confined(session);
+    case LOCAL_COMMAND: /* made from what nodes say in RESP2 */
+        return !session->is_resp3 && !session_forwards_all(session);
     default:
-        return !session_forwards_all(session) || (session->is_broken && !session_is_subscribed(session));
+        return !session_forwards_all(session) || (session->is_broken && !session_is_confined(session));
     }
 }
 
@@ -174,33 +185,31 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
-    struct slice name = {NULL, 0};
-    if (!read_hello(client, at_hand, &name))
+    struct hello hello = {.protocol = session_protocol(&client->session)};
+    if (client->inflight > 0)
+        return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
+    if (!read_hello(client, at_hand, &hello))
         return true;
-    if (name.bytes && !set_text(&client->name, name)) {
+    if (client->session.in_multi && hello.protocol != session_protocol(&client->session)) {
+        client_reply_error(client, "-ERR Command not allowed inside a transaction"); /* the node would queue it */
+        return true;
+    }
+    if (hello.name.bytes && !set_text(&client->name, hello.name)) {
         client_close(client, "out of memory");
         return true;
     }
+    speak(client, hello.protocol);
     reply_hello(client);
     return true;
 }
 
 /* HELLO [protover [AUTH username password] [SETNAME clientname]]; false if an error was replied. */
-static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct slice *name)
+static bool read_hello(struct client *client, const struct command_at_hand *at_hand, struct hello *hello)
 {
     const struct slice *words = at_hand->words;
     size_t count = at_hand->count;
-    if (count > 1) {
-        int64_t version = local_read_database(words[1]);
-        if (version < 0) {
-            client_reply_error(client, "-ERR Protocol version is not an integer or out of range");
-            return false;
-        }
-        if (version != 2) {
-            client_reply_error(client, "-NOPROTO unsupported protocol version");
-            return false;
-        }
-    }
+    if (count > 1 && !read_protocol(client, words[1], &hello->protocol))
+        return false;
     for (size_t i = 2; i < count;) {
         if (slice_is(words[i], "AUTH") && i + 2 < count) {
             if (!authenticate(client, words[i + 1], words[i + 2])) {
@@ -209,8 +218,8 @@ static bool read_hello(struct client *client, const struct command_at_hand *at_h
             }
             i += 3;
         } else if (slice_is(words[i], "SETNAME") && i + 1 < count) {
-            *name = words[i + 1];
-            if (!is_name(*name)) {
+            hello->name = words[i + 1];
+            if (!is_name(hello->name)) {
                 client_reply_error(client, "-ERR Client names cannot contain spaces, newlines or special characters.");
                 return false;
             }
@@ -231,6 +240,34 @@ static bool read_hello(struct client *client, const struct command_at_hand *at_h
     return true;
 }
 
+static bool read_protocol(struct client *client, struct slice word, uint8_t *protocol)
+{
+    int64_t version = local_read_database(word);
+    if (version < 0)
+        client_reply_error(client, "-ERR Protocol version is not an integer or out of range");
+    else if (version != 2 && (version != 3 || !nodes_speak_resp3(client)))
+        client_reply_error(client, "-NOPROTO unsupported protocol version");
+    else
+        *protocol = (uint8_t)version;
+    return version == *protocol;
+}
+
+/* Redis has RESP3 since version 6. */
+static bool nodes_speak_resp3(const struct client *client)
+{
+    const char *version = client->upstream->topology->server_version;
+    return !version[0] || strtol(version, NULL, 10) >= 6;
+}
+
+static void speak(struct client *client, uint8_t protocol)
+{
+    if (protocol == session_protocol(&client->session))
+        return;
+    client->session.is_resp3 = protocol == 3;
+    if (client->dedicated)
+        connection_speak(client->dedicated, protocol);
+}
+
 /* Field by field as Redis 7 has it. Before any node was seen the version is the oldest that this proxy is for. */
 static void reply_hello(struct client *client)
 {
@@ -239,10 +276,11 @@ static void reply_hello(struct client *client)
     if (!version[0])
         version = "7.0.0";
     int size = snprintf(text, sizeof text,
-                        "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$%zu\r\n%.64s\r\n$5\r\nproto\r\n:2\r\n"
+                        "%s\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$%zu\r\n%.64s\r\n$5\r\nproto\r\n:%d\r\n"
                         "$2\r\nid\r\n:%" PRIu64 "\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
                         "$7\r\nmodules\r\n*0\r\n",
-                        strnlen(version, 64), version, client->id);
+                        client->session.is_resp3 ? "%7" : "*14", strnlen(version, 64), version,
+                        session_protocol(&client->session), client->id);
     client_reply(client, (struct slice){text, (size_t)size});
 }
 
@@ -313,7 +351,7 @@ static bool answer_client_getname(struct client *client, const struct command_at
     if (client->name)
         reply_bulk(client, slice_of(client->name));
     else
-        client_reply(client, SLICE("$-1\r\n"));
+        client_reply(client, client->session.is_resp3 ? SLICE("_\r\n") : SLICE("$-1\r\n"));
     return true;
 }
 
@@ -339,7 +377,7 @@ static bool answer_client_info(struct client *client, const struct command_at_ha
 {
     (void)at_hand;
     char line[2048];
-    reply_bulk(client, (struct slice){line, gather_describe(client, line, sizeof line)});
+    client_reply_text(client, (struct slice){line, gather_describe(client, line, sizeof line)});
     return true;
 }
 
@@ -485,7 +523,8 @@ static struct chunk *rewrite_info(struct slice reply)
         append(body, line);
     }
     char head[32];
-    int head_size = snprintf(head, sizeof head, "$%zu\r\n", body->filled);
+    int head_size = value.type == '=' ? snprintf(head, sizeof head, "=%zu\r\ntxt:", body->filled + 4)
+                                      : snprintf(head, sizeof head, "$%zu\r\n", body->filled);
     struct chunk *whole = chunk_create_sized(body->filled + (size_t)head_size + 2);
     if (whole) {
         append(whole, (struct slice){head, (size_t)head_size});
@@ -535,18 +574,9 @@ static void reply_ok(struct client *client) { client_reply(client, SLICE("+OK\r\
 
 static void reply_bulk(struct client *client, struct slice text)
 {
-    char small[512];
-    char *reply = text.size + 32 <= sizeof small ? small : malloc(text.size + 32);
-    if (!reply) {
-        client_close(client, "out of memory");
-        return;
-    }
-    int head = snprintf(reply, 32, "$%zu\r\n", text.size);
-    memcpy(reply + head, text.bytes, text.size);
-    memcpy(reply + (size_t)head + text.size, "\r\n", 2);
-    client_reply(client, (struct slice){reply, (size_t)head + text.size + 2});
-    if (reply != small)
-        free(reply);
+    char head[32];
+    int size = snprintf(head, sizeof head, "$%zu\r\n", text.size);
+    client_reply_parts(client, (struct slice){head, (size_t)size}, text);
 }
 
 /* Redis takes printable ASCII without blanks; an empty name clears. */

@@ -75,7 +75,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
             if (!backend)
                 break;
-            connection = backend_lane(backend, request->database, request->client->id);
+            connection = backend_lane(backend, request->database, request->client);
         }
         if (connection) {
             client_routed(request->client, connection);

@@ -619,8 +619,9 @@ static bool begin_children(struct resp_reply *state)
     uint64_t children = (uint64_t)state->number * (is_paired ? 2 : 1);
     if (children > REPLY_MAX_ELEMENTS - state->owed) return false;
     state->owed += children;
-    if (state->element != '|') return end_element(state);
-    state->step = STEP_TYPE; /* what the attribute belongs to is still owed */
+    bool is_between = state->element == '>' && state->type != '>';
+    if (state->element != '|' && !is_between) return end_element(state);
+    state->step = STEP_TYPE; /* what the attribute belongs to, or the push came before, is still owed */
     return true;
 }
 

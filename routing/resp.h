@@ -110,7 +110,8 @@ struct resp_reply {
  * Consumes bytes of one reply. RESP_DONE: *used tells where the reply ends (and the state is reset but for
  * type, so that the caller can still ask what it was). RESP_MORE: all size bytes were consumed; the next call
  * gets the bytes that follow. RESP_BAD: not a reply, or a length beyond any that Redis can send.
- * An attribute ('|') counts as part of the reply that follows it; a push ('>') is a reply of its own.
+ * An attribute ('|') counts as part of the reply that follows it; a push ('>') is a reply of its own. Redis before
+ * 7.2 puts the push of a client's own PUBLISH into the midst of EXEC's array: there it counts as no element.
  */
 enum resp_status resp_reply_scan(struct resp_reply *state, const char *bytes, size_t size, size_t *used);
 

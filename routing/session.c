@@ -7,7 +7,7 @@ static void end_transaction(struct session *session);
 
 void session_sent(struct session *session, enum command_pin pin)
 {
-    if (session_is_subscribed(session) && !session->in_multi)
+    if (session_is_confined(session) && !session->in_multi)
         return; /* the node refuses all but (un)subscribing */
     switch (pin) {
     case PIN_MULTI:
@@ -49,7 +49,7 @@ void session_sent(struct session *session, enum command_pin pin)
 
 enum session_answer session_answer_broken(struct session *session, enum command_pin pin)
 {
-    if (!session->is_broken || session_is_subscribed(session))
+    if (!session->is_broken || session_is_confined(session))
         return SESSION_FORWARD;
     switch (pin) {
     case PIN_MULTI:
@@ -113,12 +113,13 @@ enum session_frame session_received(struct session *session, struct slice frame,
     if (session->is_monitoring && frame.size > 1 && frame.bytes[0] == '+' && frame.bytes[1] >= '0' &&
         frame.bytes[1] <= '9')
         return SESSION_PUSH; /* "+1700000000.123456 [0 127.0.0.1:1234] ..." */
+    bool is_push = frame.bytes[0] == '>';
     if (!read_confirmation(frame, &word, &count))
-        return SESSION_REPLY;
+        return is_push ? SESSION_PUSH : SESSION_REPLY;
     if (slice_is(word, "message") || slice_is(word, "pmessage") || slice_is(word, "smessage"))
         return SESSION_PUSH;
     if (count < 0 || !count_subscription(session, word, count))
-        return SESSION_REPLY; /* [pong ""] */
+        return is_push ? SESSION_PUSH : SESSION_REPLY; /* [invalidate [key]], or [pong ""] */
     return head_is_subscription ? SESSION_CONFIRMATION : SESSION_PUSH;
 }
 

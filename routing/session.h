@@ -14,8 +14,10 @@
  * Transactions are followed by what the client sends (its commands take effect in order, so that is what the
  * node will be in); subscriptions by what the node confirms, since only it knows how many there are.
  * When the connection of a transaction is lost, nothing of it can be carried on: the session is broken until
- * the client has ended it, and EXEC then fails, on no node. While subscribed (in RESP2) the node refuses all
- * that would begin or end another state.
+ * the client has ended it, and EXEC then fails, on no node. A client that is subscribed in RESP2 is confined: the
+ * node refuses all but (un)subscribing, so nothing begins or ends another state. In RESP3 what nobody asked for
+ * comes in frames of their own type, so everything is allowed beside subscriptions, and tracking needs a connection
+ * of its own as well.
  *
  * Owner:   embedded in a client. Pure: no I/O, no clock.
  */
@@ -35,6 +37,8 @@ struct session {
     bool is_watching;
     bool is_broken; /* the connection of its transaction or its watched keys was lost */
     bool is_monitoring;
+    bool is_tracking; /* CLIENT TRACKING ON: the node tells this connection which keys have changed */
+    bool is_resp3;
     uint32_t queued;      /* commands sent since MULTI */
     int64_t selected;     /* database that the last SELECT inside MULTI asked for; -1 = none */
     uint32_t selected_at; /* the place of its answer in that of EXEC */
@@ -47,22 +51,38 @@ static inline bool session_is_subscribed(const struct session *session)
            session->subscriptions[SESSION_SHARD_CHANNELS];
 }
 
+/* The version of the protocol, as HELLO has it. */
+static inline uint8_t session_protocol(const struct session *session) { return session->is_resp3 ? 3 : 2; }
+
+/* True while the node takes nothing from the client but (un)subscribing. */
+static inline bool session_is_confined(const struct session *session)
+{
+    return !session->is_resp3 && session_is_subscribed(session);
+}
+
 /* True while the client needs a connection of its own. */
 static inline bool session_is_pinned(const struct session *session)
 {
-    return session->in_multi || session->is_watching || session->is_monitoring || session_is_subscribed(session);
+    return session->in_multi || session->is_watching || session->is_monitoring || session->is_tracking ||
+           session_is_subscribed(session);
 }
 
-/* True while a frame from the node may be one that nobody asked for. */
+/* True while frames that nobody asked for are what the client is there for. */
 static inline bool session_is_pushed_to(const struct session *session)
 {
     return session->is_monitoring || session_is_subscribed(session);
 }
 
+/* True while such a frame has the type of a reply, so that only its words tell. */
+static inline bool session_has_hidden_pushes(const struct session *session)
+{
+    return session->is_monitoring || session_is_confined(session);
+}
+
 /* True while even commands that the proxy answers itself must go to the node, since it queues or refuses them. */
 static inline bool session_forwards_all(const struct session *session)
 {
-    return session->in_multi || session_is_subscribed(session);
+    return session->in_multi || session_is_confined(session);
 }
 
 /* A command with the right arity goes to the node on the client's own connection; what it subscribed to before

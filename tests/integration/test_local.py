@@ -72,12 +72,6 @@ def test_hello_sets_the_name(proxy):
         assert link.ask("CLIENT", "GETNAME") == b"worker"
 
 
-def test_hello_3_is_refused_in_words_that_clients_match_and_the_connection_goes_on(proxy):
-    with proxy.raw() as link:
-        assert link.command("HELLO", 3).read_bytes() == b"-NOPROTO unsupported protocol version\r\n"
-        assert link.ask("PING") == b"PONG"
-
-
 def test_handshake_may_be_one_packet(proxy):
     with proxy.raw() as link:
         link.send(script("HELLO 2", "CLIENT SETINFO LIB-NAME redis-py", "CLIENT SETNAME w", "SELECT 4", "SET hs 1"))

@@ -426,6 +426,17 @@ static void an_attribute_is_part_of_the_reply_behind_it(void **unused)
     expect_replies_however_cut(samples, COUNT_OF(samples));
 }
 
+static void a_push_inside_an_array_is_none_of_its_elements(void **unused)
+{
+    (void)unused;
+    static const struct sample samples[] = {
+        GIVEN("*2\r\n>2\r\n+message\r\n$1\r\nx\r\n:1\r\n:2\r\n+OK\r\n", "*2 >2 +message $1=x :1 :2 | +OK | "),
+        GIVEN("*1\r\n>1\r\n+a\r\n*1\r\n>1\r\n+b\r\n:1\r\n>1\r\n+c\r\n", "*1 >1 +a *1 >1 +b :1 | >1 +c | "),
+        GIVEN("*1\r\n>1\r\n+a\r\n", "..."),
+    };
+    expect_replies_however_cut(samples, COUNT_OF(samples));
+}
+
 static void what_is_no_reply_is_refused(void **unused)
 {
     (void)unused;
@@ -633,6 +644,7 @@ int main(void)
         cmocka_unit_test(replies_of_resp2_are_passed_over),
         cmocka_unit_test(replies_of_resp3_are_passed_over),
         cmocka_unit_test(an_attribute_is_part_of_the_reply_behind_it),
+        cmocka_unit_test(a_push_inside_an_array_is_none_of_its_elements),
         cmocka_unit_test(what_is_no_reply_is_refused),
         cmocka_unit_test(the_largest_lengths_are_still_replies),
         cmocka_unit_test(a_status_line_has_one_mib_and_no_more),
