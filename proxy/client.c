@@ -5,6 +5,7 @@
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
+#include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -671,6 +672,10 @@ static void inspect(struct request *request)
                 client->upstream->highest_database = request->database;
         }
         return;
+    case INSPECT_TRACKING_ON:
+    case INSPECT_TRACKING_OFF:
+        tracking_answered(request, type == '+');
+        return;
     case INSPECT_EXEC:
         inspect_exec(request);
         return;
@@ -786,6 +791,10 @@ void client_lost_dedicated(struct client *client)
 {
     if (session_is_pushed_to(&client->session)) {
         client_close(client, "connection to the node lost while it was subscribed or monitoring");
+        return;
+    }
+    if (client->session.is_tracking) {
+        client_close(client, "connection to the node lost while it was told which keys change");
         return;
     }
     session_lost_connection(&client->session);

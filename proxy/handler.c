@@ -3,6 +3,7 @@
 
 #include "proxy/connection.h"
 #include "proxy/local.h"
+#include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -156,6 +157,10 @@ static struct request traits_of(const struct client *client, const struct comman
         traits.inspection = INSPECT_INFO;
     if (command && command->local == LOCAL_ROLE && !session_forwards_all(session))
         traits.inspection = INSPECT_ROLE;
+    if (is_right && command->local == LOCAL_CLIENT_TRACKING && !session_forwards_all(session)) {
+        traits.needs_dedicated = true;
+        traits.inspection = (uint8_t)tracking_inspection(at_hand);
+    }
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = client->worker->group->config->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)

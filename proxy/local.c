@@ -5,6 +5,7 @@
 #include "proxy/gather.h"
 #include "proxy/handler.h"
 #include "proxy/log.h"
+#include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -43,6 +44,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_CLIENT_NO_EVICT] = answer_client_switch,
     [LOCAL_CLIENT_NO_TOUCH] = answer_client_switch,
     [LOCAL_CLIENT_REPLY] = answer_client_reply,
+    [LOCAL_CLIENT_TRACKING] = tracking_answer,
     [LOCAL_CLIENT_REFUSED] = refuse_client,
     [LOCAL_COMMAND] = answer_command,
     [LOCAL_UNKNOWN] = local_answer_unknown,
@@ -79,6 +81,11 @@ bool local_handles(const struct client *client, const struct command *command)
     case LOCAL_HELLO:
     case LOCAL_CLIENT_REPLY: /* queued in a transaction, they would change the node's connection, not the client's */
         return !session_is_confined(session);
+    case LOCAL_PING:
+    case LOCAL_ECHO: /* behind the pushes that what was sent before brings */
+        if (client->dedicated && !session->is_broken)
+            return false;
+        return !session_forwards_all(session) || (session->is_broken && !session_is_confined(session));
     case LOCAL_COMMAND: /* made from what nodes say in RESP2 */
         return !session->is_resp3 && !session_forwards_all(session);
     default:

@@ -45,6 +45,8 @@ enum request_inspection {
     INSPECT_SELECT, /* +OK changes the client's database */
     INSPECT_INFO,   /* lines are rewritten */
     INSPECT_ROLE,   /* replicas are taken out */
+    INSPECT_TRACKING_ON,  /* +OK: the client's connection is its own from now on */
+    INSPECT_TRACKING_OFF, /* +OK: no longer */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
 };
 

@@ -61,6 +61,7 @@ enum command_local {
     LOCAL_CLIENT_NO_EVICT,
     LOCAL_CLIENT_NO_TOUCH,
     LOCAL_CLIENT_REPLY,
+    LOCAL_CLIENT_TRACKING, /* goes to the master on a connection of its own; with REDIRECT answered here */
     LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so */
     LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
     LOCAL_ROLE,

@@ -63,13 +63,13 @@ static const struct command acl_subcommands[] = {
 };
 
 static const struct command client_subcommands[] = {
-    {NAMES("CACHING", "client|caching"), .arity = 3, .local = LOCAL_CLIENT_REFUSED,
+    {NAMES("CACHING", "client|caching"), .arity = 3, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("CAPA", "client|capa"), .arity = -3, .access = COMMAND_WRITE, .flags = COMMAND_STATEFUL,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("GETNAME", "client|getname"), .arity = 2, .local = LOCAL_CLIENT_GETNAME,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
-    {NAMES("GETREDIR", "client|getredir"), .arity = 2, .local = LOCAL_CLIENT_REFUSED,
+    {NAMES("GETREDIR", "client|getredir"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("HELP", "client|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow @connection"},
@@ -99,9 +99,9 @@ static const struct command client_subcommands[] = {
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("SETNAME", "client|setname"), .arity = 3, .local = LOCAL_CLIENT_SETNAME,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
-    {NAMES("TRACKING", "client|tracking"), .arity = -3, .local = LOCAL_CLIENT_REFUSED,
+    {NAMES("TRACKING", "client|tracking"), .arity = -3, .local = LOCAL_CLIENT_TRACKING,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
-    {NAMES("TRACKINGINFO", "client|trackinginfo"), .arity = 2, .local = LOCAL_CLIENT_REFUSED,
+    {NAMES("TRACKINGINFO", "client|trackinginfo"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("UNBLOCK", "client|unblock"), .arity = -3, .local = LOCAL_CLIENT_REFUSED, .flags = COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous @connection"},

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A client that keeps copies of keys (CLIENT TRACKING) is told when they change, whoever changes them."""
+
+import pytest
+
+from harness import Pointsman, Replication, Server, encode, wait_for
+from test_resp3 import wait_for_bytes
+
+INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    replication = Replication(replicas=1, sentinels=0).start()
+    yield replication
+    replication.stop()
+
+
+@pytest.fixture(scope="module")
+def pointsman(pair):
+    with Pointsman(pair) as proxy:
+        yield proxy
+
+
+def tracking(pointsman, *options):
+    link = pointsman.raw()
+    link.send(encode("HELLO", 3) + encode("CLIENT", "TRACKING", "ON", *options))
+    wait_for_bytes(link, b"*0\r\n+OK\r\n")
+    return link
+
+
+def invalidation(key):
+    return INVALIDATE % (len(key), key)
+
+
+def test_writes_of_others_through_the_proxy_and_past_it_invalidate(pointsman, pair):
+    with tracking(pointsman) as link, pointsman.client() as other, pair.servers[0].client() as past:
+        for writer, key in ((other, b"through"), (past, b"past")):
+            writer.set(key, 1)
+            link.command("GET", key)
+            wait_for_bytes(link, b"$1\r\n1\r\n")
+            writer.set(key, 2)
+            assert wait_for_bytes(link, key + b"\r\n") == invalidation(key)
+        other.flushall()
+        assert wait_for_bytes(link, b"_\r\n") == b">2\r\n$10\r\ninvalidate\r\n_\r\n"
+
+
+def test_what_a_tracking_client_reads_is_read_where_it_is_tracked(pointsman, pair):
+    with tracking(pointsman) as link, pair.counting() as counts:
+        for number in range(20):
+            link.command("GET", f"read:{number}")
+        wait_for_bytes(link, b"_\r\n", times=20)
+    assert counts.each(pair.servers, "get") == [20, 0]
+
+
+def test_each_gets_what_concerns_it(pointsman):
+    with tracking(pointsman) as one, tracking(pointsman, "BCAST", "PREFIX", "p:") as two, pointsman.client() as writer:
+        one.command("GET", "mine")
+        wait_for_bytes(one, b"_\r\n")
+        writer.set("mine", 1)
+        writer.set("p:theirs", 1)
+        assert wait_for_bytes(one, b"mine\r\n") == invalidation(b"mine")
+        assert wait_for_bytes(two, b"theirs\r\n") == invalidation(b"p:theirs")
+        for link in (one, two):
+            link.command("PING")
+            assert wait_for_bytes(link, b"PONG\r\n") == b"+PONG\r\n"
+
+
+def test_redirection_to_a_client_of_the_proxy_is_refused_as_to_one_that_is_not_there(pointsman):
+    """Ids of the proxy's clients are none of the node's: a stranger there might have that number."""
+    with pointsman.raw() as link:
+        number = link.ask("CLIENT", "ID")
+        answer = link.ask("CLIENT", "TRACKING", "ON", "REDIRECT", number)
+        assert answer == b"ERR The client ID you want redirect to does not exist"
+        assert link.ask("CLIENT", "GETREDIR") == -1
+
+
+def test_connection_of_its_own_goes_back_when_tracking_ends(processes):
+    server = processes(Server("tracked")).ready()
+    pointsman = processes(Pointsman(server.address, pool_dedicated_connections=1, pool_wait="10s"))
+    for end in (encode("CLIENT", "TRACKING", "OFF"), encode("RESET"), None):
+        with tracking(pointsman) as link:
+            if end:
+                link.send(end)
+                wait_for_bytes(link, b"\r\n")
+                with pointsman.raw() as other:
+                    assert other.ask("BLPOP", "nothing", "0.01") is None
+    with pointsman.raw() as other:
+        assert other.ask("BLPOP", "nothing", "0.01") is None
+
+
+def test_client_whose_invalidations_may_be_lost_does_not_go_on_with_stale_copies(processes):
+    server = processes(Server("lost")).ready()
+    pointsman = processes(Pointsman(server.address))
+    with tracking(pointsman) as link:
+        link.command("GET", "a")
+        wait_for_bytes(link, b"_\r\n")
+        server.restart()
+        assert link.socket.recv(100) == b""
+    wait_for(lambda: pointsman.writes(), what="a write after the restart")
