@@ -117,7 +117,8 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
     bool is_doubtful = idle_ms > (uint64_t)backend->upstream->config->pool_health_interval_ms;
     bool must_ask = !request->is_urgent && (request->is_blocking || is_doubtful);
-    connection_prepare(connection, request->database, protocol, must_ask);
+    uint32_t database = request->is_urgent ? connection->database : request->database; /* a busy node selects none */
+    connection_prepare(connection, database, protocol, must_ask);
     if (connection->state == CONNECTION_CLOSED)
         return NULL;
     connection->owner = client;

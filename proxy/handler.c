@@ -151,7 +151,6 @@ static struct request traits_of(const struct client *client, const struct comman
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
-        traits.database = 0;
     }
     if (command && command->local == LOCAL_INFO && !session_forwards_all(session))
         traits.inspection = INSPECT_INFO;

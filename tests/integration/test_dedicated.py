@@ -360,10 +360,14 @@ def test_five_hundred_subscriptions_leave_no_connection_behind(cluster, proxy):
         assert client.pubsub_numsub("c") == [(b"c", 0)]
 
 
-def test_script_that_runs_long_can_be_killed_over_another_connection(processes):
+@pytest.mark.parametrize("database", [0, 9])
+def test_script_that_runs_long_can_be_killed_over_another_connection(processes, database):
+    """Also over one that was last used in another database: a busy node refuses SELECT."""
     server = processes(Server("alone", settings={"busy-reply-threshold": 100})).ready()
     pointsman = processes(Pointsman(server.address, proxy_threads=1))
     with pointsman.raw(timeout=30) as one, pointsman.raw(timeout=30) as two:
+        one.ask("SELECT", database)
+        assert one.ask("BLPOP", "nothing", "0.01") is None
         one.command("EVAL", "while true do end", 0)
         time.sleep(0.4)
         two.command("SCRIPT", "KILL")
