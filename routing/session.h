@@ -35,6 +35,7 @@ struct session {
     bool is_watching;
     bool is_broken; /* the connection of its transaction or its watched keys was lost */
     bool is_monitoring;
+    bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
     uint32_t queued;      /* commands sent since MULTI */
     int64_t selected;     /* database that the last SELECT inside MULTI asked for; -1 = none */
     uint32_t selected_at; /* the place of its answer in that of EXEC */
