@@ -72,6 +72,7 @@ bool pause_holds(struct client *client, const struct command_at_hand *at_hand)
 
 void pause_release(struct worker *worker)
 {
+    ev_timer_stop(worker->loop, &worker->unpause); /* was set for this pause; another may end sooner */
     for (struct client *client = worker->clients; client; client = client->next) {
         if (client->stall != STALL_PAUSED)
             continue;
