@@ -57,7 +57,8 @@ bool census_list(struct client *client, const struct command_at_hand *at_hand)
     struct census *census = census_create(client, at_hand);
     if (!census || !(census->stream = open_memstream(&census->text, &census->text_size)))
         return refuse(census, client, "-ERR pointsman: out of memory; not executed");
-    if (!client_filter_read(&census->filter, at_hand->words + 2, at_hand->count - 2, FILTER_MANY_IDS, error, sizeof error))
+    if (!client_filter_read(&census->filter, at_hand->words + 2, at_hand->count - 2, FILTER_MANY_IDS, error,
+                            sizeof error))
         return refuse(census, client, error);
     return gather_send(&census->gather, &list_kind, client);
 }
@@ -67,14 +68,13 @@ bool census_kill(struct client *client, const struct command_at_hand *at_hand)
 {
     char error[256] = "-ERR pointsman: out of memory; not executed";
     struct census *census = census_create(client, at_hand);
-    if (!census)
-        return refuse(census, client, error);
+    if (!census) return refuse(census, client, error);
     census->is_old_form = at_hand->count == 3;
-    bool is_good = census->is_old_form ? client_filter_address(&census->filter, at_hand->words[2])
-                                       : client_filter_read(&census->filter, at_hand->words + 2, at_hand->count - 2,
-                                                            FILTER_ONE_ID, error, sizeof error);
-    if (!is_good)
-        return refuse(census, client, error);
+    bool is_good = census->is_old_form
+                       ? client_filter_address(&census->filter, at_hand->words[2])
+                       : client_filter_read(&census->filter, at_hand->words + 2, at_hand->count - 2,
+                                            FILTER_ONE_ID, error, sizeof error);
+    if (!is_good) return refuse(census, client, error);
     client_filter_skip_asker(&census->filter, !census->is_old_form);
     return gather_send(&census->gather, &kill_kind, client);
 }
@@ -91,8 +91,7 @@ static struct census *census_create(struct client *client, const struct command_
 
 static bool refuse(struct census *census, struct client *client, const char *error)
 {
-    if (census)
-        census_destroy(&census->gather);
+    if (census) census_destroy(&census->gather);
     client_reply_error(client, "%s", error);
     return true;
 }
@@ -100,8 +99,7 @@ static bool refuse(struct census *census, struct client *client, const char *err
 static void census_destroy(struct gather *gather)
 {
     struct census *census = (struct census *)gather;
-    if (census->stream)
-        fclose(census->stream);
+    if (census->stream) fclose(census->stream);
     free(census->text);
     free(census->lines);
     client_filter_finish(&census->filter);
@@ -114,8 +112,7 @@ static enum gather_way list_visit(struct gather *gather, struct worker *worker)
 {
     struct census *census = (struct census *)gather;
     for (const struct client *client = worker->clients; client; client = client->next) {
-        if (client_filter_matches(&census->filter, client))
-            add_line(census, client);
+        if (client_filter_matches(&census->filter, client)) add_line(census, client);
     }
     return GATHER_ON;
 }
@@ -126,13 +123,13 @@ static void add_line(struct census *census, const struct client *client)
         size_t room = census->line_room ? 2 * census->line_room : 64;
         struct line *larger = realloc(census->lines, room * sizeof *larger);
         census->is_short |= !larger;
-        if (!larger)
-            return;
+        if (!larger) return;
         census->lines = larger;
         census->line_room = room;
     }
     char text[CENSUS_LINE_MAX];
-    size_t size = census_describe(client, client->id == census->gather.client_id ? census->asked : 0, text, sizeof text);
+    size_t size = census_describe(client, client->id == census->gather.client_id ? census->asked : 0, text,
+                                  sizeof text);
     struct line *last = census->line_count ? &census->lines[census->line_count - 1] : NULL;
     size_t offset = last ? last->offset + last->size : 0;
     census->is_short |= fwrite(text, 1, size, census->stream) != size;
@@ -163,21 +160,20 @@ static void list_conclude(struct gather *gather, struct client *client)
     free(reply);
 }
 
-/* In the order of their ids, which is that in which they came, or in the order in which ids were asked for. */
+/* In the order of their ids, which is that in which they came, or in the order in which ids were asked for.
+ */
 static void append_lines(const struct census *census, FILE *out)
 {
     const struct client_criterion_value *wanted = &census->filter.values[false][CRITERION_ID];
     size_t count = wanted->is_set ? wanted->id_count : census->line_count;
-    if (census->line_count > 0)
-        qsort(census->lines, census->line_count, sizeof *census->lines, by_id);
+    if (census->line_count > 0) qsort(census->lines, census->line_count, sizeof *census->lines, by_id);
     for (size_t i = 0; census->line_count > 0 && i < count; i++) {
         const struct line *line = &census->lines[i];
         if (wanted->is_set) {
             struct line key = {.id = (uint64_t)wanted->ids[i]};
             line = bsearch(&key, census->lines, census->line_count, sizeof key, by_id);
         }
-        if (line)
-            fwrite(census->text + line->offset, 1, line->size, out);
+        if (line) fwrite(census->text + line->offset, 1, line->size, out);
     }
 }
 
@@ -195,8 +191,7 @@ static enum gather_way kill_visit(struct gather *gather, struct worker *worker)
     struct census *census = (struct census *)gather;
     for (struct client *client = worker->clients, *next; client; client = next) {
         next = client->next;
-        if (!client_filter_matches(&census->filter, client))
-            continue;
+        if (!client_filter_matches(&census->filter, client)) continue;
         census->killed++;
         if (client->id == gather->client_id)
             census->kills_asker = true;
@@ -217,8 +212,7 @@ static void kill_conclude(struct gather *gather, struct client *client)
         client_reply(client, SLICE("+OK\r\n"));
     else
         client_reply_error(client, "-ERR No such client");
-    if (census->kills_asker)
-        client->is_quitting = client->is_ending = true;
+    if (census->kills_asker) client->is_quitting = client->is_ending = true;
 }
 
 /* ---- a line ---- */
@@ -234,20 +228,22 @@ size_t census_describe(const struct client *client, size_t asked, char *line, si
     size_t kept = asked + (client->input ? client->input->filled - client->input_start : 0);
     int written = snprintf(
         line, size,
-        "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=%u psub=%u ssub=%u multi=%d "
-        "qbuf=%zu qbuf-free=0 argv-mem=%zu multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=%s%s "
+        "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=%u sub=%u psub=%u ssub=%u "
+        "multi=%d "
+        "qbuf=%zu qbuf-free=0 argv-mem=%zu multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu "
+        "events=%s%s "
         "cmd=%s user=default redir=-1 resp=2 lib-name=%s lib-ver=%s\n",
-        (unsigned long long)client->id, address, local_address, client->io.fd, client->name ? client->name : "",
-        (unsigned long long)((now_ms - client->created_ms) / 1000), (unsigned long long)((now_ms - client->active_ms) / 1000),
-        flags, client->database, session->subscriptions[SESSION_CHANNELS], session->subscriptions[SESSION_PATTERNS],
-        session->subscriptions[SESSION_SHARD_CHANNELS], session->in_multi ? (int)session->queued : -1, kept, asked,
-        client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes,
+        (unsigned long long)client->id, address, local_address, client->io.fd,
+        client->name ? client->name : "", (unsigned long long)((now_ms - client->created_ms) / 1000),
+        (unsigned long long)((now_ms - client->active_ms) / 1000), flags, client->database,
+        session->subscriptions[SESSION_CHANNELS], session->subscriptions[SESSION_PATTERNS],
+        session->subscriptions[SESSION_SHARD_CHANNELS], session->in_multi ? (int)session->queued : -1, kept,
+        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes,
         client->io.events & EV_READ ? "r" : "", client->io.events & EV_WRITE ? "w" : "", client->last_command,
-        client->library_name ? client->library_name : "", client->library_version ? client->library_version : "");
-    if (written < 0)
-        return 0;
-    if ((size_t)written < size)
-        return (size_t)written;
+        client->library_name ? client->library_name : "",
+        client->library_version ? client->library_version : "");
+    if (written < 0) return 0;
+    if ((size_t)written < size) return (size_t)written;
     line[size - 2] = '\n';
     return size - 1;
 }
@@ -260,20 +256,15 @@ void census_flags(const struct client *client, char flags[CENSUS_FLAGS_MAX])
         char letter;
         bool is_set;
     } all[] = {
-        {'O', session->is_monitoring},
-        {'P', session_is_subscribed(session)},
-        {'x', session->in_multi},
-        {'b', client->blocking || client->stall == STALL_PAUSED},
-        {'U', client->is_unix},
-        {'e', client->is_not_evicted},
+        {'O', session->is_monitoring}, {'P', session_is_subscribed(session)},
+        {'x', session->in_multi},      {'b', client->blocking || client->stall == STALL_PAUSED},
+        {'U', client->is_unix},        {'e', client->is_not_evicted},
     };
     size_t count = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (all[i].is_set)
-            flags[count++] = all[i].letter;
+        if (all[i].is_set) flags[count++] = all[i].letter;
     }
-    if (count == 0)
-        flags[count++] = 'N';
+    if (count == 0) flags[count++] = 'N';
     flags[count] = '\0';
 }
 
@@ -283,8 +274,9 @@ void census_address(const struct client *client, bool is_peer, char *text, size_
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
     char host[INET6_ADDRSTRLEN] = "";
-    int status = is_peer && !client->is_unix ? getpeername(client->io.fd, (struct sockaddr *)&address, &length)
-                                             : getsockname(client->io.fd, (struct sockaddr *)&address, &length);
+    int status = is_peer && !client->is_unix
+                     ? getpeername(client->io.fd, (struct sockaddr *)&address, &length)
+                     : getsockname(client->io.fd, (struct sockaddr *)&address, &length);
     const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
     const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
     const struct sockaddr_un *local = (const struct sockaddr_un *)&address;

@@ -17,8 +17,8 @@ enum { CENSUS_ADDRESS_MAX = 128, CENSUS_FLAGS_MAX = 16, CENSUS_LINE_MAX = 2048 }
 bool census_list(struct client *client, const struct command_at_hand *at_hand);
 bool census_kill(struct client *client, const struct command_at_hand *at_hand);
 
-/* Writes the line that CLIENT INFO and CLIENT LIST have for a client, with its line end. asked: of the client that
- * asks, the bytes of its command, else 0. Returns its length, below size. */
+/* Writes the line that CLIENT INFO and CLIENT LIST have for a client, with its line end. asked: of the client
+ * that asks, the bytes of its command, else 0. Returns its length, below size. */
 size_t census_describe(const struct client *client, size_t asked, char *line, size_t size);
 
 /* Its address or the one it came to, "127.0.0.1:6379", "[::1]:6379" or "/path:0". */

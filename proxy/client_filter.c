@@ -18,15 +18,16 @@ struct reader {
     size_t error_size;
 };
 
-/* Reads the value in words[0] (or more of the `count` words there) and returns how many words it took; 0 = wrong. */
+/* Reads the value in words[0] (or more of the `count` words there) and returns how many words it took; 0 =
+ * wrong. */
 typedef size_t read_function(struct client_criterion_value *value, const struct slice *words, size_t count,
                              const struct reader *reader);
 typedef bool match_function(const struct client_criterion_value *value, const struct client *client);
 
-static read_function read_ids, read_type, read_text, read_user, read_yes_or_no, read_age, read_idle, read_flags,
-    read_database;
-static match_function has_id, has_type, has_address, has_local_address, is_any, has_age, has_idled, has_name, has_flags,
-    has_database, has_library_name, has_library_version, has_ip;
+static read_function read_ids, read_type, read_text, read_user, read_yes_or_no, read_age, read_idle,
+    read_flags, read_database;
+static match_function has_id, has_type, has_address, has_local_address, is_any, has_age, has_idled, has_name,
+    has_flags, has_database, has_library_name, has_library_version, has_ip;
 
 static const struct {
     const char *word;
@@ -52,7 +53,10 @@ static const struct {
 static const struct {
     const char *word;
     enum client_type type;
-} types[] = {{"normal", TYPE_NORMAL}, {"master", TYPE_MASTER}, {"replica", TYPE_REPLICA}, {"slave", TYPE_REPLICA},
+} types[] = {{"normal", TYPE_NORMAL},
+             {"master", TYPE_MASTER},
+             {"replica", TYPE_REPLICA},
+             {"slave", TYPE_REPLICA},
              {"pubsub", TYPE_PUBSUB}};
 
 static size_t find_row(struct slice word, bool *is_negated);
@@ -74,8 +78,7 @@ bool client_filter_read(struct client_filter *filter, const struct slice *words,
         struct client_criterion_value *value = &filter->values[is_negated][row];
         forget(value);
         size_t taken = rows[row].read(value, words + i + 1, count - i - 1, &reader);
-        if (taken == 0)
-            return false;
+        if (taken == 0) return false;
         value->is_set = true;
         i += 1 + taken;
     }
@@ -93,20 +96,17 @@ bool client_filter_address(struct client_filter *filter, struct slice address)
 void client_filter_skip_asker(struct client_filter *filter, bool is_skipped)
 {
     struct client_criterion_value *value = &filter->values[false][CRITERION_SKIPME];
-    if (!value->is_set)
-        *value = (struct client_criterion_value){.is_set = true, .number = is_skipped};
+    if (!value->is_set) *value = (struct client_criterion_value){.is_set = true, .number = is_skipped};
 }
 
 bool client_filter_matches(const struct client_filter *filter, const struct client *client)
 {
     const struct client_criterion_value *skip_me = &filter->values[false][CRITERION_SKIPME];
-    if (skip_me->is_set && skip_me->number && client->id == filter->asker_id)
-        return false;
+    if (skip_me->is_set && skip_me->number && client->id == filter->asker_id) return false;
     for (int negated = 0; negated < 2; negated++) {
         for (size_t row = 0; row < CRITERION_COUNT; row++) {
             const struct client_criterion_value *value = &filter->values[negated][row];
-            if (value->is_set && rows[row].matches(value, client) == (bool)negated)
-                return false;
+            if (value->is_set && rows[row].matches(value, client) == (bool)negated) return false;
         }
     }
     return true;
@@ -124,12 +124,10 @@ void client_filter_finish(struct client_filter *filter)
 static size_t find_row(struct slice word, bool *is_negated)
 {
     *is_negated = word.size > 4 && strncasecmp(word.bytes, "NOT-", 4) == 0;
-    if (*is_negated)
-        word = (struct slice){word.bytes + 4, word.size - 4};
+    if (*is_negated) word = (struct slice){word.bytes + 4, word.size - 4};
     for (size_t row = 0; row < CRITERION_COUNT; row++) {
         bool is_absolute = row == CRITERION_SKIPME || row == CRITERION_MAXAGE || row == CRITERION_IDLE;
-        if (slice_is(word, rows[row].word) && !(*is_negated && is_absolute))
-            return row;
+        if (slice_is(word, rows[row].word) && !(*is_negated && is_absolute)) return row;
     }
     return CRITERION_COUNT;
 }
@@ -155,11 +153,11 @@ static size_t read_ids(struct client_criterion_value *value, const struct slice 
     value->ids = calloc(is_one ? 1 : count, sizeof *value->ids);
     while (value->ids && taken < (is_one ? 1 : count)) {
         bool is_negated;
-        if (taken > 0 && find_row(words[taken], &is_negated) < CRITERION_COUNT)
-            break;
+        if (taken > 0 && find_row(words[taken], &is_negated) < CRITERION_COUNT) break;
         int64_t id;
         if (!number_read(words[taken], &id) || (is_one && id < 1))
-            return complain(reader, is_one ? "-ERR client-id should be greater than 0" : "-ERR Invalid client ID",
+            return complain(reader,
+                            is_one ? "-ERR client-id should be greater than 0" : "-ERR Invalid client ID",
                             SLICE(""));
         value->ids[taken++] = id;
     }
@@ -192,7 +190,8 @@ static size_t read_user(struct client_criterion_value *value, const struct slice
                         const struct reader *reader)
 {
     (void)value, (void)count;
-    return slice_equals(words[0], SLICE("default")) ? 1 : complain(reader, "-ERR No such user '%.*s'", words[0]);
+    return slice_equals(words[0], SLICE("default")) ? 1
+                                                    : complain(reader, "-ERR No such user '%.*s'", words[0]);
 }
 
 static size_t read_yes_or_no(struct client_criterion_value *value, const struct slice *words, size_t count,
@@ -222,8 +221,7 @@ static size_t read_idle(struct client_criterion_value *value, const struct slice
 static size_t read_seconds(struct client_criterion_value *value, struct slice word, const char *not_a_number,
                            const char *too_small, const struct reader *reader)
 {
-    if (!number_read(word, &value->number))
-        return complain(reader, not_a_number, SLICE(""));
+    if (!number_read(word, &value->number)) return complain(reader, not_a_number, SLICE(""));
     return value->number > 0 ? 1 : complain(reader, too_small, SLICE(""));
 }
 
@@ -242,7 +240,9 @@ static size_t read_database(struct client_criterion_value *value, const struct s
 {
     (void)count;
     value->number = local_read_database(words[0]);
-    return value->number >= 0 ? 1 : complain(reader, "-ERR DB number is not an integer or out of range", SLICE(""));
+    return value->number >= 0
+               ? 1
+               : complain(reader, "-ERR DB number is not an integer or out of range", SLICE(""));
 }
 
 static void forget(struct client_criterion_value *value)
@@ -263,8 +263,7 @@ static bool is_any(const struct client_criterion_value *value, const struct clie
 static bool has_id(const struct client_criterion_value *value, const struct client *client)
 {
     for (size_t i = 0; i < value->id_count; i++) {
-        if (value->ids[i] == (int64_t)client->id)
-            return true;
+        if (value->ids[i] == (int64_t)client->id) return true;
     }
     return false;
 }
@@ -304,8 +303,7 @@ static bool has_ip(const struct client_criterion_value *value, const struct clie
     census_address(client, true, address, sizeof address);
     char *end = strrchr(address, ':');
     char *ip = address[0] == '[' ? address + 1 : address;
-    if (end)
-        end[ip == address ? 0 : -1] = '\0';
+    if (end) end[ip == address ? 0 : -1] = '\0';
     return is_text(value, ip);
 }
 

@@ -2,10 +2,10 @@
 /*
  * client_filter.h - which clients does CLIENT LIST or CLIENT KILL mean?
  *
- * One table has a row for each criterion: its word, how its value is read and how a client is held against it.
- * All criteria given must hold; NOT- before a word turns it round (NOT-TYPE pubsub). One that is given twice
- * holds as given last, as in Redis. Beyond those of Redis 7.0 (TYPE, ID, ADDR, LADDR, USER, SKIPME) there are
- * those of later versions and of Valkey.
+ * One table has a row for each criterion: its word, how its value is read and how a client is held against
+ * it. All criteria given must hold; NOT- before a word turns it round (NOT-TYPE pubsub). One that is given
+ * twice holds as given last, as in Redis. Beyond those of Redis 7.0 (TYPE, ID, ADDR, LADDR, USER, SKIPME)
+ * there are those of later versions and of Valkey.
  *
  * Owner:   whoever asks; allocates copies of what was given. Threads: one at a time.
  */
@@ -49,8 +49,8 @@ struct client_filter {
 /* Whether ID takes one number (CLIENT KILL) or all that follow it (CLIENT LIST). */
 enum client_filter_ids { FILTER_ONE_ID, FILTER_MANY_IDS };
 
-/* Reads criteria into a zeroed filter. False, with Redis' words in error, if they are wrong; client_filter_finish()
- * is due in any case. */
+/* Reads criteria into a zeroed filter. False, with Redis' words in error, if they are wrong;
+ * client_filter_finish() is due in any case. */
 bool client_filter_read(struct client_filter *filter, const struct slice *words, size_t count,
                         enum client_filter_ids ids, char *error, size_t error_size);
 

@@ -2,9 +2,9 @@
 /*
  * gather.h - a question of one client that all workers answer together: CLIENT LIST, KILL, UNBLOCK, UNPAUSE.
  *
- * Workers share nothing, so one letter goes from worker to worker. Each does its part (visit), then the letter
- * goes home, and the client that asked, which is stalled meanwhile, gets its reply (conclude). If that client
- * has gone by then, what was gathered is dropped.
+ * Workers share nothing, so one letter goes from worker to worker. Each does its part (visit), then the
+ * letter goes home, and the client that asked, which is stalled meanwhile, gets its reply (conclude). If that
+ * client has gone by then, what was gathered is dropped.
  *
  *      gather_send() -> visit -> visit -> ... -> conclude
  *                         |        ^

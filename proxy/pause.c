@@ -8,7 +8,10 @@
 
 #include <stdlib.h>
 
-static struct pause *pause_of(struct client *client) { return &client->worker->group->pause; }
+static struct pause *pause_of(struct client *client)
+{
+    return &client->worker->group->pause;
+}
 
 static void extend(struct pause *pause, uint64_t end_ms, bool is_for_all, uint64_t now_ms);
 static uint64_t now_paused(struct pause *pause, uint64_t now_ms);
@@ -26,8 +29,7 @@ bool pause_begin(struct client *client, const struct command_at_hand *at_hand)
     uint64_t now_ms = client->worker->now_ms;
     int64_t timeout_ms = 0;
     bool is_for_all = at_hand->count == 3 || slice_is(words[3], "ALL");
-    if (at_hand->count > 4)
-        return local_client_bad_count(client, at_hand);
+    if (at_hand->count > 4) return local_client_bad_count(client, at_hand);
     if (!is_for_all && !slice_is(words[3], "WRITE")) {
         client_reply_error(client, "-ERR CLIENT PAUSE mode must be WRITE or ALL");
     } else if (!number_read(words[2], &timeout_ms)) {
@@ -59,13 +61,12 @@ bool pause_holds(struct client *client, const struct command_at_hand *at_hand)
 {
     struct worker *worker = client->worker;
     uint64_t until = now_paused(pause_of(client), worker->now_ms);
-    if (!until || is_error(client, at_hand))
-        return false;
+    if (!until || is_error(client, at_hand)) return false;
     const struct command *command = at_hand->command;
     bool is_for_all = until & 1;
-    bool is_change = command_may_change(command) || (command->pin == PIN_EXEC && client->session.queues_write);
-    if (!is_for_all && !is_change)
-        return false;
+    bool is_change =
+        command_may_change(command) || (command->pin == PIN_EXEC && client->session.queues_write);
+    if (!is_for_all && !is_change) return false;
     worker_await_unpause(worker, until / 2);
     return true;
 }
@@ -74,8 +75,7 @@ void pause_release(struct worker *worker)
 {
     ev_timer_stop(worker->loop, &worker->unpause); /* was set for this pause; another may end sooner */
     for (struct client *client = worker->clients; client; client = client->next) {
-        if (client->stall != STALL_PAUSED)
-            continue;
+        if (client->stall != STALL_PAUSED) continue;
         client->stall = STALL_NONE;
         worker_resume_client(worker, client);
     }
@@ -95,8 +95,7 @@ static uint64_t now_paused(struct pause *pause, uint64_t now_ms)
 {
     uint64_t until = atomic_load(&pause->until);
     while (until && until / 2 <= now_ms) {
-        if (atomic_compare_exchange_weak(&pause->until, &until, 0))
-            return 0;
+        if (atomic_compare_exchange_weak(&pause->until, &until, 0)) return 0;
     }
     return until;
 }
@@ -122,4 +121,7 @@ static void unpause_conclude(struct gather *gather, struct client *client)
     client_reply(client, SLICE("+OK\r\n"));
 }
 
-static void unpause_destroy(struct gather *gather) { free(gather); }
+static void unpause_destroy(struct gather *gather)
+{
+    free(gather);
+}

@@ -7,10 +7,10 @@
  *        ^                          |                          |
  *        '--------------------------'--------------------------'   the time is over, or UNPAUSE
  *
- * A later PAUSE may make it longer or wider, never shorter or narrower. Its end and mode are one atomic number, so
- * that every worker sees both at once; it is zero mostly, which is all that a plain command looks at. A client
- * that has to wait is stalled; each worker lets its own go on when the time is over, or when the letter of
- * UNPAUSE comes by.
+ * A later PAUSE may make it longer or wider, never shorter or narrower. Its end and mode are one atomic
+ * number, so that every worker sees both at once; it is zero mostly, which is all that a plain command looks
+ * at. A client that has to wait is stalled; each worker lets its own go on when the time is over, or when the
+ * letter of UNPAUSE comes by.
  *
  * Threads: any worker.
  */
@@ -24,15 +24,16 @@
 struct worker;
 
 struct pause {
-    _Alignas(64) _Atomic uint64_t until; /* its end in ms of the workers' clock, times 2, plus 1 for ALL; 0 = none.
-                                            Nothing that is often written lies beside it. */
+    _Alignas(64) _Atomic uint64_t until; /* its end in ms of the workers' clock, times 2, plus 1 for ALL; 0 =
+                                            none. Nothing that is often written lies beside it. */
 };
 
 /* CLIENT PAUSE and UNPAUSE, as handlers of local.h. */
 bool pause_begin(struct client *client, const struct command_at_hand *at_hand);
 bool pause_end(struct client *client, const struct command_at_hand *at_hand);
 
-/* True if the command has to wait; the worker will then let the client go on. To be asked if until is not zero. */
+/* True if the command has to wait; the worker will then let the client go on. To be asked if until is not
+ * zero. */
 bool pause_holds(struct client *client, const struct command_at_hand *at_hand);
 
 /* Lets this worker's clients look again. */

@@ -44,8 +44,7 @@ bool unblock_client(struct client *client, const struct command_at_hand *at_hand
     const struct slice *words = at_hand->words;
     int64_t id = 0;
     bool is_error = at_hand->count == 4 && slice_is(words[3], "ERROR");
-    if (at_hand->count > 4)
-        return local_client_bad_count(client, at_hand);
+    if (at_hand->count > 4) return local_client_bad_count(client, at_hand);
     if (at_hand->count == 4 && !is_error && !slice_is(words[3], "TIMEOUT")) {
         client_reply_error(client, "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         return true;
@@ -72,7 +71,10 @@ static void unblock_conclude(struct gather *gather, struct client *client)
     client_reply(client, ((struct unblock *)gather)->answer);
 }
 
-static void unblock_destroy(struct gather *gather) { free(gather); }
+static void unblock_destroy(struct gather *gather)
+{
+    free(gather);
+}
 
 /* ---- in the worker of the blocked client ---- */
 
@@ -82,10 +84,8 @@ static enum gather_way unblock_visit(struct gather *gather, struct worker *worke
     struct client *target = worker->clients;
     while (target && (int64_t)target->id != unblock->target_id)
         target = target->next;
-    if (!target)
-        return GATHER_ON;
-    if (!target->blocking)
-        return GATHER_HOME;
+    if (!target) return GATHER_ON;
+    if (!target->blocking) return GATHER_HOME;
     unblock->worker = worker;
     return end_blocking(unblock, target);
 }
@@ -103,8 +103,7 @@ static enum gather_way end_blocking(struct unblock *unblock, struct client *targ
         client_unheld(target);
         break;
     case REQUEST_QUEUED:
-        if (!connection_take_back(request->connection, request))
-            return ask_node(unblock, target);
+        if (!connection_take_back(request->connection, request)) return ask_node(unblock, target);
         break;
     case REQUEST_ANSWERED:
         return GATHER_HOME;
@@ -139,8 +138,7 @@ static struct slice timeout_reply(const struct client *target)
         {"waitaof", {"*2\r\n:0\r\n:0\r\n", 12}},
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (strcmp(target->last_command, others[i].command) == 0)
-            return others[i].reply;
+        if (strcmp(target->last_command, others[i].command) == 0) return others[i].reply;
     }
     return SLICE("*-1\r\n");
 }
@@ -163,13 +161,14 @@ static enum gather_way ask_node(struct unblock *unblock, struct client *target)
     struct connection *shared = backend_lane(backend, 0, unblock->gather.client_id);
     char number[24];
     int size = snprintf(number, sizeof number, "%" PRIu64, blocked->node_client_id);
-    const struct slice words[] = {SLICE("CLIENT"), SLICE("UNBLOCK"), {number, (size_t)size},
+    const struct slice words[] = {SLICE("CLIENT"),
+                                  SLICE("UNBLOCK"),
+                                  {number, (size_t)size},
                                   unblock->is_error ? SLICE("ERROR") : SLICE("TIMEOUT")};
     unblock->inquiry.answered = node_answered;
     uint32_t timeout_ms = (uint32_t)target->worker->group->config->request_timeout_ms;
     unblock->asked++;
-    if (shared && connection_inquire(shared, words, 4, timeout_ms, &unblock->inquiry))
-        return GATHER_KEPT;
+    if (shared && connection_inquire(shared, words, 4, timeout_ms, &unblock->inquiry)) return GATHER_KEPT;
     unblock->answer = error_reply(shared ? ERROR_MEMORY : ERROR_NO_MASTER);
     return GATHER_HOME;
 }
@@ -190,8 +189,7 @@ static void node_answered(struct inquiry *inquiry, struct slice reply)
         return;
     }
     bool is_whole = reply.size > 0 && reply.size <= sizeof unblock->text;
-    if (is_whole)
-        memcpy(unblock->text, reply.bytes, reply.size);
+    if (is_whole) memcpy(unblock->text, reply.bytes, reply.size);
     unblock->answer = is_whole ? (struct slice){unblock->text, reply.size} : error_reply(ERROR_WRITE_LOST);
     gather_home(&unblock->gather);
 }

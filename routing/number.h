@@ -11,7 +11,8 @@
 
 #include <stdint.h>
 
-/* True if the text is a decimal number of 64 bits as Redis reads them: no blanks, no plus sign, no leading zeros. */
+/* True if the text is a decimal number of 64 bits as Redis reads them: no blanks, no plus sign, no leading
+ * zeros. */
 bool number_read(struct slice text, int64_t *number);
 
 #endif
