@@ -168,10 +168,10 @@ void client_tick(struct client *client)
         client_close(client, "idle for proxy.client_idle_timeout");
         return;
     }
-    bool is_deaf = client->blocking && !(client->io.events & EV_READ);
+    bool is_deaf = (client->blocking || client->stall == STALL_PAUSED) && !(client->io.events & EV_READ);
     struct pollfd hangup = {.fd = client->io.fd, .events = POLLRDHUP};
     if (is_deaf && poll(&hangup, 1, 0) == 1)
-        client_close(client, "gone while it was blocked");
+        client_close(client, "gone while it was blocked or paused");
 }
 
 void client_drain(struct client *client)

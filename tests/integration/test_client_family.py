@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import HOST, SLOWNESS, Pointsman, Replication, encode, talk, wait_for
+from harness import HOST, SLOWNESS, Pointsman, Raw, Replication, encode, talk, wait_for
 
 MANY = 12  # connections enough for both threads to have some
 TIMEOUT = b"*-1\r\n"
@@ -198,6 +198,26 @@ def test_a_filter_of_later_versions_with_a_bad_value_is_an_error(proxy, filters,
     for command in ("LIST", "KILL"):
         if command == "LIST" or " " in filters:
             assert talk(proxy.port, script(f"CLIENT {command} {filters}")).startswith(error)
+
+
+def test_a_client_on_a_unix_socket_has_the_path_for_address_and_can_be_killed_by_it(processes, proxy):
+    path = proxy.directory / "socket"
+    other = processes(Pointsman(proxy.upstream, wait=None, proxy_listen=f"unix:{path}"))
+    wait_for(lambda: path.exists() and Raw(path=str(path)).ask("PING") == b"PONG")
+    with Raw(path=str(path)) as one, Raw(path=str(path)) as two:
+        info = fields(one.ask("CLIENT", "INFO"))
+        assert (info["addr"], info["laddr"], info["flags"]) == (f"{path}:0", f"{path}:0", "U")
+        number = two.ask("CLIENT", "ID")
+        assert one.ask("CLIENT", "KILL", "ADDR", f"{path}:0", "ID", number) == 1
+        assert is_closed(two)
+    assert other.is_alive()
+
+
+def test_questions_to_all_threads_keep_their_place_in_a_pipeline(direct, proxy):
+    commands = ["SET q:x 1", "CLIENT LIST ID 999999", "GET q:x", "CLIENT KILL ID 999999", "CLIENT UNBLOCK 999999",
+                "INCR q:x", "CLIENT UNPAUSE", "GET q:x", "CLIENT LIST TYPE master", "ECHO end"]  # fmt: skip
+    data = script(*commands) * 20
+    assert talk(proxy.port, data) == talk(direct.port, data)
 
 
 # ------------------------------------------------------------------------------------------------ KILL
@@ -406,6 +426,19 @@ def test_a_command_that_is_held_without_a_master_is_unblocked_by_the_proxy(proce
             assert asker.ask("CLIENT", "UNBLOCK", number, reason) == 1
             assert link.read_bytes() == reply
         cluster.servers[0].start().ready()
+
+
+def test_where_the_node_does_not_tell_its_id_unblock_says_so_and_nothing_is_unblocked(processes):
+    rules = "default on nopass ~* &* +@all -client|id"
+    cluster = processes(Replication(replicas=0, sentinels=0, settings={"user": rules}))
+    proxy = processes(Pointsman(cluster))
+    with proxy.raw() as asker, proxy.raw() as link:
+        number = link.ask("CLIENT", "ID")
+        link.command("BLPOP", "u:nameless", 0)
+        wait_for(lambda: "b" in listing(asker, "ID", number)[0]["flags"])
+        assert asker.ask("CLIENT", "UNBLOCK", number).startswith(b"ERR pointsman: the node does not answer CLIENT ID")
+        assert asker.ask("RPUSH", "u:nameless", "x") == 1
+        assert link.read() == [b"u:nameless", b"x"]
 
 
 # ----------------------------------------------------------------------------------------------- PAUSE
