@@ -125,6 +125,8 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     client->dedicated = connection;
     if (!request->is_urgent)
         connection_name(connection, client->name ? client->name : "");
+    if (request->is_blocking)
+        connection_identify(connection);
     return connection;
 }
 

@@ -164,15 +164,15 @@ static void detach_requests(struct client *client)
 void client_tick(struct client *client)
 {
     int64_t idle_timeout_ms = config_of(client)->client_idle_timeout_ms;
-    if (idle_timeout_ms > 0 && !client->first && !session_is_pinned(&client->session) &&
+    if (idle_timeout_ms > 0 && !client->first && client->stall != STALL_PAUSED && !session_is_pinned(&client->session) &&
         client->worker->now_ms - client->active_ms > (uint64_t)idle_timeout_ms) {
         client_close(client, "idle for proxy.client_idle_timeout");
         return;
     }
-    bool is_deaf = client->blocking && !(client->io.events & EV_READ);
+    bool is_deaf = (client->blocking || client->stall == STALL_PAUSED) && !(client->io.events & EV_READ);
     struct pollfd hangup = {.fd = client->io.fd, .events = POLLRDHUP};
     if (is_deaf && poll(&hangup, 1, 0) == 1)
-        client_close(client, "gone while it was blocked");
+        client_close(client, "gone while it was blocked or paused");
 }
 
 void client_drain(struct client *client)
@@ -325,7 +325,8 @@ static bool keep_input(struct client *client, struct chunk *chunk, size_t start,
 static void end_of_input(struct client *client)
 {
     client->is_ending = true;
-    if (client->blocking || session_is_pushed_to(&client->session)) {
+    bool is_paused = client->stall == STALL_PAUSED && !client->first; /* as in Redis, what waits is not carried out */
+    if (client->blocking || is_paused || session_is_pushed_to(&client->session)) {
         client_close(client, "closed by the client");
         return;
     }
@@ -407,6 +408,7 @@ void client_unstall(struct client *client)
     switch ((enum client_stall)client->stall) {
     case STALL_NONE:
     case STALL_GATHER:
+    case STALL_PAUSED:
         return;
     case STALL_DRAINED:
         if (client->inflight > 0)
@@ -678,6 +680,13 @@ static void inspect(struct request *request)
         return;
     case INSPECT_EXEC:
         inspect_exec(request);
+        return;
+    case INSPECT_BARRED:
+        if (type == '-') {
+            spans_clear(&client->worker->chunks, &request->reply);
+            spans_add_copy(&client->worker->chunks, &request->reply,
+                           SLICE("-ERR Command not allowed inside a transaction\r\n"));
+        }
         return;
     case INSPECT_INFO:
     case INSPECT_ROLE:

@@ -55,6 +55,11 @@ static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
 static bool refuses_everything(struct connection *connection, struct slice error);
+static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
+static void take_identity(struct inquiry *inquiry, struct slice reply);
+static void end_orphan(struct connection *connection, struct request *request);
+static void take_orphan(struct connection *connection, struct request *request, struct chunk *chunk, const char *bytes,
+                        size_t size, bool is_complete);
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
 
@@ -132,24 +137,93 @@ void connection_name(struct connection *connection, const char *name)
 {
     if (strcmp(connection->name ? connection->name : "", name) == 0)
         return;
-    struct worker *worker = worker_of(connection);
+    char *copy = strdup(name);
     const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
-    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, 3));
-    struct request *request = chunk ? request_create(&worker->requests) : NULL;
-    char *copy = request ? strdup(name) : NULL;
-    if (!copy) {
-        if (request)
-            request_destroy(&worker->requests, &worker->chunks, request);
-        chunk_release(&worker->chunks, chunk);
+    struct request *request = copy ? own_request(connection, words, 3) : NULL;
+    if (!request) {
+        free(copy);
         return;
     }
     free(connection->name);
     connection->name = copy;
-    chunk->filled = resp_encode(chunk->bytes, words, 3);
+    connection_queue(connection, request);
+}
+
+void connection_identify(struct connection *connection)
+{
+    if (connection->identity != CONNECTION_UNASKED)
+        return;
+    connection->identifying.answered = take_identity;
+    if (connection_inquire(connection, (struct slice[]){SLICE("CLIENT"), SLICE("ID")}, 2, 0, &connection->identifying))
+        connection->identity = CONNECTION_ASKED;
+}
+
+void connection_await_identity(struct connection *connection, struct inquiry *inquiry)
+{
+    inquiry->next = connection->awaiting_identity;
+    connection->awaiting_identity = inquiry;
+}
+
+static void take_identity(struct inquiry *inquiry, struct slice reply)
+{
+    struct connection *connection = (struct connection *)((char *)inquiry - offsetof(struct connection, identifying));
+    size_t position = 0;
+    struct resp_value value;
+    bool is_told = resp_value_next(reply, &position, &value) && value.type == ':';
+    connection->identity = is_told ? CONNECTION_IDENTIFIED : CONNECTION_NAMELESS;
+    connection->node_client_id = is_told ? (uint64_t)value.integer : 0;
+    while (connection->awaiting_identity) {
+        struct inquiry *next = connection->awaiting_identity;
+        connection->awaiting_identity = next->next;
+        next->answered(next, reply);
+    }
+}
+
+bool connection_inquire(struct connection *connection, const struct slice *words, size_t count, uint32_t timeout_ms,
+                        struct inquiry *inquiry)
+{
+    struct request *request = own_request(connection, words, count);
+    if (!request)
+        return false;
+    request->inquiry = inquiry;
+    request->timeout_ms = timeout_ms;
+    connection_queue(connection, request);
+    return true;
+}
+
+/* A request without a client. */
+static struct request *own_request(struct connection *connection, const struct slice *words, size_t count)
+{
+    struct worker *worker = worker_of(connection);
+    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, count));
+    struct request *request = chunk ? request_create(&worker->requests) : NULL;
+    if (!request) {
+        chunk_release(&worker->chunks, chunk);
+        return NULL;
+    }
+    chunk->filled = resp_encode(chunk->bytes, words, count);
     request->chunk = chunk;
     request->bytes = chunk->bytes;
     request->size = chunk->filled;
-    connection_queue(connection, request);
+    return request;
+}
+
+bool connection_take_back(struct connection *connection, struct request *request)
+{
+    const struct request *unsent = connection->unsent;
+    while (unsent && unsent != request)
+        unsent = unsent->next;
+    if (!unsent || (connection->unsent == request && connection->unsent_offset > 0))
+        return false;
+    if (connection->unsent == request)
+        connection->unsent = request->next;
+    request_queue_remove(&connection->queue, request);
+    request->connection = NULL;
+    connection->count--;
+    connection->backend->load->outstanding--;
+    if (!connection->is_dedicated)
+        client_unrouted(request->client);
+    return true;
 }
 
 void connection_free(struct connection *connection)
@@ -526,8 +600,8 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
             next_answered(connection);
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
-        else if (is_complete)
-            request_destroy(&worker->requests, &worker->chunks, head);
+        else
+            take_orphan(connection, head, chunk, bytes, size, is_complete);
         return;
     }
 
@@ -605,11 +679,31 @@ static void take_frame(struct connection *connection, struct slice frame)
 
 static void finish_request(struct connection *connection, struct request *request)
 {
-    struct worker *worker = worker_of(connection);
     if (request->client)
         client_finish(request);
     else
-        request_destroy(&worker->requests, &worker->chunks, request);
+        end_orphan(connection, request);
+}
+
+/* The reply to a request whose client has gone is dropped; somebody may wait for that of one of our own. */
+static void take_orphan(struct connection *connection, struct request *request, struct chunk *chunk, const char *bytes,
+                        size_t size, bool is_complete)
+{
+    if (request->inquiry && !spans_add(&worker_of(connection)->chunks, &request->reply, chunk, bytes, size))
+        spans_clear(&worker_of(connection)->chunks, &request->reply);
+    if (is_complete)
+        end_orphan(connection, request);
+}
+
+static void end_orphan(struct connection *connection, struct request *request)
+{
+    struct worker *worker = worker_of(connection);
+    struct inquiry *inquiry = request->inquiry;
+    struct chunk *whole = inquiry && request->reply.first ? spans_join(&request->reply) : NULL;
+    request_destroy(&worker->requests, &worker->chunks, request);
+    if (inquiry)
+        inquiry->answered(inquiry, whole ? (struct slice){whole->bytes, whole->filled} : SLICE(""));
+    chunk_release(&worker->chunks, whole);
 }
 
 /* True if the error was not an answer but a refusal, and the request goes on its way again. */
@@ -727,7 +821,8 @@ static void end_request(struct connection *connection, struct request *request, 
     request->connection = NULL;
     request->state = REQUEST_NEW;
     if (!request->client) {
-        request_destroy(&worker->requests, &worker->chunks, request);
+        spans_clear(&worker->chunks, &request->reply);
+        end_orphan(connection, request);
         return;
     }
     if (request->is_streaming) {

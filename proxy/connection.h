@@ -32,6 +32,20 @@
 struct backend;
 struct client;
 
+/* Somebody in the proxy who waits for what a node says. */
+struct inquiry {
+    struct inquiry *next;
+    void (*answered)(struct inquiry *inquiry, struct slice reply); /* one complete reply; empty: there is none */
+};
+
+/* Whether the id that the connection has at its node is known. */
+enum connection_identity {
+    CONNECTION_UNASKED,
+    CONNECTION_ASKED,
+    CONNECTION_IDENTIFIED,
+    CONNECTION_NAMELESS, /* the node does not tell */
+};
+
 enum connection_state {
     CONNECTION_CONNECTING,
     CONNECTION_AUTHENTICATING,
@@ -58,11 +72,15 @@ struct connection {
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */
     char *name;             /* set on the node; NULL = none */
+    uint64_t node_client_id;/* its id at the node, where identified */
+    struct inquiry identifying;
+    struct inquiry *awaiting_identity;
     uint32_t database;      /* selected on the node */
     uint32_t target_database;
     uint8_t protocol;       /* spoken on the node: 2 or 3 */
     uint8_t target_protocol;
     uint8_t state;          /* enum connection_state */
+    uint8_t identity;       /* enum connection_identity */
     uint8_t lane_index;     /* which of the shared ones of its database */
     bool is_dedicated : 1;
     bool is_dirty : 1;
@@ -92,6 +110,19 @@ void connection_speak(struct connection *connection, uint8_t protocol);
 
 /* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
 void connection_name(struct connection *connection, const char *name);
+
+/* Asks the node for the connection's id there (CLIENT ID) if that was not done yet, ahead of what is queued next. */
+void connection_identify(struct connection *connection);
+
+/* While its identity is CONNECTION_ASKED: to be called when that is over, one way or the other. */
+void connection_await_identity(struct connection *connection, struct inquiry *inquiry);
+
+/* Queues a command of the proxy's own. False, and nothing is queued, if memory is short. */
+bool connection_inquire(struct connection *connection, const struct slice *words, size_t count, uint32_t timeout_ms,
+                        struct inquiry *inquiry);
+
+/* Takes a request out of the queue again; false if a byte of it was written already. */
+bool connection_take_back(struct connection *connection, struct request *request);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);

@@ -13,6 +13,8 @@ static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
+static void submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static bool is_barred_in_multi(const struct command_at_hand *at_hand);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
@@ -25,6 +27,9 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     if (client->subscribing > 0 && !is_subscription(command))
         return client_stall(client, STALL_DRAINED); /* whether it is subscribed is not known yet */
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
+
+    if (atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed) && pause_holds(client, at_hand))
+        return client_stall(client, STALL_PAUSED);
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
     enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
@@ -94,10 +99,35 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
-    client_submit(client, at_hand, &traits);
+    submit(client, at_hand, &traits);
     if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
         client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */
     return true;
+}
+
+/* CLIENT KILL and its like concern clients of the proxy: the node must not carry them out, and within a transaction the
+ * proxy cannot. Without its arguments the command is an error at the node as well, so that EXEC runs nothing. */
+static void submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    if (!client->session.in_multi || !is_barred_in_multi(at_hand)) {
+        client_submit(client, at_hand, traits);
+        return;
+    }
+    struct command_at_hand cut = *at_hand;
+    cut.words = (struct slice[]){SLICE("CLIENT"), SLICE("KILL")};
+    cut.count = 2;
+    client->worker->arguments.is_canonical = false; /* its bytes are not the words */
+    traits->inspection = INSPECT_BARRED;
+    client_submit(client, &cut, traits);
+}
+
+static bool is_barred_in_multi(const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (!command || !command_arity_is_right(command, at_hand->count))
+        return false;
+    return command->local == LOCAL_CLIENT_KILL || command->local == LOCAL_CLIENT_UNBLOCK ||
+           command->local == LOCAL_CLIENT_PAUSE || command->local == LOCAL_CLIENT_UNPAUSE;
 }
 
 bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
@@ -122,6 +152,7 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
 {
     struct session *session = &client->session;
     const struct command *command = at_hand->command;
+    session->queues_write |= command && command_may_change(command);
     if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
         session->selected = local_read_database(at_hand->words[1]);
         session->selected_at = session->queued;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/local.h"
 
+#include "proxy/census.h"
 #include "proxy/connection.h"
-#include "proxy/gather.h"
 #include "proxy/handler.h"
+#include "proxy/local_client.h"
 #include "proxy/log.h"
+#include "proxy/pause.h"
 #include "proxy/tracking.h"
+#include "proxy/unblock.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -40,7 +43,11 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_CLIENT_GETNAME] = answer_client_getname,
     [LOCAL_CLIENT_SETINFO] = answer_client_setinfo,
     [LOCAL_CLIENT_INFO] = answer_client_info,
-    [LOCAL_CLIENT_LIST] = gather_clients,
+    [LOCAL_CLIENT_LIST] = census_list,
+    [LOCAL_CLIENT_KILL] = census_kill,
+    [LOCAL_CLIENT_UNBLOCK] = unblock_client,
+    [LOCAL_CLIENT_PAUSE] = pause_begin,
+    [LOCAL_CLIENT_UNPAUSE] = pause_end,
     [LOCAL_CLIENT_NO_EVICT] = answer_client_switch,
     [LOCAL_CLIENT_NO_TOUCH] = answer_client_switch,
     [LOCAL_CLIENT_REPLY] = answer_client_reply,
@@ -382,9 +389,8 @@ static bool answer_client_setinfo(struct client *client, const struct command_at
 
 static bool answer_client_info(struct client *client, const struct command_at_hand *at_hand)
 {
-    (void)at_hand;
-    char line[2048];
-    client_reply_text(client, (struct slice){line, gather_describe(client, line, sizeof line)});
+    char line[CENSUS_LINE_MAX];
+    client_reply_text(client, (struct slice){line, census_describe(client, at_hand->bytes.size, line, sizeof line)});
     return true;
 }
 
@@ -392,10 +398,14 @@ static bool answer_client_info(struct client *client, const struct command_at_ha
  * ones. */
 static bool answer_client_switch(struct client *client, const struct command_at_hand *at_hand)
 {
-    if (slice_is(at_hand->words[2], "ON") || slice_is(at_hand->words[2], "OFF"))
-        reply_ok(client);
-    else
+    bool is_on = slice_is(at_hand->words[2], "ON");
+    if (!is_on && !slice_is(at_hand->words[2], "OFF")) {
         client_reply_error(client, "-ERR syntax error");
+        return true;
+    }
+    if (at_hand->command->local == LOCAL_CLIENT_NO_EVICT)
+        client->is_not_evicted = is_on;
+    reply_ok(client);
     return true;
 }
 
@@ -416,18 +426,12 @@ static bool answer_client_reply(struct client *client, const struct command_at_h
     return true;
 }
 
-/* What would act on the proxy's own connections at the node, or be answered untruly. A server that is too old for
- * TRACKING has these words, and clients go on without. */
+/* A server that is too old for TRACKING has these words, and clients go on without. */
 static bool refuse_client(struct client *client, const struct command_at_hand *at_hand)
 {
     struct slice word = at_hand->words[1];
     int size = (int)(word.size < 128 ? word.size : 128);
-    if (slice_is(word, "KILL"))
-        client_reply(client, error_reply(ERROR_CLIENT_KILL));
-    else if (slice_is(word, "UNBLOCK"))
-        client_reply(client, error_reply(ERROR_CLIENT_UNBLOCK));
-    else
-        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLIENT HELP.", size, word.bytes);
+    client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLIENT HELP.", size, word.bytes);
     return true;
 }
 

@@ -30,6 +30,7 @@
 
 struct client;
 struct connection;
+struct inquiry;
 
 enum request_state {
     REQUEST_NEW,
@@ -48,6 +49,7 @@ enum request_inspection {
     INSPECT_TRACKING_ON,  /* +OK: the client's connection is its own from now on */
     INSPECT_TRACKING_OFF, /* +OK: no longer */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+    INSPECT_BARRED, /* sent malformed, so that the node bars the transaction: the reply says what is wrong */
 };
 
 struct request {
@@ -58,6 +60,7 @@ struct request {
     struct chunk *chunk;            /* what its bytes lie in; one reference */
     const char *bytes;
     size_t size;
+    struct inquiry *inquiry;      /* of the proxy's own: who waits for the reply; NULL mostly, and with a client */
     struct spans reply;           /* what came of it so far and is not with the client yet */
     uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet */
     uint32_t timeout_ms;          /* 0 = it may take as long as it takes */

@@ -250,6 +250,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
 {
     struct client *client = request->client;
     if (client->dedicated) {
+        if (request->is_blocking)
+            connection_identify(client->dedicated);
         connection_queue(client->dedicated, request);
         return;
     }

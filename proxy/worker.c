@@ -12,13 +12,26 @@
 
 #define TICK_S 0.1
 
-enum { CLIENT_TICKS = 10 }; /* clients are looked at every so many ticks */
+enum {
+    CLIENT_TICKS = 10,      /* clients are looked at every so many ticks */
+    UNPAUSE_MOST_S = 86400, /* a pause may be longer than a timer can be */
+};
 
 struct topology_letter {
     struct letter letter;
     uint32_t upstream;
     struct topology *topology;
 };
+
+void worker_await_unpause(struct worker *worker, uint64_t end_ms)
+{
+    if (ev_is_active(&worker->unpause))
+        return; /* should it come too early, they are stalled again */
+    uint64_t after_ms = end_ms > worker->now_ms ? end_ms - worker->now_ms : 0;
+    double after_s = (double)after_ms / 1000. + 0.0005;
+    ev_timer_set(&worker->unpause, after_s < UNPAUSE_MOST_S ? after_s : UNPAUSE_MOST_S, 0.);
+    ev_timer_start(worker->loop, &worker->unpause);
+}
 
 static void *worker_run(void *argument);
 static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events);
@@ -30,6 +43,7 @@ static void flush_clients(struct worker *worker);
 static void bury_the_dead(struct worker *worker);
 static void tick(struct ev_loop *loop, ev_timer *watcher, int events);
 static void drain_tick(struct worker *worker);
+static void unpaused(struct ev_loop *loop, ev_timer *timer, int events);
 static void publish(void *subscriber, uint32_t upstream, struct topology *topology);
 static void adopt(struct letter *letter, void *receiver);
 static void begin_drain(struct letter *letter, void *receiver);
@@ -78,6 +92,8 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     ev_timer_init(&worker->tick, tick, TICK_S, TICK_S);
     worker->tick.data = worker;
     ev_timer_start(worker->loop, &worker->tick);
+    ev_timer_init(&worker->unpause, unpaused, 0., 0.);
+    worker->unpause.data = worker;
     for (uint32_t i = 0; i < listener_count; i++)
         listener_start(&worker->listeners[i], worker);
     control_subscribe(group->control, publish, worker);
@@ -293,6 +309,13 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
     }
     if (worker->is_draining)
         drain_tick(worker);
+}
+
+static void unpaused(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    pause_release(timer->data);
 }
 
 /* ---- from other threads ---- */

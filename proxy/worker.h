@@ -18,6 +18,7 @@
 #include "proxy/control.h"
 #include "proxy/listener.h"
 #include "proxy/mailbox.h"
+#include "proxy/pause.h"
 #include "proxy/upstream.h"
 
 #include <pthread.h>
@@ -38,6 +39,7 @@ struct worker_group {
     atomic_bool is_full;      /* the last client that came was refused */
     atomic_bool is_ending;    /* letters that still travel are dropped */
     uint32_t max_clients;     /* proxy.max_clients, or less if the limit on open files is low */
+    struct pause pause;       /* CLIENT PAUSE */
 };
 
 struct worker {
@@ -49,6 +51,7 @@ struct worker {
     ev_check turn;    /* first in each loop turn: reads the clock */
     ev_prepare flush; /* last in each loop turn */
     ev_timer tick;
+    ev_timer unpause; /* when clients that CLIENT PAUSE has stalled may go on */
 
     uint64_t now_ms; /* monotonic, read once a loop turn */
     uint64_t seed;
@@ -93,6 +96,9 @@ void worker_destroy(struct worker *worker);
 /* Within the worker's thread: it has something to write at the end of this loop turn. */
 void worker_mark_connection(struct worker *worker, struct connection *connection);
 void worker_mark_client(struct worker *worker, struct client *client);
+
+/* A client is stalled until CLIENT PAUSE is over. */
+void worker_await_unpause(struct worker *worker, uint64_t end_ms);
 
 /* ... and it may look at its input again. */
 void worker_resume_client(struct worker *worker, struct client *client);

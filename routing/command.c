@@ -80,6 +80,14 @@ bool command_is_blocking(const struct command *command, const struct slice *argu
     return false;
 }
 
+bool command_may_change(const struct command *command)
+{
+    static const char word[] = "write";
+    const char *at = command->redis_flags ? strstr(command->redis_flags, word) : NULL;
+    bool is_flagged = at && (at == command->redis_flags || at[-1] == ' ') && strchr(" ", at[sizeof word - 1]);
+    return is_flagged || (command->flags & COMMAND_MAY_REPLICATE);
+}
+
 int command_keys(const struct command *command, const struct slice *arguments, size_t count,
                  uint32_t *positions, size_t room)
 {

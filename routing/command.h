@@ -62,7 +62,11 @@ enum command_local {
     LOCAL_CLIENT_NO_TOUCH,
     LOCAL_CLIENT_REPLY,
     LOCAL_CLIENT_TRACKING, /* goes to the master on a connection of its own; with REDIRECT answered here */
-    LOCAL_CLIENT_REFUSED, /* CLIENT TRACKING, CACHING, KILL ...: an error says so */
+    LOCAL_CLIENT_KILL,
+    LOCAL_CLIENT_UNBLOCK,
+    LOCAL_CLIENT_PAUSE,
+    LOCAL_CLIENT_UNPAUSE,
+    LOCAL_CLIENT_REFUSED, /* CLIENT MAINT_NOTIFICATIONS: an error says so */
     LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
     LOCAL_ROLE,
     LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */
@@ -88,6 +92,7 @@ enum command_flag {
     COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, DEBUG OBJECT */
     COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
     COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
+    COMMAND_MAY_REPLICATE = 1 << 18,  /* no write to Redis, but replicas may hear of it: EVAL, PUBLISH, PFCOUNT */
 };
 
 /* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */
@@ -149,6 +154,9 @@ static inline bool command_arity_is_right(const struct command *command, size_t 
 {
     return command->arity >= 0 ? count == (size_t)command->arity : count >= (size_t)-command->arity;
 }
+
+/* True if CLIENT PAUSE in mode WRITE keeps it waiting: a write, or what may reach replicas. Takes its time. */
+bool command_may_change(const struct command *command);
 
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);

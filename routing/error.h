@@ -29,8 +29,8 @@
                         "nothing of it was executed")                                                          \
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
     X(REPLICATION, "replication through the proxy is not supported")                                           \
-    X(CLIENT_KILL, "CLIENT KILL is not supported")                                                             \
-    X(CLIENT_UNBLOCK, "CLIENT UNBLOCK is not supported")                                                       \
+    X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
+                      "not executed")                                                                          \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")
 

@@ -13,6 +13,7 @@ void session_sent(struct session *session, enum command_pin pin)
     case PIN_MULTI:
         if (!session->in_multi) {
             session->queued = 0;
+            session->queues_write = false;
             session->selected = -1;
         }
         session->in_multi = true;

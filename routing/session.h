@@ -39,6 +39,7 @@ struct session {
     bool is_monitoring;
     bool is_tracking; /* CLIENT TRACKING ON: the node tells this connection which keys have changed */
     bool is_resp3;
+    bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
     uint32_t queued;      /* commands sent since MULTI */
     int64_t selected;     /* database that the last SELECT inside MULTI asked for; -1 = none */
     uint32_t selected_at; /* the place of its answer in that of EXEC */

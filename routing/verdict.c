@@ -17,6 +17,8 @@ enum refusal refusal_of(struct slice reply)
         {{"-MASTERDOWN ", 12}, REFUSAL_MASTERDOWN},
         {{"-UNBLOCKED ", 11}, REFUSAL_UNBLOCKED},
     };
+    if (slice_starts_with(reply, SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK")))
+        return REFUSAL_NONE; /* somebody asked for it: that is the answer */
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (slice_starts_with(reply, words[i].word))
             return words[i].refusal;

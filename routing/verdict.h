@@ -30,7 +30,7 @@ enum refusal {
     REFUSAL_READONLY,   /* a replica, or a master that became one */
     REFUSAL_LOADING,    /* reading its data from disk or from its master */
     REFUSAL_MASTERDOWN, /* a replica without its master, replica-serve-stale-data no */
-    REFUSAL_UNBLOCKED,  /* a blocking command ended by a change of role; it did not run */
+    REFUSAL_UNBLOCKED,  /* a blocking command ended by a change of role, not by CLIENT UNBLOCK; it did not run */
 };
 
 /* Reads the first word of an error reply ("-READONLY You can't write ..."). */

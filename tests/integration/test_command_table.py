@@ -34,7 +34,7 @@ KEYS_NONE, KEYS_RANGE, KEYS_COUNTED = range(3)
 # What changes something although Redis does not flag it as a write, and what only looks although Redis does
 # not flag it as a read: a wrong answer here means a command sent twice, or a read that fails needlessly.
 EFFECTS_WITHOUT_WRITE_FLAG = """
-    acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave client|pause client|unpause
+    acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave
     config|resetstat config|rewrite config|set debug eval evalsha failover fcall function|kill latency|reset
     memory|purge module|load module|loadex module|unload publish replicaof save script|debug script|flush
     script|kill script|load shutdown slaveof slowlog|reset spublish

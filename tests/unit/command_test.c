@@ -218,7 +218,8 @@ static void rows_tell_where_a_command_goes(void **state)
         {"SCRIPT DEBUG", COMMAND_WRITE, PIN_NONE, LOCAL_NONE, COMMAND_STATEFUL},
         {"CLIENT CAPA", COMMAND_WRITE, PIN_NONE, LOCAL_NONE, COMMAND_STATEFUL},
         {"CLIENT FOO", COMMAND_WRITE, PIN_NONE, LOCAL_NONE, COMMAND_STATEFUL},
-        {"CLIENT PAUSE", COMMAND_WRITE, PIN_NONE, LOCAL_NONE, 0},
+        {"CLIENT PAUSE", COMMAND_OTHER, PIN_NONE, LOCAL_CLIENT_PAUSE, 0},
+        {"CLIENT KILL", COMMAND_OTHER, PIN_NONE, LOCAL_CLIENT_KILL, 0},
         {"CLIENT TRACKING", COMMAND_OTHER, PIN_NONE, LOCAL_CLIENT_TRACKING, 0},
         {"CLIENT REPLY", COMMAND_OTHER, PIN_NONE, LOCAL_CLIENT_REPLY, 0},
         {"READONLY", COMMAND_OTHER, PIN_NONE, LOCAL_CLUSTER, 0},
@@ -906,6 +907,24 @@ static void a_question_whose_answer_would_be_huge_is_left_to_the_node(void **sta
     free(words);
 }
 
+static void what_pause_of_writes_holds_back_is_what_redis_says_may_replicate(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name;
+        bool may_change;
+    } cases[] = {
+        {"SET", true},      {"FLUSHALL", true},  {"BLPOP", true}, {"PFCOUNT", true}, {"PUBLISH", true},
+        {"SPUBLISH", true}, {"EVAL", true},      {"FCALL", true}, {"EVALSHA", true}, {"GET", false},
+        {"EVAL_RO", false}, {"FCALL_RO", false}, {"WAIT", false}, {"EXEC", false},   {"CONFIG", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct slice word = slice_of(cases[i].name);
+        const struct command *command = command_find(command_set_builtin(), &word, 1);
+        if (command_may_change(command) != cases[i].may_change) fail_msg("%s", cases[i].name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -915,6 +934,7 @@ int main(void)
         cmocka_unit_test(every_row_is_found_by_its_name_and_no_other),
         cmocka_unit_test(rows_keep_the_promises_that_routing_relies_on),
         cmocka_unit_test(rows_tell_where_a_command_goes),
+        cmocka_unit_test(what_pause_of_writes_holds_back_is_what_redis_says_may_replicate),
         cmocka_unit_test(arity_counts_the_words_or_the_least_of_them),
         cmocka_unit_test(only_what_may_wait_for_others_blocks),
         cmocka_unit_test(keys_are_found_where_the_command_has_them),

@@ -48,8 +48,9 @@ static const struct {
      "-ERR pointsman: connection to master lost while the command was waiting; outcome unknown\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is not supported\r\n"},
-    {ERROR_CLIENT_KILL, PROMISES_NOTHING, "-ERR pointsman: CLIENT KILL is not supported\r\n"},
-    {ERROR_CLIENT_UNBLOCK, PROMISES_NOTHING, "-ERR pointsman: CLIENT UNBLOCK is not supported\r\n"},
+    {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
+     "not executed\r\n"},
     {ERROR_MEMORY, PROMISES_NOT_EXECUTED, "-ERR pointsman: out of memory; not executed\r\n"},
     {ERROR_SHUTTING_DOWN, PROMISES_NOT_EXECUTED, "-ERR pointsman: shutting down; not executed\r\n"},
 };

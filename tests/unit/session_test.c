@@ -177,11 +177,14 @@ static void database_asked_for_inside_multi_is_forgotten_by_the_next_one(void **
     struct session session = session_after("MULTI");
     assert_int_equal(session.selected, -1);
     session.selected = 3;
+    session.queues_write = true;
     session_sent(&session, PIN_MULTI); /* nested: an error, nothing begins */
     assert_int_equal(session.selected, 3);
+    assert_true(session.queues_write);
     session_sent(&session, PIN_EXEC);
     session_sent(&session, PIN_MULTI);
     assert_int_equal(session.selected, -1);
+    assert_false(session.queues_write);
 }
 
 static void every_state_tells_what_it_needs(void **unused)

@@ -157,7 +157,7 @@ static void refusals_are_known_by_the_first_word(void **unused)
         {SLICE("-UNBLOCKED force unblock from blocking operation, instance state changed (master -> "
                "replica?)\r\n"),
          REFUSAL_UNBLOCKED},
-        {SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"), REFUSAL_UNBLOCKED},
+        {SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"), REFUSAL_NONE}, /* an answer */
         {SLICE("-READONLY "), REFUSAL_READONLY},
         {SLICE("-ERR unknown command 'READONLY'\r\n"), REFUSAL_NONE},
         {SLICE("-NOREPLICAS Not enough good replicas to write.\r\n"), REFUSAL_NONE},

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pause.h - CLIENT PAUSE: for a while, commands of this proxy's clients wait. Nothing is sent to a node.
+ *
+ *                PAUSE ms WRITE             PAUSE ms ALL
+ *      none ------------------> writes wait ------------> everything waits
+ *        ^                          |                          |
+ *        '--------------------------'--------------------------'   the time is over, or UNPAUSE
+ *
+ * A later PAUSE may make it longer or wider, never shorter or narrower. Its end and mode are one atomic
+ * number, so that every worker sees both at once; it is zero mostly, which is all that a plain command looks
+ * at. A client that has to wait is stalled; each worker lets its own go on when the time is over, or when the
+ * letter of UNPAUSE comes by.
+ *
+ * Threads: any worker.
+ */
+#ifndef PROXY_PAUSE_H
+#define PROXY_PAUSE_H
+
+#include "proxy/client.h"
+
+#include <stdatomic.h>
+
+struct worker;
+
+struct pause {
+    _Alignas(64) _Atomic uint64_t until; /* its end in ms of the workers' clock, times 2, plus 1 for ALL; 0 =
+                                            none. Nothing that is often written lies beside it. */
+};
+
+/* CLIENT PAUSE and UNPAUSE, as handlers of local.h. */
+bool pause_begin(struct client *client, const struct command_at_hand *at_hand);
+bool pause_end(struct client *client, const struct command_at_hand *at_hand);
+
+/* True if the command has to wait; the worker will then let the client go on. To be asked if until is not
+ * zero. */
+bool pause_holds(struct client *client, const struct command_at_hand *at_hand);
+
+/* Lets this worker's clients look again. */
+void pause_release(struct worker *worker);
+
+#endif
