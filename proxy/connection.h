@@ -55,6 +55,7 @@ struct connection {
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
+    uint64_t marked_for;    /* id of the client whose writes are all before the last mark on it; 0 = none */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */
     char *name;             /* set on the node; NULL = none */
     uint32_t database;      /* selected on the node */
@@ -68,6 +69,7 @@ struct connection {
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */
     bool must_ask : 1;    /* selects even if the database is the right one */
+    bool has_written : 1; /* WAIT on it speaks of something that was written on it */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
@@ -78,11 +80,15 @@ struct connection *connection_open(struct backend *backend, uint32_t database, b
 void connection_queue(struct connection *connection, struct request *request);
 
 /* Before the next use: selects the database if it is another, or in any case if must_ask (which also proves
- * that the node answers and makes WAIT speak of all writes so far). Requests may be queued at once. */
+ * that the node answers). Requests may be queued at once. */
 void connection_prepare(struct connection *connection, uint32_t database, bool must_ask);
 
 /* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
 void connection_name(struct connection *connection, const char *name);
+
+/* Queues a command that every replica is sent and nobody notices: a WAIT behind it waits for all that the master
+ * was sent before. False if memory is short. */
+bool connection_mark(struct connection *connection);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);
