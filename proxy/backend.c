@@ -22,7 +22,10 @@ enum {
 
 static bool set_address(struct backend *backend, const struct topology_node *node);
 static bool reserve_dedicated(struct backend *backend);
-static struct connection *pop_idle(struct backend *backend);
+static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
+static struct connection *take_idle(struct connection **link);
+static struct connection *pop_idle_for_wait(struct backend *backend, const struct client *client);
+static void end_the_waiting(struct backend *backend);
 static void serve_waiting(struct backend *backend);
 static void tick_connection(struct backend *backend, struct connection *connection);
 static void tick_waiting(struct backend *backend);
@@ -103,7 +106,9 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
 {
     struct client *client = request->client;
     uint8_t protocol = session_protocol(&client->session);
-    struct connection *connection = pop_idle(backend);
+    bool is_wait = request->is_blocking && blocked_is_wait(&client->blocked);
+    struct connection *connection =
+        is_wait ? pop_idle_for_wait(backend, client) : pop_idle(backend, request->database, protocol);
     if (!connection) {
         if (!reserve_dedicated(backend))
             return NULL;
@@ -116,7 +121,10 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     }
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
     bool is_doubtful = idle_ms > (uint64_t)backend->upstream->config->pool_health_interval_ms;
-    bool must_ask = !request->is_urgent && (request->is_blocking || is_doubtful);
+    bool is_marked = connection->marked_for == client->id;
+    if (!is_marked)
+        connection->marked_for = 0;
+    bool must_ask = is_doubtful && !request->is_urgent && connection->state == CONNECTION_READY;
     uint32_t database = request->is_urgent ? connection->database : request->database; /* a busy node selects none */
     connection_prepare(connection, database, protocol, must_ask);
     if (connection->state == CONNECTION_CLOSED)
@@ -125,8 +133,6 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     client->dedicated = connection;
     if (!request->is_urgent)
         connection_name(connection, client->name ? client->name : "");
-    if (request->is_blocking)
-        connection_identify(connection);
     return connection;
 }
 
@@ -287,14 +293,39 @@ static bool reserve_dedicated(struct backend *backend)
     return false;
 }
 
-static struct connection *pop_idle(struct backend *backend)
+/* The last one used that needs no greeting, else the last one used. */
+static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol)
 {
-    struct connection *connection = backend->idle;
+    for (struct connection **link = &backend->idle; *link; link = &(*link)->next_idle) {
+        if ((*link)->database == database && (*link)->protocol == protocol)
+            return take_idle(link);
+    }
+    return take_idle(&backend->idle);
+}
+
+static struct connection *take_idle(struct connection **link)
+{
+    struct connection *connection = *link;
     if (connection) {
-        backend->idle = connection->next_idle;
+        *link = connection->next_idle;
         connection->next_idle = NULL;
     }
     return connection;
+}
+
+/* The one that this client's last WAIT was on, so that a WAIT in a loop asks about the same moment each time.
+ * For a client that has not written, one on which nobody else has; if there is none, one makes room for it. */
+static struct connection *pop_idle_for_wait(struct backend *backend, const struct client *client)
+{
+    struct connection **found = NULL;
+    for (struct connection **link = &backend->idle; *link && !found; link = &(*link)->next_idle) {
+        if (client->written_epoch ? (*link)->marked_for == client->id : !(*link)->has_written)
+            found = link;
+    }
+    if (found || client->written_epoch || !backend->idle)
+        return take_idle(found ? found : &backend->idle);
+    connection_close(take_idle(&backend->idle), OUTCOME_CUT, NULL);
+    return NULL;
 }
 
 static void serve_waiting(struct backend *backend)
@@ -307,8 +338,8 @@ static void serve_waiting(struct backend *backend)
             return;
         request_queue_pop(&backend->waiting);
         client_unheld(client);
-        connection_queue(connection, request);
         request->hold_deadline_ms = 0;
+        upstream_send_dedicated(backend->upstream, connection, request);
     }
 }
 
@@ -353,10 +384,34 @@ static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
     serve_waiting(backend);
+    end_the_waiting(backend);
     while (backend->waiting.first && now_ms >= backend->waiting.first->hold_deadline_ms) {
         struct request *request = request_queue_pop(&backend->waiting);
         client_unheld(request->client);
         client_fail(request, ERROR_POOL_EMPTY);
+    }
+}
+
+/* Blocking commands that are to be sent again, and whose time is over while they wait for a connection. */
+static void end_the_waiting(struct backend *backend)
+{
+    struct request_queue waiting = backend->waiting;
+    struct request_queue over = {0};
+    backend->waiting = (struct request_queue){0};
+    for (struct request *request; (request = request_queue_pop(&waiting));) {
+        bool is_over = request->is_blocking && blocked_is_over(request);
+        request_queue_push(is_over ? &over : &backend->waiting, request);
+        if (!is_over)
+            continue;
+        client_unheld(request->client);
+        request->state = REQUEST_NEW; /* should its client end meanwhile, the request is left to us */
+    }
+    for (struct request *request; (request = request_queue_pop(&over));) {
+        struct worker *worker = worker_of(backend);
+        if (request->client)
+            blocked_end(request);
+        else
+            request_destroy(&worker->requests, &worker->chunks, request);
     }
 }
 

@@ -580,12 +580,17 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
 void client_fail(struct request *request, enum error error)
 {
     struct client *client = request->client;
-    struct chunk_pool *pool = &client->worker->chunks;
-    spans_clear(pool, &request->reply);
-    request->inspection = INSPECT_NOTHING;
     if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
         client->session.is_broken = client->session.in_multi || client->session.is_watching;
-    spans_add_copy(pool, &request->reply, error_reply(error));
+    client_answer(request, error_reply(error));
+}
+
+void client_answer(struct request *request, struct slice reply)
+{
+    struct chunk_pool *pool = &request->client->worker->chunks;
+    spans_clear(pool, &request->reply);
+    request->inspection = INSPECT_NOTHING;
+    spans_add_copy(pool, &request->reply, reply);
     client_finish(request);
 }
 

@@ -18,6 +18,7 @@
 #ifndef PROXY_CLIENT_H
 #define PROXY_CLIENT_H
 
+#include "proxy/blocked.h"
 #include "proxy/request.h"
 #include "routing/error.h"
 #include "routing/resp.h"
@@ -73,6 +74,9 @@ struct client {
     struct connection *dedicated; /* borrowed; NULL mostly */
     struct session session;
     struct request *blocking; /* the command that it waits in */
+    struct blocked blocked;   /* ... and all about that */
+    uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; 0 = never */
+    bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
 
     struct spans output;
     uint64_t stored_bytes; /* replies that wait for earlier ones */
@@ -115,6 +119,9 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
 
 /* The request ends with an error of ours. */
 void client_fail(struct request *request, enum error error);
+
+/* ... with a reply of ours that is none. */
+void client_answer(struct request *request, struct slice reply);
 
 /* Its reply is request->reply, whatever was there. */
 void client_finish(struct request *request);

@@ -61,6 +61,8 @@ static void end_orphan(struct connection *connection, struct request *request);
 static void take_orphan(struct connection *connection, struct request *request, struct chunk *chunk, const char *bytes,
                         size_t size, bool is_complete);
 
+static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error);
+
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
 
 struct connection *connection_open(struct backend *backend, uint32_t database, uint8_t protocol, bool is_dedicated)
@@ -191,6 +193,20 @@ bool connection_inquire(struct connection *connection, const struct slice *words
     return true;
 }
 
+/* Outside of Redis Cluster a message to a shard channel goes to all replicas, and nobody listens to this one.
+ * A Redis before 7.0 does not know it, but lets WAIT speak of the moment of the last command, whatever it was. */
+bool connection_mark(struct connection *connection)
+{
+    static const struct slice words[] = {{"SPUBLISH", 8}, {"__pointsman:wait", 16}, {"", 0}};
+    struct request *request = own_request(connection, words, 3);
+    if (!request)
+        return false;
+    request->is_mark = true;
+    connection->has_written = true;
+    connection_queue(connection, request);
+    return true;
+}
+
 /* A request without a client. */
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count)
 {
@@ -283,6 +299,8 @@ void connection_flush(struct connection *connection)
         }
     }
     connection_watch(connection, EV_READ);
+    if (connection->is_dedicated)
+        blocked_note_sent(connection);
 }
 
 void connection_pause(struct connection *connection, bool is_paused)
@@ -670,7 +688,7 @@ static void take_frame(struct connection *connection, struct slice frame)
         connection_close(connection, OUTCOME_LOST, reason);
         return;
     }
-    if (frame.bytes[0] == '-' && was_refused(connection, head, frame))
+    if (frame.bytes[0] == '-' && (was_refused(connection, head, frame) || refuses_mark(connection, head, frame)))
         return;
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
@@ -726,6 +744,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
         .is_read = request->is_read,
         .was_sent = true,
         .needs_master = request->needs_master,
+        .is_blocking = request->is_blocking,
+        .is_for_data = request->is_blocking && blocked_is_for_data(&request->client->blocked),
         .attempts = request->attempts,
         .max_attempts = UINT32_MAX,
     };
@@ -734,6 +754,21 @@ static bool was_refused(struct connection *connection, struct request *request, 
         return false;
     backend_refused(connection->backend, refusal);
     retry_refused(connection, request, refusal);
+    return true;
+}
+
+/* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */
+static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error)
+{
+    if (!request->is_mark || !slice_starts_with(error, SLICE("-NOPERM ")))
+        return false;
+    finish_request(connection, next_answered(connection));
+    struct request *wait = connection->queue.first ? next_answered(connection) : NULL;
+    if (wait && wait->client)
+        client_fail(wait, ERROR_WAIT_REFUSED);
+    else if (wait)
+        finish_request(connection, wait);
+    connection_close(connection, OUTCOME_CUT, NULL);
     return true;
 }
 
@@ -784,7 +819,9 @@ static struct request *next_answered(struct connection *connection)
     connection->count--;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
-    if (!connection->is_dedicated && request->client)
+    if (connection->is_dedicated)
+        blocked_note_sent(connection);
+    else if (request->client)
         client_unrouted(request->client);
     if (!connection->queue.first)
         connection->idle_since_ms = worker_of(connection)->now_ms;
@@ -836,15 +873,14 @@ static void end_request(struct connection *connection, struct request *request, 
         client_fail(request, exec_was_sent ? ERROR_WRITE_LOST : ERROR_TRANSACTION_LOST);
         return;
     }
-    if (request->is_blocking && was_sent && !request->is_read) {
-        client_fail(request, ERROR_SESSION_LOST);
-        return;
-    }
     struct request_history history = {
         .outcome = outcome,
         .is_read = request->is_read,
         .was_sent = was_sent,
         .needs_master = request->needs_master,
+        .is_blocking = request->is_blocking,
+        .is_for_data = request->is_blocking && blocked_is_for_data(&request->client->blocked),
+        .waited_ms = request->is_blocking ? blocked_waited_ms(request) : 0,
         .attempts = request->attempts,
         .max_attempts = (uint32_t)connection->backend->upstream->config->retry_attempts,
     };
@@ -858,5 +894,7 @@ static void end_request(struct connection *connection, struct request *request, 
     case VERDICT_HOLD:
         break;
     }
+    if (request->is_blocking)
+        request->hold_deadline_ms = 0; /* that it was held before may be long ago */
     request_queue_push(&worker->reroute, request);
 }

@@ -70,6 +70,7 @@ struct connection {
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
+    uint64_t marked_for;    /* id of the client whose writes are all before the last mark on it; 0 = none */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */
     char *name;             /* set on the node; NULL = none */
     uint64_t node_client_id;/* its id at the node, where identified */
@@ -89,6 +90,7 @@ struct connection {
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */
     bool must_ask : 1;    /* selects even if the database is the right one */
+    bool has_written : 1; /* WAIT on it speaks of something that was written on it */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
@@ -100,8 +102,7 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
 void connection_queue(struct connection *connection, struct request *request);
 
 /* Before the next use: agrees on the protocol and selects the database if it is another, or in any case if must_ask
- * (which also proves that the node answers and makes WAIT speak of all writes so far). Requests may be queued at
- * once. */
+ * (which also proves that the node answers). Requests may be queued at once. */
 void connection_prepare(struct connection *connection, uint32_t database, uint8_t protocol, bool must_ask);
 
 /* Its borrower has said HELLO: from what is queued next on, the node speaks this protocol. Nothing may be queued or
@@ -123,6 +124,9 @@ bool connection_inquire(struct connection *connection, const struct slice *words
 
 /* Takes a request out of the queue again; false if a byte of it was written already. */
 bool connection_take_back(struct connection *connection, struct request *request);
+/* Queues a command that every replica is sent and nobody notices: a WAIT behind it waits for all that the master
+ * was sent before. False if memory is short. */
+bool connection_mark(struct connection *connection);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);

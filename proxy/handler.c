@@ -99,6 +99,8 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
+    if (traits.is_blocking)
+        blocked_begin(client, at_hand);
     submit(client, at_hand, &traits);
     if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
         client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */

@@ -81,6 +81,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool is_mark : 1;             /* of ours, before a WAIT; no client's */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 

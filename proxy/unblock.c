@@ -36,7 +36,6 @@ static void end_here(struct unblock *unblock, struct client *target);
 static enum gather_way ask_node(struct unblock *unblock, struct client *target);
 static void node_answered(struct inquiry *inquiry, struct slice reply);
 static void connection_identified(struct inquiry *inquiry, struct slice reply);
-static struct slice timeout_reply(const struct client *target);
 
 /* CLIENT UNBLOCK id [TIMEOUT | ERROR] (https://redis.io/docs/latest/commands/client-unblock/) */
 bool unblock_client(struct client *client, const struct command_at_hand *at_hand)
@@ -116,31 +115,10 @@ static enum gather_way end_blocking(struct unblock *unblock, struct client *targ
 static void end_here(struct unblock *unblock, struct client *target)
 {
     struct request *request = target->blocking;
-    struct chunk_pool *pool = &target->worker->chunks;
     struct slice reply = unblock->is_error ? SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
-                                           : timeout_reply(target);
+                                           : target->blocked.end;
     unblock->answer = SLICE(":1\r\n");
-    spans_clear(pool, &request->reply);
-    if (spans_add_copy(pool, &request->reply, reply))
-        client_finish(request);
-    else
-        client_fail(request, ERROR_MEMORY);
-}
-
-/* What a command that was not served before its timeout answers. */
-static struct slice timeout_reply(const struct client *target)
-{
-    static const struct {
-        const char *command;
-        struct slice reply;
-    } others[] = {
-        {"wait", {":0\r\n", 4}},
-        {"waitaof", {"*2\r\n:0\r\n:0\r\n", 12}},
-    };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        if (strcmp(target->last_command, others[i].command) == 0) return others[i].reply;
-    }
-    return SLICE("*-1\r\n");
+    client_answer(request, reply);
 }
 
 /* ---- asking the node ---- */
@@ -149,7 +127,7 @@ static enum gather_way ask_node(struct unblock *unblock, struct client *target)
 {
     struct connection *blocked = target->blocking->connection;
     struct backend *backend = blocked->backend;
-    if (blocked->identity == CONNECTION_NAMELESS) {
+    if (blocked->identity == CONNECTION_NAMELESS || blocked->identity == CONNECTION_UNASKED) {
         unblock->answer = error_reply(ERROR_CLIENT_UNBLOCK);
         return GATHER_HOME;
     }

@@ -12,20 +12,23 @@ static struct backend *backend_for(struct upstream *upstream, const struct topol
 static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream);
 static void drop_retired(struct upstream *upstream);
+static void note_write(const struct upstream *upstream, const struct request *request);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
+static bool cannot_wait(const struct upstream *upstream, struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static void tick_held(struct upstream *upstream);
+static uint64_t held_until_ms(const struct request *request);
 static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
 static struct request *pop_of_client(struct upstream *upstream, struct request_queue *queue);
 
 bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,
                    const struct config_upstream *config)
 {
-    *upstream = (struct upstream){.worker = worker, .index = index, .config = config};
+    *upstream = (struct upstream){.worker = worker, .index = index, .config = config, .master_epoch = 1};
     upstream->hold = hold_share((uint64_t)config->failover_hold_requests, (uint64_t)config->failover_hold_bytes,
                                 worker->group->count);
     struct topology_draft nothing = {.kind = "", .server_version = "", .master = TOPOLOGY_NO_NODE};
@@ -78,6 +81,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             connection = backend_lane(backend, request->database, request->client);
         }
         if (connection) {
+            note_write(upstream, request);
             client_routed(request->client, connection);
             connection_queue(connection, request);
             return;
@@ -215,6 +219,10 @@ static void cut_changed_roles(struct upstream *upstream)
             continue;
         const struct topology_node *node = &topology->nodes[backend->node];
         backend->role = node->role;
+        if (node->role == NODE_ROLE_MASTER && backend != upstream->last_master) {
+            upstream->last_master = backend;
+            upstream->master_epoch++;
+        }
         if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER)
             backend_cut(backend, OUTCOME_CUT, NULL);
         if (was != node->role) {
@@ -237,6 +245,8 @@ static void drop_retired(struct upstream *upstream)
             continue;
         }
         *link = backend->next;
+        if (backend == upstream->last_master)
+            upstream->last_master = NULL;
         backend_cut(backend, OUTCOME_CUT, NULL);
         backend->next = upstream->worker->dead_backends; /* its closed connections still point to it */
         upstream->worker->dead_backends = backend;
@@ -245,14 +255,23 @@ static void drop_retired(struct upstream *upstream)
 
 /* ---- dispatching ---- */
 
+/* On which master this client wrote, for its WAIT. */
+static void note_write(const struct upstream *upstream, const struct request *request)
+{
+    if (request->is_read)
+        return;
+    request->client->written_epoch = upstream->master_epoch;
+    request->client->has_unmarked_writes = true;
+}
+
 /* The client's own connection; else one borrowed from the master; else wait for either. */
 static void dispatch_dedicated(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
+    if (request->is_blocking && cannot_wait(upstream, request))
+        return;
     if (client->dedicated) {
-        if (request->is_blocking)
-            connection_identify(client->dedicated);
-        connection_queue(client->dedicated, request);
+        upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
     const struct topology *topology = upstream->topology;
@@ -264,7 +283,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     struct backend *backend = upstream->by_node[master];
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
-        connection_queue(connection, request);
+        upstream_send_dedicated(upstream, connection, request);
         return;
     }
     request_settle(&upstream->worker->chunks, request);
@@ -272,6 +291,37 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     request->hold_deadline_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
+}
+
+/* True, and ended, if its time is over, or if it asks for replicas of another master than its client wrote to;
+ * that is told once. */
+static bool cannot_wait(const struct upstream *upstream, struct request *request)
+{
+    struct client *client = request->client;
+    if (blocked_is_over(request)) {
+        blocked_end(request);
+        return true;
+    }
+    bool wrote_elsewhere = client->written_epoch && client->written_epoch != upstream->master_epoch;
+    if (!blocked_is_wait(&client->blocked) || !wrote_elsewhere)
+        return false;
+    client->written_epoch = 0;
+    client_fail(request, ERROR_WRITES_ELSEWHERE);
+    return true;
+}
+
+void upstream_send_dedicated(struct upstream *upstream, struct connection *connection, struct request *request)
+{
+    if (request->is_blocking && !blocked_prepare(connection, request))
+        return;
+    bool is_wait = request->is_blocking && blocked_is_wait(&request->client->blocked);
+    if (request->is_blocking && (!is_wait || request->client->written_epoch))
+        connection_identify(connection); /* Redis before 7.2 takes it for what an innocent WAIT is about */
+    if (!is_wait) {
+        note_write(upstream, request);
+        connection->has_written |= !request->is_read;
+    }
+    connection_queue(connection, request);
 }
 
 /* While a client has requests on a connection, the next one follows them, so that they stay in order. */
@@ -323,6 +373,8 @@ static void hold(struct upstream *upstream, struct request *request)
     request_settle(&worker->chunks, request);
     request->state = REQUEST_HELD;
     request->deadline_ms = 0; /* time spent here is not the node's */
+    if (request->is_blocking)
+        blocked_start_time(request);
     if (!request->hold_deadline_ms)
         request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
     request_queue_push(&upstream->held, request);
@@ -350,9 +402,20 @@ static void tick_held(struct upstream *upstream)
 {
     struct request_queue queue = take_held(upstream, upstream->worker->now_ms);
     for (struct request *request; (request = pop_of_client(upstream, &queue));) {
+        if (request->is_blocking && blocked_is_over(request)) {
+            blocked_end(request);
+            continue;
+        }
         upstream->failed_held++;
         client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
     }
+}
+
+/* The end of its own time comes before that of holding. */
+static uint64_t held_until_ms(const struct request *request)
+{
+    uint64_t until_ms = request->is_blocking ? request->client->blocked.until_ms : 0;
+    return until_ms && until_ms < request->hold_deadline_ms ? until_ms : request->hold_deadline_ms;
 }
 
 /* Takes out those whose time is up, in order, before anything is done with them: that may end their clients. */
@@ -362,7 +425,7 @@ static struct request_queue take_held(struct upstream *upstream, uint64_t deadli
     struct request_queue taken = {0};
     upstream->held = (struct request_queue){0};
     for (struct request *request; (request = request_queue_pop(&held));) {
-        bool is_taken = request->hold_deadline_ms <= deadline_ms;
+        bool is_taken = held_until_ms(request) <= deadline_ms;
         request_queue_push(is_taken ? &taken : &upstream->held, request);
         if (!is_taken)
             continue;

@@ -27,6 +27,8 @@ struct upstream {
     struct hold hold;
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
+    const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */
+    uint32_t master_epoch;      /* counts its changes, from 1 */
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
     bool is_holding;            /* said so in the log; until there is a master again */
     uint64_t failed_held;       /* ended by their deadline since then */
@@ -41,6 +43,9 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology);
 
 /* Sends the request on its way: to a connection, to the held, or back to its client with an error. */
 void upstream_dispatch(struct upstream *upstream, struct request *request);
+
+/* Queues a request on its client's own connection. It may end with an error instead. */
+void upstream_send_dedicated(struct upstream *upstream, struct connection *connection, struct request *request);
 
 /* Takes a held or waiting request out, because its client goes. */
 void upstream_forget(struct upstream *upstream, struct request *request);

@@ -72,12 +72,20 @@ const struct command *command_find(const struct command_set *set, const struct s
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count)
 {
     if (command->pin != PIN_BLOCK_OPTION) return command->pin == PIN_BLOCK;
-    for (size_t i = 1; i < count; i++) {
-        if (slice_is(arguments[i], "BLOCK")) return true;
-        if (slice_is(arguments[i], "STREAMS")) return false;
-        i += values_of_option(OPTIONS(stream_options), arguments[i]);
+    return command_block_position(command, arguments, count) > 0;
+}
+
+uint32_t command_block_position(const struct command *command, const struct slice *arguments, size_t count)
+{
+    (void)command;
+    uint32_t position = 0;
+    for (size_t i = 1; i < count && !slice_is(arguments[i], "STREAMS"); i++) {
+        if (slice_is(arguments[i], "BLOCK"))
+            position = (uint32_t)++i;
+        else
+            i += values_of_option(OPTIONS(stream_options), arguments[i]);
     }
-    return false;
+    return position;
 }
 
 bool command_may_change(const struct command *command)

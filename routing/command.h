@@ -42,6 +42,15 @@ enum command_pin {
     PIN_SYNC,            /* SYNC, PSYNC, REPLCONF: the connection is a replication link from then on */
 };
 
+/* What a blocking command waits for and where its timeout stands; see routing/blocking.h. */
+enum command_block {
+    BLOCK_UNKNOWN,       /* does not block, or a module's: nobody knows where its timeout is */
+    BLOCK_SECONDS_LAST,  /* for data; seconds, the last word: BLPOP */
+    BLOCK_SECONDS_FIRST, /* for data; seconds, behind the command word: BLMPOP */
+    BLOCK_OPTION,        /* for data; milliseconds, behind BLOCK: XREAD */
+    BLOCK_REPLICAS,      /* for replicas to have this client's writes; milliseconds, the last word: WAIT */
+};
+
 /* Answered by the proxy itself; proxy/local.c has one handler for each. */
 enum command_local {
     LOCAL_NONE,
@@ -123,6 +132,7 @@ struct command {
     uint8_t access;    /* enum command_access */
     uint8_t pin;       /* enum command_pin */
     uint8_t local;     /* enum command_local */
+    uint8_t block;     /* enum command_block */
     uint16_t subcommand_count;
     uint32_t flags;    /* enum command_flag */
     struct command_keys keys;
@@ -160,6 +170,9 @@ bool command_may_change(const struct command *command);
 
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
+
+/* Where the milliseconds of the last BLOCK option stand (may be behind the end); 0 if there is none. */
+uint32_t command_block_position(const struct command *command, const struct slice *arguments, size_t count);
 
 /*
  * Positions of the keys among the arguments. Writes up to `room` of them and returns how many there are (may be

@@ -28,6 +28,8 @@
     X(TRANSACTION_LOST, "no connection to master for this transaction, end it with EXEC or DISCARD; "          \
                         "nothing of it was executed")                                                          \
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
+    X(WRITES_ELSEWHERE, "master changed after the last write of this client and may lack it")       \
+    X(WAIT_REFUSED, "upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; not executed")      \
     X(REPLICATION, "replication through the proxy is not supported")                                           \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \

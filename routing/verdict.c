@@ -16,6 +16,8 @@ enum refusal refusal_of(struct slice reply)
         {{"-LOADING ", 9}, REFUSAL_LOADING},
         {{"-MASTERDOWN ", 12}, REFUSAL_MASTERDOWN},
         {{"-UNBLOCKED ", 11}, REFUSAL_UNBLOCKED},
+        {{"-ERR WAIT cannot be used with replica", 37}, REFUSAL_READONLY},
+        {{"-ERR WAITAOF cannot be used with replica", 40}, REFUSAL_READONLY},
     };
     if (slice_starts_with(reply, SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK")))
         return REFUSAL_NONE; /* somebody asked for it: that is the answer */
@@ -31,6 +33,12 @@ enum verdict verdict_of(const struct request_history *history, enum error *error
     *error = ERROR_NONE;
     if (!history->was_sent && history->outcome != OUTCOME_ANSWERED)
         return VERDICT_AGAIN;
+    if (history->is_blocking && history->outcome != OUTCOME_ANSWERED) {
+        if (history->is_for_data && history->waited_ms >= VERDICT_WAITED_MS)
+            return VERDICT_AGAIN;
+        if (!history->is_read)
+            return fail(error, ERROR_SESSION_LOST);
+    }
 
     switch (history->outcome) {
     case OUTCOME_ANSWERED:
@@ -56,8 +64,9 @@ static enum verdict verdict_of_reply(const struct request_history *history)
     case REFUSAL_NONE:
         return VERDICT_DELIVER;
     case REFUSAL_READONLY:
-    case REFUSAL_UNBLOCKED:
         return VERDICT_HOLD;
+    case REFUSAL_UNBLOCKED:
+        return history->is_for_data ? VERDICT_HOLD : VERDICT_DELIVER;
     case REFUSAL_LOADING:
     case REFUSAL_MASTERDOWN:
         return history->needs_master ? VERDICT_HOLD : VERDICT_AGAIN;

@@ -13,6 +13,20 @@
  *   its deadline passed after it was    | fail                     | fail: outcome unknown
  *     sent                              |                          |
  *
+ * A command that blocks has rows of its own. It "was waiting" if it was the oldest on its connection for at least
+ * VERDICT_WAITED_MS when that ended:
+ *
+ *   what happened                       | waits for data           | WAIT, WAITAOF, a module's
+ *   ------------------------------------+--------------------------+-------------------------------
+ *   refused: UNBLOCKED                  | hold                     | deliver
+ *   connection lost, it was waiting     | again                    | fail: outcome unknown
+ *   connection lost before that         | write: fail: outcome     | fail: outcome unknown
+ *                                       | unknown; read: as above  |
+ *
+ * One that was waiting had found nothing to take: what was there would have been answered by then. If something was
+ * given to it in the very moment in which its master died, that is lost with the master like any write that it had
+ * not acknowledged. WAIT asks about writes that another master may not have, so it is asked of no other.
+ *
  * A connection with an unanswered request past its deadline is closed, so what else waits on it is "lost".
  * "Again" of what was sent and lost is bounded by attempts; what did not run may go again as often as its deadline
  * and the bounds of holding allow. Pure: no state, no clock.
@@ -43,6 +57,9 @@ enum outcome {
     OUTCOME_CUT,      /* we cut the connection because the node lost its role */
 };
 
+/* Much longer than a node takes to answer what it can answer at once. */
+enum { VERDICT_WAITED_MS = 100 };
+
 enum verdict {
     VERDICT_DELIVER,
     VERDICT_AGAIN, /* pick a node once more, not the same one if there is another */
@@ -56,6 +73,9 @@ struct request_history {
     bool is_read;         /* safe to send again */
     bool was_sent;        /* a byte of it may have reached the node */
     bool needs_master;
+    bool is_blocking;
+    bool is_for_data;     /* blocking, and another master can answer it as well (blocking_is_for_data) */
+    uint64_t waited_ms;   /* blocking: how long it was the oldest on its connection */
     uint32_t attempts;    /* times it was sent so far */
     uint32_t max_attempts;
 };

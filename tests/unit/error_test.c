@@ -46,6 +46,11 @@ static const struct {
      "-ERR pointsman: no connection to master for this transaction, end it with EXEC or DISCARD; nothing of it was executed\r\n"},
     {ERROR_SESSION_LOST, PROMISES_UNKNOWN,
      "-ERR pointsman: connection to master lost while the command was waiting; outcome unknown\r\n"},
+    {ERROR_WRITES_ELSEWHERE, PROMISES_NOTHING,
+     "-ERR pointsman: master changed after the last write of this client and may lack it\r\n"},
+    {ERROR_WAIT_REFUSED, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; "
+     "not executed\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is not supported\r\n"},
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
