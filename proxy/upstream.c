@@ -18,6 +18,7 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
+static enum error error_of_wait(const struct request *request);
 static void tick_held(struct upstream *upstream);
 static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
 static struct request *pop_of_client(struct upstream *upstream, struct request_queue *queue);
@@ -314,7 +315,11 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (upstream->config->failover_hold_time_ms == 0 || !hold_enter(&upstream->hold, request->size)) {
+    if (upstream->config->failover_hold_time_ms == 0) {
+        client_fail(request, error_of_wait(request));
+        return;
+    }
+    if (!hold_enter(&upstream->hold, request->size)) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
@@ -329,6 +334,12 @@ static void hold(struct upstream *upstream, struct request *request)
         log_warning("requests are held: there is no master that can be written to");
         upstream->is_holding = true;
     }
+}
+
+/* What became of one that waited in vain for failover.hold_time. */
+static enum error error_of_wait(const struct request *request)
+{
+    return request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE;
 }
 
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
@@ -349,7 +360,7 @@ static void tick_held(struct upstream *upstream)
     struct request_queue queue = take_held(upstream, upstream->worker->now_ms);
     for (struct request *request; (request = pop_of_client(upstream, &queue));) {
         upstream->failed_held++;
-        client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
+        client_fail(request, error_of_wait(request));
     }
 }
 

@@ -8,7 +8,9 @@ import time
 import pytest
 import redis
 
-from harness import SLOWNESS, Forwarder, Monitor, Pointsman, Raw, Replication, Server, SwitchWatch, encode, wait_for
+from harness import (
+    HOST, SLOWNESS, Forwarder, Monitor, Pointsman, Raw, Replication, Server, SwitchWatch, encode, free_port, wait_for,
+)  # fmt: skip
 
 NO_MASTER = b"ERR pointsman: no master within failover.hold_time; not executed"
 HOLD_FULL = b"ERR pointsman: no master, and failover.hold_requests or failover.hold_bytes is used up; not executed"
@@ -307,6 +309,13 @@ def test_write_held_longer_than_hold_time_fails_clearly_and_was_not_executed(pai
         pair.servers[0].start().ready()
         wait_for(pointsman.writes, 10, "writes to pass again")
         assert link.ask("EXISTS", "late") == 0
+
+
+def test_hold_time_of_zero_holds_nothing_and_is_what_the_error_names(processes):
+    pointsman = processes(Pointsman(f"{HOST}:{free_port()}", wait="listen", failover_hold_time="0"))
+    with pointsman.raw() as link:
+        link.send(encode("SET", "a", 1) + encode("MULTI") + encode("GET", "a"))
+        assert [link.read() for _ in range(2)] == [NO_MASTER, NO_MASTER]
 
 
 def test_hold_requests_bounds_what_is_held_and_the_rest_fails_at_once(pair, processes):
