@@ -28,9 +28,11 @@ static struct connection *pop_idle_for_wait(struct backend *backend, const struc
 static void end_the_waiting(struct backend *backend);
 static void serve_waiting(struct backend *backend);
 static void tick_connection(struct backend *backend, struct connection *connection);
+static void tick_trial(struct backend *backend);
 static void tick_waiting(struct backend *backend);
 static bool may_be_closed(const struct backend *backend, const struct connection *connection);
 static bool has_ready_connection(const struct backend *backend);
+static bool has_answered(const struct backend *backend);
 static void report(struct backend *backend, enum control_report_kind if_master, enum control_report_kind if_replica);
 
 static struct worker *worker_of(const struct backend *backend) { return backend->upstream->worker; }
@@ -153,13 +155,12 @@ void backend_give_back(struct connection *connection)
     serve_waiting(backend);
 }
 
-void backend_succeeded(struct backend *backend)
+/* A node at its maxclients accepts connections and then refuses to serve them: the failure is over when one of them
+ * was answered, which backend_tick() sees. */
+void backend_connected(struct backend *backend)
 {
-    if (backend->is_reported)
-        log_info("node %s: reachable again", backend->name);
     bool was_on_trial = backend->failures > 0;
-    backend->is_reported = false;
-    backend->failures = 0;
+    backend->is_proving = was_on_trial || backend->is_reported;
     backend->retry_at_ms = 0;
     backend_refresh(backend);
     if (was_on_trial)
@@ -180,6 +181,7 @@ void backend_failed(struct backend *backend, const char *reason)
                     backend->role == NODE_ROLE_MASTER ? "writes wait until it is confirmed or replaced"
                                                       : "reads go to other nodes");
     backend->is_reported = true;
+    backend->is_proving = false;
     backend_suspect(backend);
 }
 
@@ -189,6 +191,7 @@ void backend_refused(struct backend *backend, enum refusal refusal)
     if (!backend->is_reported)
         log_warning("node %s: answered %s; asking who is master", backend->name, words[refusal]);
     backend->is_reported = true;
+    backend->is_proving = false;
     backend->failures++;
     struct worker *worker = worker_of(backend);
     backend->retry_at_ms = worker->now_ms +
@@ -247,6 +250,7 @@ void backend_tick(struct backend *backend)
         next = connection->next;
         tick_connection(backend, connection);
     }
+    tick_trial(backend);
     tick_waiting(backend);
     backend_refresh(backend);
 }
@@ -380,6 +384,17 @@ static bool may_be_closed(const struct backend *backend, const struct connection
     return idle_ms > (uint64_t)config->pool_idle_time_ms;
 }
 
+static void tick_trial(struct backend *backend)
+{
+    if (!backend->is_proving || !has_answered(backend))
+        return;
+    if (backend->is_reported)
+        log_info("node %s: reachable again", backend->name);
+    backend->is_proving = backend->is_reported = false;
+    backend->failures = 0;
+    backend->retry_at_ms = 0;
+}
+
 static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
@@ -413,6 +428,15 @@ static void end_the_waiting(struct backend *backend)
         else
             request_destroy(&worker->requests, &worker->chunks, request);
     }
+}
+
+static bool has_answered(const struct backend *backend)
+{
+    for (const struct connection *connection = backend->connections; connection; connection = connection->next) {
+        if (connection->state == CONNECTION_READY && connection->was_answered)
+            return true;
+    }
+    return false;
 }
 
 static bool has_ready_connection(const struct backend *backend)

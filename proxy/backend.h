@@ -43,6 +43,7 @@ struct backend {
     uint64_t unfit_since_ms;       /* 0 = fit */
     uint32_t failures;             /* in a row, of this worker's connections */
     bool is_reported;              /* its present failure is in the log */
+    bool is_proving;               /* connected after a failure; its first answer tells whether it is over */
 };
 
 struct backend *backend_create(struct upstream *upstream, const struct topology_node *node);
@@ -67,7 +68,7 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
 void backend_give_back(struct connection *connection);
 
 /* What a connection has to say: it is ready; it failed; it was refused. */
-void backend_succeeded(struct backend *backend);
+void backend_connected(struct backend *backend);
 void backend_failed(struct backend *backend, const char *reason);
 void backend_refused(struct backend *backend, enum refusal refusal);
 

@@ -157,7 +157,8 @@ const struct config_key config_keys[] = {
      .type = &config_word,
      UPSTREAM_FIELD(username),
      .fallback = "",
-     .help = "ACL user for the nodes. Empty: the default user."},
+     .help = "ACL user for the nodes. It needs +ping +role +info +command +select +client|setname besides "
+             "what clients send. Empty: the default user."},
     {.section = "upstream",
      .name = "password",
      .type = &config_secret,

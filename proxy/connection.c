@@ -464,7 +464,7 @@ static void connection_ready(struct connection *connection)
 {
     connection->state = CONNECTION_READY;
     connection->idle_since_ms = worker_of(connection)->now_ms;
-    backend_succeeded(connection->backend);
+    backend_connected(connection->backend);
     if (connection->unsent)
         connection_flush(connection);
 }

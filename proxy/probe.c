@@ -159,7 +159,7 @@ static void probe_connect(struct probe *probe)
                                  .username = setup->username,
                                  .password = setup->password,
                                  .timeout_ms = setup->connect_timeout_ms};
-    probe->has_answered = false;
+    probe->has_answered = probe->has_refused = false;
     link_open(probe->link, &target);
     probe_wait(probe, (double)setup->interval_ms / 1000.0);
 }
@@ -249,7 +249,9 @@ static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us)
 
     if (reply->type == REDIS_REPLY_ERROR) {
         probe_fail(probe, "answers PING with: %.150s", reply->str);
+        probe->has_refused = true;
     } else {
+        probe->has_refused = false;
         probe->answers = true;
         probe->fault[0] = '\0';
         probe->pong_asked_us = asked_us;
@@ -307,7 +309,13 @@ static void probe_master_resolved(void *follower)
 static void probe_replication(void *owner, const redisReply *reply, uint64_t asked_us)
 {
     struct probe *probe = owner;
+    if (reply && reply->type == REDIS_REPLY_ERROR && !probe->is_history_noted) {
+        log_warning("node %s: cannot be used, it does not tell its replication history: %.150s", probe->name,
+                    reply->str);
+        probe->is_history_noted = true;
+    }
     if (!reply || reply->type != REDIS_REPLY_STRING) return;
+    probe->is_history_noted = false;
     struct slice text = {reply->str, (size_t)reply->len};
     char offset[24];
     info_copy(text, "master_replid", probe->replid, sizeof(probe->replid));

@@ -47,7 +47,8 @@ struct probe {
     struct node_gauge *gauge;
 
     bool answers;    /* the last PING was answered with PONG and the connection has not broken since */
-    char fault[200]; /* why not, in words */
+    bool has_refused; /* the last PING was answered with an error */
+    char fault[200];  /* why it does not answer, in words */
 
     enum node_role role;    /* by its ROLE; unknown until asked */
     uint64_t role_asked_us; /* when the question was sent that told so; 0 = never */
@@ -84,7 +85,7 @@ struct probe {
     size_t addresses_tried;                /* since one has answered */
     char address[256];                     /* the one of the link */
     bool has_answered;                     /* since the link was opened */
-    bool is_password_noted;
+    bool is_password_noted, is_history_noted; /* in the log */
     ev_timer tick; /* next questions, or next attempt to connect */
     struct reconnect reconnect;
     uint64_t tried_us, info_asked_us, commands_asked_us;

@@ -32,6 +32,7 @@ static bool is_fit_master(struct probe *probe);
 static bool is_fit_replica(struct survey *survey, struct probe *probe);
 static bool follows(const struct survey *survey, const struct probe *probe);
 static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
+static bool is_being_asked(const struct survey *survey, const struct probe *probe);
 static void survey_want_commands(struct survey *survey);
 static void survey_offer(struct survey *survey);
 static struct topology *survey_snapshot(const struct survey *survey);
@@ -317,9 +318,8 @@ static void node_log(const struct survey *survey, struct probe *probe, bool is_f
 {
     const char *label = survey_label(survey);
     bool is_new = !probe->is_logged;
-    bool is_waiting = !probe->answers && probe->tried_us == 0;
     if (!is_new && is_fit == probe->was_fit) return;
-    if (is_new && !is_fit && (is_waiting || link_state(probe->link) != LINK_CLOSED)) return;
+    if (is_new && !is_fit && is_being_asked(survey, probe)) return;
 
     const char *role = probe == survey->verdict.master ? "master" : "replica";
     if (is_fit)
@@ -327,6 +327,14 @@ static void node_log(const struct survey *survey, struct probe *probe, bool is_f
     else
         log_warning("%s: node %s: not fit: %s", label, probe->name, probe->reason);
     probe->is_logged = true;
+}
+
+/* It is too early to say that the node is not fit: answers are on their way. */
+static bool is_being_asked(const struct survey *survey, const struct probe *probe)
+{
+    if (!probe->answers) return !probe->has_refused && (!probe->tried_us || link_state(probe->link) != LINK_CLOSED);
+    if (probe->role == NODE_ROLE_UNKNOWN) return !probe->role_asked_us;
+    return !survey->verdict.master;
 }
 
 /* ---- snapshots ---- */

@@ -127,7 +127,7 @@ static enum gather_way ask_node(struct unblock *unblock, struct client *target)
 {
     struct connection *blocked = target->blocking->connection;
     struct backend *backend = blocked->backend;
-    if (blocked->identity == CONNECTION_NAMELESS || blocked->identity == CONNECTION_UNASKED) {
+    if (blocked->identity == CONNECTION_NAMELESS) {
         unblock->answer = error_reply(ERROR_CLIENT_UNBLOCK);
         return GATHER_HOME;
     }

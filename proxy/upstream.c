@@ -20,6 +20,7 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
+static enum error error_of_wait(const struct request *request);
 static void tick_held(struct upstream *upstream);
 static uint64_t held_until_ms(const struct request *request);
 static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
@@ -312,11 +313,11 @@ static bool cannot_wait(const struct upstream *upstream, struct request *request
 
 void upstream_send_dedicated(struct upstream *upstream, struct connection *connection, struct request *request)
 {
+    bool is_wait = request->is_blocking && blocked_is_wait(&request->client->blocked);
+    if (request->is_blocking)
+        connection_identify(connection);
     if (request->is_blocking && !blocked_prepare(connection, request))
         return;
-    bool is_wait = request->is_blocking && blocked_is_wait(&request->client->blocked);
-    if (request->is_blocking && (!is_wait || request->client->written_epoch))
-        connection_identify(connection); /* Redis before 7.2 takes it for what an innocent WAIT is about */
     if (!is_wait) {
         note_write(upstream, request);
         connection->has_written |= !request->is_read;
@@ -366,7 +367,11 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (upstream->config->failover_hold_time_ms == 0 || !hold_enter(&upstream->hold, request->size)) {
+    if (upstream->config->failover_hold_time_ms == 0) {
+        client_fail(request, error_of_wait(request));
+        return;
+    }
+    if (!hold_enter(&upstream->hold, request->size)) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
@@ -383,6 +388,12 @@ static void hold(struct upstream *upstream, struct request *request)
         log_warning("requests are held: there is no master that can be written to");
         upstream->is_holding = true;
     }
+}
+
+/* What became of one that waited in vain for failover.hold_time. */
+static enum error error_of_wait(const struct request *request)
+{
+    return request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE;
 }
 
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
@@ -407,7 +418,7 @@ static void tick_held(struct upstream *upstream)
             continue;
         }
         upstream->failed_held++;
-        client_fail(request, request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE);
+        client_fail(request, error_of_wait(request));
     }
 }
 

@@ -409,8 +409,14 @@ class Replication:
         self.wait_until_agreed()
         for sentinel in self.sentinels:
             sentinel.hurry(False)
-        self.wait_synced()  # a link that is up carries no writes yet: the first acknowledgement starts them
+        wait_for(self._streams, what="the master to have heard of what its replicas have")
         return self
+
+    def _streams(self):
+        """A replica whose link is up gets nothing until its first acknowledgement, which may take a second."""
+        info = self.servers[0].info("replication")
+        replicas = [info.get(f"slave{number}", {}) for number in range(len(self.servers) - 1)]
+        return all(replica.get("state") == "online" and replica.get("offset", 0) > 0 for replica in replicas)
 
     def wait_until_agreed(self):
         for sentinel in self.sentinels:

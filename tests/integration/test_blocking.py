@@ -355,7 +355,7 @@ def paused(processes):
     """A master with a replica that runs and one that is stopped, and a pointsman whose reads go to the master."""
     cluster = processes(Replication(replicas=2, sentinels=0))
     cluster.wait_synced()
-    pointsman = processes(Pointsman(cluster, reads_policy="master"))
+    pointsman = processes(Pointsman(cluster, reads_policy="master", pool_health_interval="60s"))
     with pointsman.client() as client:
         wait_for(lambda: client.set("first", 1) and client.wait(2, 1000) == 2, 20, "both replicas to acknowledge")
     cluster.servers[2].pause()
@@ -382,10 +382,14 @@ def test_wait_speaks_of_writes_that_went_over_shared_connections(paused):
 
 
 def test_wait_of_a_client_that_has_not_written_does_not_wait(paused):
-    _, pointsman = paused
+    """Redis before 7.2 counts from the last command of the connection, whatever it was: so it gets that before."""
+    cluster, pointsman = paused
     with pointsman.raw() as writer, pointsman.raw() as reader:
+        cluster.servers[2].resume()
+        assert reader.ask("XREAD", "BLOCK", 1, "STREAMS", "nothing", "$") is None
+        cluster.wait_synced()
+        cluster.servers[2].pause()
         assert writer.ask("SET", "a", 1) == b"OK"
-        assert writer.ask("WAIT", 2, 100) == 1
         assert reader.ask("GET", "a") == b"1"
         assert reader.ask("WAIT", 2, 0) == 2
 

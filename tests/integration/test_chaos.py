@@ -509,12 +509,12 @@ def test_reads_go_to_replicas_again_after_a_write_was_held(static_cluster, proce
 
 def test_held_write_has_its_time_for_a_reply_when_it_is_sent(processes):
     server = processes(Server("late")).ready()
-    pointsman = processes(Pointsman(server.address, proxy_threads=1, proxy_request_timeout="400ms"))
+    pointsman = processes(Pointsman(server.address, proxy_threads=1, proxy_request_timeout="1500ms"))
     with pointsman.raw() as link, pointsman.raw() as other:
         server.kill()
         time.sleep(0.2)
         link.send(encode("EVAL", "for i = 1, 6000000 do end return 1", 0))  # longer than a tick
-        time.sleep(1)
+        time.sleep(2)
         assert other.ask("PING") == b"PONG"
         server.start()
         assert link.read() == 1

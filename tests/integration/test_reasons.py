@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Why a node is not used stands in the log, once, also of one that never was."""
+
+from harness import Pointsman, Server, wait_for
+
+LEAST = "~* &* +@read +@write +ping"  # what an application of reads and writes needs
+BESIDES = ["+role", "+info", "+command", "+select", "+client|setname"]  # what README says that the proxy needs
+
+
+def test_user_who_may_too_little_is_told_of(processes):
+    server = processes(Server("guarded", settings={"user": f"app on >app-secret {LEAST}"})).ready()
+    pointsman = processes(
+        Pointsman(server.address, wait="listen", upstream_username="app", upstream_password="app-secret")
+    )
+    wait_for(lambda: "does not tell its role: NOPERM" in pointsman.log_text(), what="ROLE to be missed")
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "+role")
+        wait_for(lambda: "replication history: NOPERM" in pointsman.log_text(), what="INFO to be missed")
+        client.execute_command("ACL", "SETUSER", "app", *BESIDES)
+    wait_for(pointsman.writes, what="writes to pass")
+    assert pointsman.log_text().count("NOPERM") == 2
+    with pointsman.client(db=3, client_name="me") as client:
+        assert client.set("a", 1) and client.get("a") == b"1"
+
+
+def test_replica_that_never_was_fit_is_told_of(processes):
+    master = processes(Server("master")).ready()
+    lone = processes(Server("lone", replica_of=master, settings={"masterauth": "wrong"})).ready()
+    pointsman = processes(Pointsman(f"{master.address}, {lone.address}"))
+    line = f"node {lone.address}: not fit: its link to the master is down"
+    wait_for(lambda: line in pointsman.log_text(), what="the replica to be told of")
+    assert pointsman.log_text().count(f"node {lone.address}: not fit") == 1
+
+
+def test_node_that_loads_from_the_start_is_told_of(processes):
+    server = processes(Server("loading", settings={"key-load-delay": 500, "loading-process-events-interval-bytes": 1024}))
+    server.ready()
+    with server.client() as client, server.raw(timeout=60) as reloading, server.raw() as asking:
+        client.execute_command("DEBUG", "POPULATE", 8000, "k", 100)
+        reloading.command("DEBUG", "RELOAD")
+        wait_for(lambda: (asking.ask("GET", "a") or b"").startswith(b"LOADING"), what="the server to load")
+        pointsman = processes(Pointsman(server.address, wait="listen", failover_hold_time="60s"))
+        wait_for(lambda: "not fit: answers PING with: LOADING" in pointsman.log_text(), what="the reason in the log")
+        wait_for(pointsman.writes, 20, what="writes to pass")
