@@ -653,6 +653,11 @@ static void inspect(struct request *request)
     case INSPECT_ROLE:
         local_rewrite(request);
         return;
+    case INSPECT_REFUSED:
+        spans_clear(&client->worker->chunks, &request->reply);
+        spans_add_copy(&client->worker->chunks, &request->reply,
+                       error_reply(request->pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+        return;
     }
 }
 

@@ -9,6 +9,8 @@
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin);
+static bool refuse_dangerous(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
@@ -32,6 +34,8 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
             client_settle(client);
         return true;
     }
+    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
+        return refuse_dangerous(client, pin);
     if (command && local_handles(client, command))
         return local_answer(client, at_hand);
     return handler_forward(client, at_hand);
@@ -77,6 +81,34 @@ static bool answer_broken(struct client *client, enum command_pin pin)
     return false;
 }
 
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin)
+{
+    if (pin == PIN_SYNC)
+        return false;
+    int danger = command_danger(at_hand->command, at_hand->words, at_hand->count);
+    return danger == DANGER_NONE || (client->worker->group->config->allow_dangerous >> danger & 1);
+}
+
+/* Inside MULTI the node must know of it, so that EXEC is answered EXECABORT as after any other bad command: it gets
+ * a word in its place that no Redis knows. */
+static bool refuse_dangerous(struct client *client, enum command_pin pin)
+{
+    static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
+    if (!client->session.in_multi) {
+        client_reply(client, error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+        return true;
+    }
+    struct command_at_hand instead = {.words = &unknown, .count = 1};
+    struct request traits = traits_of(client, &instead);
+    if (!may_go_now(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    traits.pin = (uint8_t)pin;
+    traits.inspection = INSPECT_REFUSED;
+    client->worker->arguments.is_canonical = false; /* these words are not the client's */
+    client_submit(client, &instead, &traits);
+    return true;
+}
+
 bool handler_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
@@ -86,10 +118,6 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
     if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (traits.pin == PIN_SYNC) {
-        client_reply(client, error_reply(ERROR_REPLICATION));
-        return true;
-    }
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
@@ -147,6 +175,8 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
                              (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     traits.leaves_traces = leaves_traces(client, command);
+    if (command && (command->flags & COMMAND_DANGEROUS) && !session->in_multi)
+        traits.ends_node = command_danger_ends_node(command_danger(command, at_hand->words, at_hand->count));
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */

@@ -46,6 +46,7 @@ enum request_inspection {
     INSPECT_INFO,   /* lines are rewritten */
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+    INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
 };
 
 struct request {
@@ -76,6 +77,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 

@@ -87,6 +87,8 @@ enum command_flag {
     COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, DEBUG OBJECT */
     COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
     COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
+    COMMAND_DANGEROUS = 1 << 14,      /* would take the node away from all others, or a replica's place: refused unless
+                                         allowed; for DEBUG with some words only, see command_danger() */
 };
 
 /* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */
@@ -151,6 +153,20 @@ static inline bool command_arity_is_right(const struct command *command, size_t 
 
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
+
+/*
+ * What may be let through by name although it would end the node or change its role. The place of a name in
+ * command_dangers, which NULL ends, stands for it; there are at most 63.
+ */
+extern const char *const command_dangers[];
+enum { DANGER_NONE = -1 };
+
+/* The place of what these arguments ask for, or DANGER_NONE. Always DANGER_NONE where the row lacks
+ * COMMAND_DANGEROUS, and where the command would make the connection a replication link (PIN_SYNC). */
+int command_danger(const struct command *command, const struct slice *arguments, size_t count);
+
+/* True if, once it is carried out, the node is gone and no reply comes: SHUTDOWN, DEBUG SEGFAULT. */
+bool command_danger_ends_node(int danger);
 
 /*
  * Positions of the keys among the arguments. Writes up to `room` of them and returns how many there are (may be

@@ -28,6 +28,8 @@
     X(TRANSACTION_LOST, "no connection to master for this transaction, end it with EXEC or DISCARD; "          \
                         "nothing of it was executed")                                                          \
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
+    X(DANGEROUS, "refused by the proxy, since it would end the master or change its role; "                    \
+                 "admin.allow_dangerous can let it through")                                                   \
     X(REPLICATION, "replication through the proxy is not supported")                                           \
     X(CLIENT_KILL, "CLIENT KILL is not supported")                                                             \
     X(CLIENT_UNBLOCK, "CLIENT UNBLOCK is not supported")                                                       \

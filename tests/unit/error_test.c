@@ -46,6 +46,9 @@ static const struct {
      "-ERR pointsman: no connection to master for this transaction, end it with EXEC or DISCARD; nothing of it was executed\r\n"},
     {ERROR_SESSION_LOST, PROMISES_UNKNOWN,
      "-ERR pointsman: connection to master lost while the command was waiting; outcome unknown\r\n"},
+    {ERROR_DANGEROUS, PROMISES_NOTHING,
+     "-ERR pointsman: refused by the proxy, since it would end the master or change its role; "
+     "admin.allow_dangerous can let it through\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is not supported\r\n"},
     {ERROR_CLIENT_KILL, PROMISES_NOTHING, "-ERR pointsman: CLIENT KILL is not supported\r\n"},
