@@ -118,6 +118,8 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
     if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
+    if (traits.pin == PIN_MONITOR && client->session.is_monitoring && !traits.in_multi)
+        return true; /* Redis says nothing either */
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
@@ -204,6 +206,7 @@ static bool leaves_traces(const struct client *client, const struct command *com
     case LOCAL_ECHO:
     case LOCAL_SELECT: /* followed by note_queued() */
     case LOCAL_COMMAND:
+    case LOCAL_ACL_WHOAMI:
     case LOCAL_ROLE:
     case LOCAL_INFO:
         return false;

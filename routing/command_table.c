@@ -58,7 +58,8 @@ static const struct command acl_subcommands[] = {
     {NAMES("USERS", "acl|users"), .arity = 2, .access = COMMAND_READ,
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
-    {NAMES("WHOAMI", "acl|whoami"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
+    {NAMES("WHOAMI", "acl|whoami"), .arity = 2, .access = COMMAND_READ, .local = LOCAL_ACL_WHOAMI,
+     .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow"},
 };
 
