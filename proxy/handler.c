@@ -36,7 +36,8 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     }
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
         return refuse_dangerous(client, pin);
-    if (command && local_handles(client, command))
+    bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
+    if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);
     return handler_forward(client, at_hand);
 }
@@ -51,14 +52,19 @@ static bool is_subscription(const struct command *command)
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    if (!command)
+    bool is_unknown = !command || command->local == LOCAL_UNKNOWN ||
+                      ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1);
+    if (is_unknown)
         return local_answer_unknown(client, at_hand);
     if (command->flags & COMMAND_WITHOUT_AUTH)
         return false;
+    bool is_exec = command->pin == PIN_EXEC; /* is answered so whatever is wrong with it */
     if (!command_arity_is_right(command, at_hand->count))
-        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        client_reply_error(client, "%swrong number of arguments for '%s' command",
+                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-ERR ", command->full_name);
     else
-        client_reply_error(client, "-NOAUTH Authentication required.");
+        client_reply_error(client, "%sNOAUTH Authentication required.",
+                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-");
     return true;
 }
 

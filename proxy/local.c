@@ -416,6 +416,12 @@ static bool answer_acl_whoami(struct client *client, const struct command_at_han
 /* In Redis' words, whose list of arguments is cut at 128 bytes. */
 bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand)
 {
+    if (at_hand->command && (at_hand->command->flags & COMMAND_CONTAINER)) {
+        struct slice word = at_hand->words[1]; /* else it would be the subcommand's own row */
+        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
+                           (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
+        return true;
+    }
     char arguments[160] = "";
     size_t used = 0;
     for (size_t i = 1; i < at_hand->count && used < 128; i++) {
@@ -431,13 +437,9 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
 
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
-    const struct slice *words = at_hand->words;
-    bool is_unknown = at_hand->command->flags & COMMAND_CONTAINER; /* else it would be the subcommand's own row */
-    if (is_unknown)
-        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLUSTER HELP.",
-                           (int)(words[1].size < 128 ? words[1].size : 128), words[1].bytes);
-    else
-        client_reply_error(client, "-ERR This instance has cluster support disabled");
+    if (at_hand->command->flags & COMMAND_CONTAINER)
+        return local_answer_unknown(client, at_hand);
+    client_reply_error(client, "-ERR This instance has cluster support disabled");
     return true;
 }
 
