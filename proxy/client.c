@@ -51,6 +51,7 @@ static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
 static void inspect_exec(struct request *request);
+static void reply_instead(struct request *request, struct slice reply);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
 static void detach_requests(struct client *client);
@@ -686,18 +687,24 @@ static void inspect(struct request *request)
     case INSPECT_EXEC:
         inspect_exec(request);
         return;
-    case INSPECT_BARRED:
-        if (type == '-') {
-            spans_clear(&client->worker->chunks, &request->reply);
-            spans_add_copy(&client->worker->chunks, &request->reply,
-                           SLICE("-ERR Command not allowed inside a transaction\r\n"));
-        }
-        return;
     case INSPECT_INFO:
     case INSPECT_ROLE:
         local_rewrite(request);
         return;
+    case INSPECT_REFUSED:
+        reply_instead(request, error_reply(request->pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+        return;
+    case INSPECT_BARRED:
+        reply_instead(request, SLICE("-ERR Command not allowed inside a transaction\r\n"));
+        return;
     }
+}
+
+static void reply_instead(struct request *request, struct slice reply)
+{
+    struct chunk_pool *pool = &request->client->worker->chunks;
+    spans_clear(pool, &request->reply);
+    spans_add_copy(pool, &request->reply, reply);
 }
 
 /* The database that the last SELECT of the transaction asked for, if the node has it. */

@@ -90,6 +90,8 @@ struct config {
     struct config_upstream *upstreams;
     size_t upstream_count; /* 1 until named upstreams come */
 
+    int64_t allow_dangerous; /* bit i: command_dangers[i] of routing/command.h is let through */
+
     int log_level;    /* enum log_level_name */
     char *log_target; /* stderr, syslog, or a path */
 };

@@ -39,7 +39,7 @@ struct config_type {
 
 extern const struct config_type config_duration, config_size, config_integer, config_enum;
 extern const struct config_type config_addresses, config_mappings, config_word, config_log_target,
-    config_secret;
+    config_secret, config_dangers;
 
 enum config_home { HOME_CONFIG, HOME_UPSTREAM }; /* the struct that field is an offset in */
 

@@ -26,6 +26,7 @@ const struct config_section config_sections[] = {
      "Sending again what is safe to send again. A write whose outcome is unknown is never sent again."},
     {"pool", "Connections from Pointsman to the nodes."},
     {"failover", "Requests that need the master are held while there is none."},
+    {"admin", "What those who look after the nodes may do through Pointsman."},
     {"log", "One event, one line."},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -319,6 +320,15 @@ const struct config_key config_keys[] = {
      .max = TEBIBYTE,
      .at_reload = true,
      .help = "Bytes of requests that may be held at one time, in equal shares for the threads."},
+
+    {.section = "admin",
+     .name = "allow_dangerous",
+     .type = &config_dangers,
+     FIELD(allow_dangerous),
+     .fallback = "",
+     .at_reload = true,
+     .help = "Commands that would end the master or change its role, and are let through to it all the same. "
+             "Empty: all of them are refused."},
 
     {.section = "log",
      .name = "level",

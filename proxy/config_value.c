@@ -2,6 +2,8 @@
 /* The types of values: each reads text into a field, or says what is wrong and what would be right. */
 #include "proxy/config_key.h"
 
+#include "routing/command.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -47,6 +49,8 @@ static bool set_log_target(const struct config_key *key, const char *text, void 
                            struct config_wrong *wrong);
 static bool set_secret(const struct config_key *key, const char *text, void *field,
                        struct config_wrong *wrong);
+static bool set_dangers(const struct config_key *key, const char *text, void *field,
+                        struct config_wrong *wrong);
 static void release_nothing(void *field);
 static void release_text(void *field);
 static void release_secret(void *field);
@@ -99,6 +103,14 @@ const struct config_type config_secret = {
     .is_secret = true,
     .set = set_secret,
     .release = release_secret,
+};
+
+const struct config_type config_dangers = {
+    .noun = "commands",
+    .syntax = "shutdown, failover, replicaof, slaveof, debug|segfault (or assert, crash-and-recover, oom, panic, "
+              "restart behind the |), several separated by commas",
+    .set = set_dangers,
+    .release = release_nothing,
 };
 
 bool config_say(struct config_wrong *wrong, const char *format, ...)
@@ -236,6 +248,60 @@ static bool set_enum(const struct config_key *key, const char *text, void *field
     else
         snprintf(right, sizeof right, "write one of %s", choices);
     return config_say_bad(wrong, text, "is not known here", right);
+}
+
+/* ---- names of commands ---- */
+
+static bool say_no_danger(struct config_wrong *wrong, const char *name)
+{
+    struct config_guess guess;
+    char right[160];
+    const struct slice word = slice_of(name);
+    const struct command *command = command_find(command_set_builtin(), &word, 1);
+    config_guess_begin(&guess, name);
+    for (int i = 0; command_dangers[i]; i++)
+        config_guess_offer(&guess, command_dangers[i]);
+    if (command && command->pin == PIN_SYNC)
+        return config_say_bad(wrong, name, "cannot be let through",
+                              "replication needs a connection to the node itself");
+    if (command && !(command->flags & COMMAND_DANGEROUS))
+        return config_say_bad(wrong, name, "is not refused", "leave it out");
+    if (config_guess_end(&guess))
+        snprintf(right, sizeof right, "did you mean %s?", config_guess_end(&guess));
+    else
+        snprintf(right, sizeof right, "write %s", config_dangers.syntax);
+    return config_say_bad(wrong, name, "is no command that is refused", right);
+}
+
+static bool add_danger(int64_t *allowed, const char *name, struct config_wrong *wrong)
+{
+    if (*name == '\0') return config_say(wrong, "has a comma with no command beside it; remove the comma");
+    for (int i = 0; command_dangers[i]; i++) {
+        if (strcasecmp(command_dangers[i], name) != 0) continue;
+        *allowed |= INT64_C(1) << i;
+        return true;
+    }
+    return say_no_danger(wrong, name);
+}
+
+static bool set_dangers(const struct config_key *key, const char *text, void *field,
+                        struct config_wrong *wrong)
+{
+    (void)key;
+    int64_t allowed = 0;
+    bool is_good = true;
+    for (const char *rest = text[strspn(text, " \t")] ? text : NULL; is_good && rest;) {
+        const char *begin = rest + strspn(rest, " \t"), *comma = strchr(begin, ',');
+        const char *end = comma ? comma : begin + strlen(begin);
+        while (end > begin && isblank((unsigned char)end[-1]))
+            end--;
+        char *name = config_copy_range(begin, end);
+        is_good = add_danger(&allowed, name, wrong);
+        free(name);
+        rest = comma ? comma + 1 : NULL;
+    }
+    if (is_good) memcpy(field, &allowed, sizeof allowed);
+    return is_good;
 }
 
 static void release_nothing(void *field)

@@ -869,6 +869,11 @@ static void end_request(struct connection *connection, struct request *request, 
         return;
     }
     spans_clear(&worker->chunks, &request->reply);
+    if (request->ends_node && was_sent && outcome == OUTCOME_LOST) {
+        request->client->is_quitting = request->client->is_ending = true;
+        client_finish(request);
+        return;
+    }
     if (connection->was_used && (request->in_multi || request->pin == PIN_WATCH)) {
         client_fail(request, exec_was_sent ? ERROR_WRITE_LOST : ERROR_TRANSACTION_LOST);
         return;

@@ -10,11 +10,12 @@
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin);
+static bool refuse_dangerous(struct client *client, enum command_pin pin);
+static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
-static void submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
-static bool is_barred_in_multi(const struct command_at_hand *at_hand);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
@@ -38,7 +39,12 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
             client_settle(client);
         return true;
     }
-    if (command && local_handles(client, command))
+    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
+        return refuse_dangerous(client, pin);
+    if (is_right && (command->flags & COMMAND_NOT_IN_MULTI) && client->session.in_multi)
+        return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
+    bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
+    if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);
     return handler_forward(client, at_hand);
 }
@@ -53,14 +59,19 @@ static bool is_subscription(const struct command *command)
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    if (!command)
+    bool is_unknown = !command || command->local == LOCAL_UNKNOWN ||
+                      ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1);
+    if (is_unknown)
         return local_answer_unknown(client, at_hand);
     if (command->flags & COMMAND_WITHOUT_AUTH)
         return false;
+    bool is_exec = command->pin == PIN_EXEC; /* is answered so whatever is wrong with it */
     if (!command_arity_is_right(command, at_hand->count))
-        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        client_reply_error(client, "%swrong number of arguments for '%s' command",
+                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-ERR ", command->full_name);
     else
-        client_reply_error(client, "-NOAUTH Authentication required.");
+        client_reply_error(client, "%sNOAUTH Authentication required.",
+                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-");
     return true;
 }
 
@@ -83,6 +94,38 @@ static bool answer_broken(struct client *client, enum command_pin pin)
     return false;
 }
 
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin)
+{
+    if (pin == PIN_SYNC)
+        return false;
+    int danger = command_danger(at_hand->command, at_hand->words, at_hand->count);
+    return danger == DANGER_NONE || (client->worker->group->config->allow_dangerous >> danger & 1);
+}
+
+static bool refuse_dangerous(struct client *client, enum command_pin pin)
+{
+    if (client->session.in_multi)
+        return spoil_multi(client, pin, INSPECT_REFUSED);
+    client_reply(client, error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+    return true;
+}
+
+/* Inside MULTI the node must know that something was refused, so that EXEC is answered EXECABORT as after any other
+ * bad command: it gets a word in its place that no Redis knows. */
+static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection)
+{
+    static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
+    struct command_at_hand instead = {.words = &unknown, .count = 1};
+    struct request traits = traits_of(client, &instead);
+    if (!may_go_now(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    traits.pin = (uint8_t)pin;
+    traits.inspection = (uint8_t)inspection;
+    client->worker->arguments.is_canonical = false; /* these words are not the client's */
+    client_submit(client, &instead, &traits);
+    return true;
+}
+
 bool handler_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
@@ -92,44 +135,17 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
     if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (traits.pin == PIN_SYNC) {
-        client_reply(client, error_reply(ERROR_REPLICATION));
-        return true;
-    }
+    if (traits.pin == PIN_MONITOR && client->session.is_monitoring && !traits.in_multi)
+        return true; /* Redis says nothing either */
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     if (traits.is_blocking)
         blocked_begin(client, at_hand);
-    submit(client, at_hand, &traits);
+    client_submit(client, at_hand, &traits);
     if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
         client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */
     return true;
-}
-
-/* CLIENT KILL and its like concern clients of the proxy: the node must not carry them out, and within a transaction the
- * proxy cannot. Without its arguments the command is an error at the node as well, so that EXEC runs nothing. */
-static void submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
-{
-    if (!client->session.in_multi || !is_barred_in_multi(at_hand)) {
-        client_submit(client, at_hand, traits);
-        return;
-    }
-    struct command_at_hand cut = *at_hand;
-    cut.words = (struct slice[]){SLICE("CLIENT"), SLICE("KILL")};
-    cut.count = 2;
-    client->worker->arguments.is_canonical = false; /* its bytes are not the words */
-    traits->inspection = INSPECT_BARRED;
-    client_submit(client, &cut, traits);
-}
-
-static bool is_barred_in_multi(const struct command_at_hand *at_hand)
-{
-    const struct command *command = at_hand->command;
-    if (!command || !command_arity_is_right(command, at_hand->count))
-        return false;
-    return command->local == LOCAL_CLIENT_KILL || command->local == LOCAL_CLIENT_UNBLOCK ||
-           command->local == LOCAL_CLIENT_PAUSE || command->local == LOCAL_CLIENT_UNPAUSE;
 }
 
 bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database)
@@ -181,6 +197,8 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
                              (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     traits.leaves_traces = leaves_traces(client, command);
+    if (command && (command->flags & COMMAND_DANGEROUS) && !session->in_multi)
+        traits.ends_node = command_danger_ends_node(command_danger(command, at_hand->words, at_hand->count));
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
@@ -211,6 +229,7 @@ static bool leaves_traces(const struct client *client, const struct command *com
     case LOCAL_ECHO:
     case LOCAL_SELECT: /* followed by note_queued() */
     case LOCAL_COMMAND:
+    case LOCAL_ACL_WHOAMI:
     case LOCAL_ROLE:
     case LOCAL_INFO:
         return false;

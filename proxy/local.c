@@ -27,7 +27,8 @@ typedef bool local_handler(struct client *client, const struct command_at_hand *
 
 static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
     answer_client_id, answer_client_setname, answer_client_getname, answer_client_setinfo, answer_client_info,
-    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_cluster, hang_up;
+    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_acl_whoami, answer_cluster,
+    hang_up;
 
 /* NULL: goes to a node (INFO and ROLE come back rewritten). */
 static local_handler *const handlers[LOCAL_COUNT] = {
@@ -54,6 +55,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_CLIENT_TRACKING] = tracking_answer,
     [LOCAL_CLIENT_REFUSED] = refuse_client,
     [LOCAL_COMMAND] = answer_command,
+    [LOCAL_ACL_WHOAMI] = answer_acl_whoami,
     [LOCAL_UNKNOWN] = local_answer_unknown,
     [LOCAL_CLUSTER] = answer_cluster,
     [LOCAL_HTTP] = hang_up,
@@ -61,6 +63,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
 
 static void reply_ok(struct client *client);
 static void reply_bulk(struct client *client, struct slice text);
+static bool read_integer(struct slice word, int64_t *number);
 static bool is_name(struct slice word);
 static bool set_text(char **field, struct slice word);
 static bool authenticate(struct client *client, struct slice user, struct slice password);
@@ -72,7 +75,7 @@ static void speak(struct client *client, uint8_t protocol);
 static void reply_hello(struct client *client);
 static struct chunk *rewrite_info(struct slice reply);
 static struct chunk *rewrite_role(struct slice reply);
-static bool is_slave_line(struct slice line);
+static bool leads_past_us(struct slice line);
 static void append(struct chunk *chunk, struct slice text);
 
 bool local_handles(const struct client *client, const struct command *command)
@@ -132,14 +135,13 @@ static bool answer_echo(struct client *client, const struct command_at_hand *at_
 /* What lies at or below a database that a node has accepted is good as well; anything else is asked of a node. */
 static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
 {
-    int64_t database = local_read_database(at_hand->words[1]);
-    struct slice word = at_hand->words[1];
-    bool is_negative = word.size > 1 && word.bytes[0] == '-' &&
-                       local_read_database((struct slice){word.bytes + 1, word.size - 1}) >= 0;
-    if (is_negative) {
-        client_reply_error(client, "-ERR DB index is out of range");
-    } else if (database < 0) {
+    int64_t database;
+    if (!read_integer(at_hand->words[1], &database)) {
         client_reply_error(client, "-ERR value is not an integer or out of range");
+    } else if (database < INT32_MIN || database > INT32_MAX) {
+        client_reply_error(client, "-ERR value is out of range, value must between -2147483648 and 2147483647");
+    } else if (database < 0) {
+        client_reply_error(client, "-ERR DB index is out of range");
     } else if (!client->dedicated && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
@@ -204,10 +206,6 @@ static bool answer_hello(struct client *client, const struct command_at_hand *at
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
     if (!read_hello(client, at_hand, &hello))
         return true;
-    if (client->session.in_multi && hello.protocol != session_protocol(&client->session)) {
-        client_reply_error(client, "-ERR Command not allowed inside a transaction"); /* the node would queue it */
-        return true;
-    }
     if (hello.name.bytes && !set_text(&client->name, hello.name)) {
         client_close(client, "out of memory");
         return true;
@@ -452,9 +450,23 @@ static bool answer_command(struct client *client, const struct command_at_hand *
     return true;
 }
 
+/* Whoever may connect is the one user that there is. */
+static bool answer_acl_whoami(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    reply_bulk(client, SLICE("default"));
+    return true;
+}
+
 /* In Redis' words, whose list of arguments is cut at 128 bytes. */
 bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand)
 {
+    if (at_hand->command && (at_hand->command->flags & COMMAND_CONTAINER)) {
+        struct slice word = at_hand->words[1]; /* else it would be the subcommand's own row */
+        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
+                           (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
+        return true;
+    }
     char arguments[160] = "";
     size_t used = 0;
     for (size_t i = 1; i < at_hand->count && used < 128; i++) {
@@ -470,7 +482,8 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
 
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
-    (void)at_hand;
+    if (at_hand->command->flags & COMMAND_CONTAINER)
+        return local_answer_unknown(client, at_hand);
     client_reply_error(client, "-ERR This instance has cluster support disabled");
     return true;
 }
@@ -525,7 +538,7 @@ static struct chunk *rewrite_info(struct slice reply)
         const char *end = memchr(rest.bytes, '\n', rest.size);
         struct slice line = {rest.bytes, end ? (size_t)(end - rest.bytes) + 1 : rest.size};
         rest = (struct slice){rest.bytes + line.size, rest.size - line.size};
-        if (is_slave_line(line))
+        if (leads_past_us(line))
             continue;
         for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
             if (slice_starts_with(line, fixed[i].name))
@@ -534,8 +547,9 @@ static struct chunk *rewrite_info(struct slice reply)
         append(body, line);
     }
     char head[32];
-    int head_size = value.type == '=' ? snprintf(head, sizeof head, "=%zu\r\ntxt:", body->filled + 4)
-                                      : snprintf(head, sizeof head, "$%zu\r\n", body->filled);
+    bool is_verbatim = value.type == '='; /* in RESP3 */
+    int head_size = snprintf(head, sizeof head, "%c%zu\r\n%s", value.type, body->filled + (is_verbatim ? 4 : 0),
+                             is_verbatim ? "txt:" : "");
     struct chunk *whole = chunk_create_sized(body->filled + (size_t)head_size + 2);
     if (whole) {
         append(whole, (struct slice){head, (size_t)head_size});
@@ -546,9 +560,18 @@ static struct chunk *rewrite_info(struct slice reply)
     return whole;
 }
 
-/* "slave0:ip=..." */
-static bool is_slave_line(struct slice line)
+/* "slave0:ip=...", and what a master that has just become a replica says of its own master. */
+static bool leads_past_us(struct slice line)
 {
+    static const struct slice of_replica[] = {
+        {"master_host:", 12},      {"master_port:", 12},         {"master_link_", 12},     {"master_last_io_", 15},
+        {"master_sync_", 12},      {"slave_read_repl_", 16},     {"slave_repl_offset:", 18}, {"slave_priority:", 15},
+        {"slave_read_only:", 16},  {"replica_announced:", 18},
+    };
+    for (size_t k = 0; k < sizeof of_replica / sizeof *of_replica; k++) {
+        if (slice_starts_with(line, of_replica[k]))
+            return true;
+    }
     size_t i = 5;
     if (!slice_starts_with(line, SLICE("slave")))
         return false;
@@ -588,6 +611,26 @@ static void reply_bulk(struct client *client, struct slice text)
     char head[32];
     int size = snprintf(head, sizeof head, "$%zu\r\n", text.size);
     client_reply_parts(client, (struct slice){head, (size_t)size}, text);
+}
+
+/* As Redis reads an argument: all of it, no sign but a minus, no leading zero. */
+static bool read_integer(struct slice word, int64_t *number)
+{
+    bool is_negative = word.size > 0 && word.bytes[0] == '-';
+    struct slice digits = {word.bytes + is_negative, word.size - is_negative};
+    int64_t value = 0;
+    if (digits.size == 0 || (digits.bytes[0] == '0' && word.size > 1))
+        return false;
+    for (size_t i = 0; i < digits.size; i++) {
+        int digit = digits.bytes[i] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
+            __builtin_sub_overflow(value, digit, &value)) /* downwards, where there is room for one more */
+            return false;
+    }
+    if (!is_negative && value == INT64_MIN)
+        return false;
+    *number = is_negative ? value : -value;
+    return true;
 }
 
 /* Redis takes printable ASCII without blanks; an empty name clears. */

@@ -19,7 +19,8 @@ bool local_handles(const struct client *client, const struct command *command);
 /* Answers it. False if the client was stalled instead. */
 bool local_answer(struct client *client, const struct command_at_hand *at_hand);
 
-/* The error for a command that a plain Redis does not know, in its words. Returns true, as a handler. */
+/* The error for a command or subcommand that a plain Redis does not know, in its words. Returns true, as a
+ * handler. */
 bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand);
 
 /* Rewrites the complete reply to INFO or ROLE so that it is that of a plain master without replicas. */

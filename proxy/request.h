@@ -49,7 +49,8 @@ enum request_inspection {
     INSPECT_TRACKING_ON,  /* +OK: the client's connection is its own from now on */
     INSPECT_TRACKING_OFF, /* +OK: no longer */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
-    INSPECT_BARRED, /* sent malformed, so that the node bars the transaction: the reply says what is wrong */
+    INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
+    INSPECT_BARRED, /* the same; it is not for transactions */
 };
 
 struct request {
@@ -82,6 +83,7 @@ struct request {
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */
+    bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 

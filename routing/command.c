@@ -55,6 +55,16 @@ static const struct option migrate_options[] = {{"AUTH", 1}, {"AUTH2", 2}};
 
 #define OPTIONS(table) (table), sizeof(table) / sizeof((table)[0])
 
+/* Those that end the process come first. */
+const char *const command_dangers[] = {
+    "shutdown",      "debug|assert",   "debug|crash-and-recover", "debug|oom",
+    "debug|panic",   "debug|restart",  "debug|segfault",          "failover",
+    "replicaof",     "slaveof",        NULL,
+};
+enum { DANGERS_ENDING_NODE = 7 };
+
+static bool names_danger(const char *danger, const struct command *command, const struct slice *arguments,
+                         size_t count);
 static size_t values_of_option(const struct option *options, size_t option_count, struct slice word);
 static size_t find_word(const struct slice *arguments, size_t count, size_t from, const char *word);
 static bool read_count(struct slice text, size_t *number);
@@ -94,6 +104,30 @@ bool command_may_change(const struct command *command)
     const char *at = command->redis_flags ? strstr(command->redis_flags, word) : NULL;
     bool is_flagged = at && (at == command->redis_flags || at[-1] == ' ') && strchr(" ", at[sizeof word - 1]);
     return is_flagged || (command->flags & COMMAND_MAY_REPLICATE);
+}
+
+int command_danger(const struct command *command, const struct slice *arguments, size_t count)
+{
+    if (!(command->flags & COMMAND_DANGEROUS)) return DANGER_NONE;
+    for (int i = 0; command_dangers[i]; i++) {
+        if (names_danger(command_dangers[i], command, arguments, count)) return i;
+    }
+    return DANGER_NONE;
+}
+
+bool command_danger_ends_node(int danger)
+{
+    return danger >= 0 && danger < DANGERS_ENDING_NODE;
+}
+
+/* Redis counts the words of DEBUG among its arguments, so they have no rows. */
+static bool names_danger(const char *danger, const struct command *command, const struct slice *arguments,
+                         size_t count)
+{
+    const char *bar = strchr(danger, '|');
+    if (!bar) return strcmp(danger, command->full_name) == 0;
+    return count > 1 && strncmp(danger, command->full_name, (size_t)(bar - danger)) == 0 &&
+           slice_is(arguments[1], bar + 1);
 }
 
 int command_keys(const struct command *command, const struct slice *arguments, size_t count,

@@ -79,6 +79,7 @@ enum command_local {
     LOCAL_COMMAND,        /* COMMAND without arguments, and its COUNT, INFO, LIST, GETKEYS, GETKEYSANDFLAGS */
     LOCAL_ROLE,
     LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */
+    LOCAL_ACL_WHOAMI,     /* the client's user, not the one that the proxy is at the node */
     LOCAL_UNKNOWN,        /* what a plain Redis does not know either: SENTINEL -> ERR unknown command */
     LOCAL_CLUSTER,        /* CLUSTER *: ERR This instance has cluster support disabled */
     LOCAL_HTTP,           /* POST, Host: -> a browser was made to speak to us; the connection is closed, as Redis does */
@@ -101,7 +102,10 @@ enum command_flag {
     COMMAND_SLOT_ONLY = 1 << 11,      /* its keys name a slot but are none to Redis: SPUBLISH, DEBUG OBJECT */
     COMMAND_UNLISTED = 1 << 12,       /* a row of ours that no Redis lists in COMMAND: SENTINEL */
     COMMAND_WHILE_BUSY = 1 << 13,     /* works while a script runs (SCRIPT KILL): must not queue behind one */
-    COMMAND_MAY_REPLICATE = 1 << 18,  /* no write to Redis, but replicas may hear of it: EVAL, PUBLISH, PFCOUNT */
+    COMMAND_DANGEROUS = 1 << 14,      /* would take the node away from all others, or a replica's place: refused unless
+                                         allowed; for DEBUG with some words only, see command_danger() */
+    COMMAND_MAY_REPLICATE = 1 << 15,  /* no write to Redis, but replicas may hear of it: EVAL, PUBLISH, PFCOUNT */
+    COMMAND_NOT_IN_MULTI = 1 << 16,   /* of the proxy or its client's connection, not of what a node does at EXEC */
 };
 
 /* How keys are found. Positions count the command word as 0; negative ones count from the end (-1 is last). */
@@ -173,6 +177,20 @@ bool command_is_blocking(const struct command *command, const struct slice *argu
 
 /* Where the milliseconds of the last BLOCK option stand (may be behind the end); 0 if there is none. */
 uint32_t command_block_position(const struct command *command, const struct slice *arguments, size_t count);
+
+/*
+ * What may be let through by name although it would end the node or change its role. The place of a name in
+ * command_dangers, which NULL ends, stands for it; there are at most 63.
+ */
+extern const char *const command_dangers[];
+enum { DANGER_NONE = -1 };
+
+/* The place of what these arguments ask for, or DANGER_NONE. Always DANGER_NONE where the row lacks
+ * COMMAND_DANGEROUS, and where the command would make the connection a replication link (PIN_SYNC). */
+int command_danger(const struct command *command, const struct slice *arguments, size_t count);
+
+/* True if, once it is carried out, the node is gone and no reply comes: SHUTDOWN, DEBUG SEGFAULT. */
+bool command_danger_ends_node(int danger);
 
 /*
  * Positions of the keys among the arguments. Writes up to `room` of them and returns how many there are (may be

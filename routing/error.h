@@ -30,6 +30,8 @@
     X(SESSION_LOST, "connection to master lost while the command was waiting; outcome unknown")                \
     X(WRITES_ELSEWHERE, "master changed after the last write of this client and may lack it")       \
     X(WAIT_REFUSED, "upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; not executed")      \
+    X(DANGEROUS, "refused by the proxy, since it would end the master or change its role; "                    \
+                 "admin.allow_dangerous can let it through")                                                   \
     X(REPLICATION, "replication through the proxy is not supported")                                           \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \

@@ -253,6 +253,40 @@ static void rows_tell_where_a_command_goes(void **state)
     assert_false(find("UNWATCH")->flags & COMMAND_IN_MULTI);
 }
 
+static void what_would_end_the_node_or_change_its_role_is_known_by_name(void **state)
+{
+    static const struct {
+        const char *given, *danger;
+        bool ends_node;
+    } cases[] = {
+        {"SHUTDOWN NOSAVE", "shutdown", true},
+        {"REPLICAOF NO ONE", "replicaof", false},
+        {"slaveof NO ONE", "slaveof", false},
+        {"FAILOVER", "failover", false},
+        {"DEBUG segfault", "debug|segfault", true},
+        {"DEBUG CRASH-AND-RECOVER 1", "debug|crash-and-recover", true},
+        {"DEBUG OOM", "debug|oom", true},
+        {"DEBUG OBJECT oom", NULL, false},
+        {"DEBUG", NULL, false},
+        {"PSYNC ? -1", NULL, false},
+        {"FLUSHALL", NULL, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        struct words words = split(cases[i].given);
+        const struct command *command = command_find(command_set_builtin(), words.items, words.count);
+        int danger = command_danger(command, words.items, words.count);
+        assert_int_equal(danger >= 0, cases[i].danger != NULL);
+        if (danger >= 0) assert_string_equal(command_dangers[danger], cases[i].danger);
+        assert_int_equal(command_danger_ends_node(danger), cases[i].ends_node);
+    }
+    for (int i = 0; command_dangers[i]; i++) {
+        assert_true(i < 63); /* a bit each */
+        struct slice name = {command_dangers[i], strcspn(command_dangers[i], "|")};
+        assert_true(command_find(command_set_builtin(), &name, 1)->flags & COMMAND_DANGEROUS);
+    }
+}
+
 static void arity_counts_the_words_or_the_least_of_them(void **state)
 {
     static const struct {
@@ -935,6 +969,7 @@ int main(void)
         cmocka_unit_test(rows_keep_the_promises_that_routing_relies_on),
         cmocka_unit_test(rows_tell_where_a_command_goes),
         cmocka_unit_test(what_pause_of_writes_holds_back_is_what_redis_says_may_replicate),
+        cmocka_unit_test(what_would_end_the_node_or_change_its_role_is_known_by_name),
         cmocka_unit_test(arity_counts_the_words_or_the_least_of_them),
         cmocka_unit_test(only_what_may_wait_for_others_blocks),
         cmocka_unit_test(keys_are_found_where_the_command_has_them),

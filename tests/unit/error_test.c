@@ -51,6 +51,9 @@ static const struct {
     {ERROR_WAIT_REFUSED, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; "
      "not executed\r\n"},
+    {ERROR_DANGEROUS, PROMISES_NOTHING,
+     "-ERR pointsman: refused by the proxy, since it would end the master or change its role; "
+     "admin.allow_dangerous can let it through\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is not supported\r\n"},
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
