@@ -10,6 +10,7 @@
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
+static enum command_pin pin_of(const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
@@ -31,8 +32,7 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     if (atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed) && pause_holds(client, at_hand))
         return client_stall(client, STALL_PAUSED);
 
-    bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    enum command_pin pin = pin_of(at_hand);
     if (client->session.is_broken && answer_broken(client, pin)) {
         if (!client->is_closed)
             client_settle(client);
@@ -156,20 +156,30 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     const struct command *command = at_hand->command;
     session->queues_write |= command && command_may_change(command);
     if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
-        session->selected = local_read_database(at_hand->words[1]);
-        session->selected_at = session->queued;
+        int64_t database = local_read_database(at_hand->words[1]);
+        if (database >= 0)
+            session_queues_select(session, (uint32_t)database);
     }
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_EXEC && session->selected >= 0)
+    if (traits->pin == PIN_EXEC && session->select_count > 0)
         traits->inspection = INSPECT_EXEC;
+}
+
+/* A command with a wrong number of arguments does nothing, but for EXEC: that ends the transaction in any case. */
+static enum command_pin pin_of(const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (!command || (command->pin != PIN_EXEC && !command_arity_is_right(command, at_hand->count)))
+        return PIN_NONE;
+    return (enum command_pin)command->pin;
 }
 
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
     bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    enum command_pin pin = pin_of(at_hand);
     const struct session *session = &client->session;
     struct request traits = {.database = client->database, .pin = (uint8_t)pin};
 

@@ -13,6 +13,7 @@
 #include "proxy/worker.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
 
 static void reply_ok(struct client *client);
 static void reply_bulk(struct client *client, struct slice text);
+static bool read_integer(struct slice word, int64_t *number);
 static bool is_name(struct slice word);
 static bool set_text(char **field, struct slice word);
 static bool authenticate(struct client *client, struct slice user, struct slice password);
@@ -83,6 +85,7 @@ bool local_handles(const struct client *client, const struct command *command)
     switch ((enum command_local)command->local) {
     case LOCAL_QUIT:
     case LOCAL_RESET:
+    case LOCAL_HTTP:
         return true;
     case LOCAL_AUTH:
     case LOCAL_HELLO:
@@ -132,14 +135,13 @@ static bool answer_echo(struct client *client, const struct command_at_hand *at_
 /* What lies at or below a database that a node has accepted is good as well; anything else is asked of a node. */
 static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
 {
-    int64_t database = local_read_database(at_hand->words[1]);
-    struct slice word = at_hand->words[1];
-    bool is_negative = word.size > 1 && word.bytes[0] == '-' &&
-                       local_read_database((struct slice){word.bytes + 1, word.size - 1}) >= 0;
-    if (is_negative) {
-        client_reply_error(client, "-ERR DB index is out of range");
-    } else if (database < 0) {
+    int64_t database;
+    if (!read_integer(at_hand->words[1], &database)) {
         client_reply_error(client, "-ERR value is not an integer or out of range");
+    } else if (database < INT32_MIN || database > INT32_MAX) {
+        client_reply_error(client, "-ERR value is out of range, value must between -2147483648 and 2147483647");
+    } else if (database < 0) {
+        client_reply_error(client, "-ERR DB index is out of range");
     } else if (!client->dedicated && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
@@ -169,9 +171,10 @@ static bool answer_reset(struct client *client, const struct command_at_hand *at
         client->dedicated = NULL;
         connection_abandon(dedicated);
     }
-    client->session = (struct session){.selected = -1};
+    client->session = (struct session){0};
     client->database = 0;
-    client->reply_mode = REPLY_ON;
+    if (client->reply_mode == REPLY_OFF) /* one that skips the next reply skips this */
+        client->reply_mode = REPLY_ON;
     client->is_authenticated = client->worker->group->config->password[0] == '\0';
     free(client->name);
     client->name = NULL;
@@ -256,14 +259,16 @@ static bool read_hello(struct client *client, const struct command_at_hand *at_h
 
 static bool read_protocol(struct client *client, struct slice word, uint8_t *protocol)
 {
-    int64_t version = local_read_database(word);
-    if (version < 0)
+    int64_t version = 0;
+    bool is_integer = read_integer(word, &version);
+    bool is_known = version == 2 || (version == 3 && nodes_speak_resp3(client));
+    if (!is_integer)
         client_reply_error(client, "-ERR Protocol version is not an integer or out of range");
-    else if (version != 2 && (version != 3 || !nodes_speak_resp3(client)))
+    else if (!is_known)
         client_reply_error(client, "-NOPROTO unsupported protocol version");
     else
         *protocol = (uint8_t)version;
-    return version == *protocol;
+    return is_integer && is_known;
 }
 
 /* Redis has RESP3 since version 6. */
@@ -317,17 +322,25 @@ static bool equals_in_constant_time(struct slice given, const char *secret)
     return difference == 0;
 }
 
+/* As Redis reads numbers: no plus, no blanks, no leading zeros. */
+static bool read_integer(struct slice word, int64_t *number)
+{
+    char text[24] = "";
+    bool is_negative = word.size > 1 && word.bytes[0] == '-';
+    const char *digits = text + is_negative;
+    if (word.size == 0 || word.size >= sizeof text)
+        return false;
+    memcpy(text, word.bytes, word.size);
+    errno = 0;
+    *number = strtoll(text, NULL, 10);
+    bool is_canonical = digits[0] != '0' || (!is_negative && word.size == 1);
+    return is_canonical && strspn(digits, "0123456789") == word.size - is_negative && errno == 0;
+}
+
 int64_t local_read_database(struct slice word)
 {
-    int64_t number = 0;
-    if (word.size == 0 || word.size > 9 || (word.size > 1 && word.bytes[0] == '0'))
-        return -1;
-    for (size_t i = 0; i < word.size; i++) {
-        if (!isdigit((unsigned char)word.bytes[i]))
-            return -1;
-        number = number * 10 + (word.bytes[i] - '0');
-    }
-    return number;
+    int64_t number;
+    return read_integer(word, &number) && number >= 0 && number <= INT32_MAX ? number : -1;
 }
 
 /* ---- CLIENT ---- */
@@ -470,8 +483,13 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
 
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
-    (void)at_hand;
-    client_reply_error(client, "-ERR This instance has cluster support disabled");
+    if (at_hand->command->flags & COMMAND_CONTAINER) {
+        struct slice word = at_hand->words[1];
+        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLUSTER HELP.",
+                           (int)(word.size < 128 ? word.size : 128), word.bytes);
+    } else {
+        client_reply_error(client, "-ERR This instance has cluster support disabled");
+    }
     return true;
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The same random commands to a plain Redis and, through Pointsman, to another one: every reply must be the same.
 
-    differential.py [--seconds 300] [--seed N] [--protocol 2|3|mixed] [--replicas 2]
+    differential.py [--seconds 300] [--seed N] [--round N] [--protocol 2|3|mixed] [--replicas 2]
 
 A Generator makes steps from a seed, a Comparison plays them over pairs of connections and raises a Difference at the
 first reply that differs, as bytes or by what differential_exceptions.py says of the command. A run is rounds of some
@@ -65,8 +65,12 @@ class Step:
 class Difference(Exception):
     def __init__(self, link, command, plain, proxied):
         super().__init__(f"connection {link.number}: {command}\n  plain: {shown(plain)}\n  proxy: {shown(proxied)}")
-        self.connection = link.number
+        self.name = getattr(command, "name", command)
+        self.is_silence = SILENT in plain + proxied
         self.steps = []
+
+    def is_like(self, other):
+        return (self.name, self.is_silence) == (other.name, other.is_silence)
 
 
 def shown(data, limit=SHOWN_BYTES):
@@ -213,12 +217,14 @@ class Generator:
         return b'"' + escaped + b'"'
 
     def reply_mode(self):
+        """Answered again before another connection's turn, or it would be chance who comes first."""
+        connection = self.any_connection()
+        if self.may_be_in_multi[connection]:
+            return
         mode = self.chance.choice((b"ON", b"OFF", b"SKIP", b"skip", b"x"))
-        batch = [command_of([b"CLIENT", b"REPLY", mode])]
-        batch += [self.command() for _ in range(self.chance.randrange(4))]
-        if self.chance.random() < 0.9:
-            batch.append(command_of([b"CLIENT", b"REPLY", b"ON"]))
-        yield Step(self.any_connection(), tuple(batch))
+        batch = [self.command() for _ in range(self.chance.randrange(4))]
+        batch = [command for command in batch if command.name not in (b"MULTI", b"QUIT")]
+        yield Step(connection, (command_of([b"CLIENT", b"REPLY", mode]), *batch, command_of([b"CLIENT", b"REPLY", b"ON"])))
 
     def broken(self):
         wire = self.chance.choice((b"*1\r\n$x\r\n", b"*x\r\n", b'GET "unbalanced\r\n', b"*1\r\n+PING\r\n", b"*1\r\n$-1\r\n",
@@ -520,7 +526,7 @@ class Comparison:
             while place < len(difference.steps) and time.monotonic() < deadline:
                 fewer = difference.steps[:place] + difference.steps[place + size :]
                 found = self.difference_of(fewer, first_of)
-                if found:
+                if found and found.is_like(difference):
                     difference, has_shrunk = found, True
                 else:
                     place += size
@@ -536,7 +542,7 @@ class Comparison:
                     return difference
                 step = dataclasses.replace(difference.steps[place], commands=batch[:i] + batch[i + 1 :])
                 found = self.difference_of(difference.steps[:place] + [step] + difference.steps[place + 1 :], first_of)
-                if found and len(found.steps) == len(difference.steps):
+                if found and found.is_like(difference) and len(found.steps) == len(difference.steps):
                     difference, batch = found, step.commands
             place -= 1
         return difference
@@ -588,7 +594,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--round", type=int, default=None, help="this one alone")
-    parser.add_argument("--protocol", choices=("2", "3", "mixed"), default="2")
+    parser.add_argument("--protocol", choices=("2", "3", "mixed"), default="mixed")
     parser.add_argument("--replicas", type=int, default=None, help="behind the proxy; else none and 2 in turn")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)

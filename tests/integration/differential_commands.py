@@ -112,7 +112,6 @@ SISMEMBER <set> <member>
 SMISMEMBER <set> { <member> }
 SMEMBERS <set>
 SMOVE <set> <set> <member>
-SPOP <set> 100000
 SRANDMEMBER <set> [ <n> ]
 SINTER { <set> }
 SUNION { <set> }
@@ -136,19 +135,19 @@ ZMSCORE <zset> { <member> }
 ZRANK <zset> <member>
 ZREVRANK <zset> <member>
 ZCOUNT <zset> <scorebound> <scorebound>
-ZLEXCOUNT <zset> <lexbound> <lexbound>
+ZLEXCOUNT lex:<n> <lexbound> <lexbound>
 ZRANGE <zset> <i> <i> [ REV ] [ WITHSCORES ]
 ZRANGE <zset> <scorebound> <scorebound> BYSCORE [ REV ] [ LIMIT <n> <i> ] [ WITHSCORES ]
-ZRANGE <zset> <lexbound> <lexbound> BYLEX [ REV ] [ LIMIT <n> <i> ]
+ZRANGE lex:<n> <lexbound> <lexbound> BYLEX [ REV ] [ LIMIT <n> <i> ]
 ZREVRANGE <zset> <i> <i> [ WITHSCORES ]
 ZRANGEBYSCORE <zset> <scorebound> <scorebound> [ WITHSCORES ] [ LIMIT <n> <i> ]
 ZREVRANGEBYSCORE <zset> <scorebound> <scorebound> [ WITHSCORES ] [ LIMIT <n> <i> ]
-ZRANGEBYLEX <zset> <lexbound> <lexbound> [ LIMIT <n> <i> ]
-ZREVRANGEBYLEX <zset> <lexbound> <lexbound>
+ZRANGEBYLEX lex:<n> <lexbound> <lexbound> [ LIMIT <n> <i> ]
+ZREVRANGEBYLEX lex:<n> <lexbound> <lexbound>
 ZRANGESTORE <zset> <zset> <i> <i> [ REV ]
 ZREMRANGEBYRANK <zset> <i> <i>
 ZREMRANGEBYSCORE <zset> <scorebound> <scorebound>
-ZREMRANGEBYLEX <zset> <lexbound> <lexbound>
+ZREMRANGEBYLEX lex:<n> <lexbound> <lexbound>
 ZPOPMIN <zset> [ <n> ]
 ZPOPMAX <zset> [ <n> ]
 ZMPOP <n> { <zset> } (MIN|MAX) [ COUNT <n> ]
@@ -256,7 +255,7 @@ FLUSHDB [ (SYNC|ASYNC|NOSUCH) ]
 SERVER = """
 PING [ <v> ]
 ECHO <v>
-SELECT (<db>|16|-1|x|01|00|+1)
+SELECT (<db>|16|-1|x|01|00|+1|1000000000|2147483648|-2147483649|9223372036854775808)
 SWAPDB (<db>|x) (<db>|99)
 FLUSHALL [ (SYNC|ASYNC) ]
 DBSIZE
@@ -296,7 +295,7 @@ CONNECTION = """
 AUTH <v>
 AUTH (default|nobody) <v>
 AUTH a b c
-HELLO (1|4|x)
+HELLO (1|4|x|-1|-0|10000000000|03)
 HELLO <protocol> [ SETNAME <clientname> ]
 HELLO <protocol> AUTH (default|nobody) <v>
 HELLO <protocol> (NOSUCH|AUTH default|SETNAME)
@@ -370,7 +369,9 @@ RESET
 
 # Never changed at random: they would wait for ever, or what comes of them would be a matter of chance.
 EXACT = """
+SPOP <set> 100000
 SPOP lone:set
+ZADD lex:<n> { 0 <member> }
 SADD lone:set lonely
 EXPIRE <any> -1
 BLPOP { empty:<n> } 0.01
