@@ -126,8 +126,9 @@ EXCEPTIONS = [
 ]  # fmt: skip
 
 # Queued by Redis like everything else, to change or to describe the connection when EXEC comes. Through Pointsman a
-# transaction runs on a connection of the pool, so these are answered at once, or of that connection. Not sent there.
-UNEQUAL_IN_TRANSACTIONS = {"AUTH", "HELLO", "CLIENT"}
+# transaction runs on a connection of the pool, so these are answered at once, or of that connection; and ROLE is the
+# node's own, with its replicas. Not sent there.
+UNEQUAL_IN_TRANSACTIONS = {"AUTH", "HELLO", "CLIENT", "ROLE"}
 
 
 def are_same_messages(ours, others):
