@@ -53,14 +53,19 @@ static bool is_subscription(const struct command *command)
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    if (!command)
+    if (!command || command->local == LOCAL_UNKNOWN)
         return local_answer_unknown(client, at_hand);
+    if ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1)
+        return local_answer_unknown_subcommand(client, at_hand);
     if (command->flags & COMMAND_WITHOUT_AUTH)
         return false;
+    bool is_exec = command->pin == PIN_EXEC;
     if (!command_arity_is_right(command, at_hand->count))
-        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        client_reply_error(client, "-%s wrong number of arguments for '%s' command",
+                           is_exec ? "EXECABORT Transaction discarded because of:" : "ERR", command->full_name);
     else
-        client_reply_error(client, "-NOAUTH Authentication required.");
+        client_reply_error(client, "-%sNOAUTH Authentication required.",
+                           is_exec ? "EXECABORT Transaction discarded because of: " : "");
     return true;
 }
 

@@ -481,15 +481,19 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
     return true;
 }
 
+bool local_answer_unknown_subcommand(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice word = at_hand->words[1];
+    client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
+                       (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
+    return true;
+}
+
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
-    if (at_hand->command->flags & COMMAND_CONTAINER) {
-        struct slice word = at_hand->words[1];
-        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try CLUSTER HELP.",
-                           (int)(word.size < 128 ? word.size : 128), word.bytes);
-    } else {
-        client_reply_error(client, "-ERR This instance has cluster support disabled");
-    }
+    if (at_hand->command->flags & COMMAND_CONTAINER)
+        return local_answer_unknown_subcommand(client, at_hand);
+    client_reply_error(client, "-ERR This instance has cluster support disabled");
     return true;
 }
 

@@ -32,6 +32,10 @@ def of_one_type(one, other):
     return one[0] == other[0]
 
 
+def of_any_kind(_, other):
+    return other[0] in b"+-"
+
+
 def numbers_within(limit):
     """Alike but for integers that differ by less than this."""
 
@@ -122,6 +126,7 @@ EXCEPTIONS = [
     ("drawn at random", of_one_shape, ["LOLWUT"]),
     ("a client's id is unique", but_for_the_id, ["HELLO"]),
     ("a client's id is unique", of_one_shape, ["CLIENT ID"]),
+    ("kept by the proxy also where the node is too old to know it", of_any_kind, ["CLIENT SETINFO"]),
     ("address, id and age of the client", words_of_client_info, ["CLIENT INFO"]),
 ]  # fmt: skip
 
