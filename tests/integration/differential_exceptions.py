@@ -127,7 +127,9 @@ EXCEPTIONS = [
     ("a client's id is unique", but_for_the_id, ["HELLO"]),
     ("a client's id is unique", of_one_shape, ["CLIENT ID"]),
     ("kept by the proxy also where the node is too old to know it", of_any_kind, ["CLIENT SETINFO"]),
+    ("not of Redis 7.0, so not known to it before it is allowed", of_any_kind, ["CLIENT MAINT_NOTIFICATIONS", "CLIENT CAPA", "CLIENT NO-TOUCH"]),
     ("address, id and age of the client", words_of_client_info, ["CLIENT INFO"]),
+    ("the clients that there are", of_one_type, ["CLIENT LIST"]),
 ]  # fmt: skip
 
 # Queued by Redis like everything else, to change or to describe the connection when EXEC comes. Through Pointsman a
