@@ -60,6 +60,7 @@ class Step:
     connection: int
     commands: tuple
     is_awaited: bool = True  # else its replies are read before the connection's next step
+    is_cut: bool = False  # sent in two pieces, one a moment after the other
 
 
 class Difference(Exception):
@@ -100,7 +101,7 @@ class Generator:
         self.exact = commands.Templates(commands.EXACT)
         self.handovers = commands.HANDOVERS.strip().splitlines()
         self.may_be_in_multi = [False] * CONNECTIONS
-        self.kinds = {self.plain: 70, self.transaction: 10, self.pubsub: 8, self.unchanged: 4, self.handover: 2, self.inline: 4,
+        self.kinds = {self.plain: 70, self.transaction: 10, self.pubsub: 8, self.subscribed_for_a_while: 3, self.unchanged: 4, self.handover: 2, self.inline: 4,
                       self.reply_mode: 1, self.broken: 0.5}  # fmt: skip
 
     def __iter__(self):
@@ -153,7 +154,8 @@ class Generator:
     # Each kind of step gives one or several.
 
     def plain(self):
-        yield Step(self.any_connection(), tuple(self.command() for _ in range(self.depth())))
+        batch = tuple(self.command() for _ in range(self.depth()))
+        yield Step(self.any_connection(), batch, is_cut=self.chance.random() < 0.05)
 
     def transaction(self):
         connection, other = self.any_connection(), self.any_connection()
@@ -182,6 +184,20 @@ class Generator:
             yield Step(self.any_connection(), tuple(map(command_of, words)))
             yield Step(subscriber, (command_of([b"PING"]),))
 
+    def subscribed_for_a_while(self):
+        """Any connection: in RESP3 it may do everything meanwhile, in RESP2 next to nothing."""
+        connection, other = self.chance.sample(range(CONNECTIONS - SUBSCRIBERS), 2)
+        if self.may_be_in_multi[connection]:
+            return
+        channel = self.values.channel()
+        yield Step(connection, (command_of([b"SUBSCRIBE", channel]), command_of([b"PSUBSCRIBE", self.values.pattern()])))
+        for _ in range(self.chance.randrange(1, 4)):
+            publish = command_of([b"PUBLISH", self.values.channel(), self.values.v()])
+            yield Step(self.chance.choice((connection, other)), (publish, self.command()))
+            batch = [self.command() for _ in range(self.chance.randrange(6))]
+            yield Step(connection, tuple(command for command in batch if command.name not in (b"MULTI", b"QUIT")))
+        yield Step(connection, tuple(command_of([word]) for word in (b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE")))
+
     def unchanged(self):
         batch = [command_of(self.values.fill(self.exact.pick(self.chance)))]
         batch += [self.command() for _ in range(self.chance.randrange(3))]
@@ -208,6 +224,9 @@ class Generator:
             quoted = [self.quoted(word) for word in words]
             end = self.chance.choice((b"\r\n", b"\n"))
             lines.append(Command(tuple(words), b" ".join(quoted) + end))
+        if self.chance.random() < 0.2:
+            nothing = self.chance.choice((b"\r\n", b"*0\r\n", b"*-1\r\n", b"\n", b"   \r\n", b"*0\r\n\r\n*-5\r\n"))
+            lines.append(Command((b"PING",), nothing + b"PING\r\n"))
         yield Step(self.any_connection(), tuple(line for line in lines if len(line.wire) < 30000))
 
     def quoted(self, word):
@@ -290,13 +309,17 @@ class Link:
         self.reply_mode = b"ON"
         self.protocol = 2
 
-    def send(self, batch):
+    def send(self, batch, is_cut=False):
         data = b"".join(command.wire for command in batch)
-        for side in self.sides:
-            try:
-                side.send(data)
-            except OSError:
-                pass  # told when the replies are read
+        pieces = (data[: len(data) // 2], data[len(data) // 2 :]) if is_cut else (data,)
+        for piece in pieces:
+            for side in self.sides:
+                try:
+                    side.send(piece)
+                except OSError:
+                    pass  # told when the replies are read
+            if is_cut:
+                time.sleep(0.0005)
         self.outstanding += batch
 
     def settle(self):
@@ -483,7 +506,7 @@ class Comparison:
         if not link or not link.is_open:
             link = self.links[step.connection] = Link(step.connection, self.plain.port, self.pointsman.port)
             link.send(first_of(step.connection))
-        link.send(step.commands)
+        link.send(step.commands, step.is_cut)
         self.played += len(step.commands)
         if step.is_awaited:
             link.settle()

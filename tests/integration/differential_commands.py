@@ -235,7 +235,7 @@ SCAN 0 COUNT 1000000 [ MATCH <pattern> ] [ TYPE (string|list|hash|nosuch) ]
 SCAN (x|-1|0) COUNT 0
 DBSIZE
 RANDOMKEY
-SORT (<list>|<set>|<zset>) [ BY (nosort|string:*|hash:*->f1) ] [ LIMIT <n> <n> ] [ GET # ] [ GET string:* ] [ DESC ] [ ALPHA ]
+SORT (<list>|<set>|<zset>) [ LIMIT <n> <n> ] [ GET # ] [ GET string:* ] [ DESC ] [ ALPHA ]
 SORT <list> ALPHA STORE <list>
 SORT_RO <list> [ ALPHA ]
 OBJECT ENCODING <any>
@@ -281,7 +281,16 @@ LATENCY HISTOGRAM nosuch
 MEMORY (DOCTOR|STATS|PURGE|HELP|NOSUCH|USAGE)
 MODULE (LIST|HELP|NOSUCH|UNLOAD nosuch)
 ACL (WHOAMI|LIST|USERS|CAT|CAT hash|CAT nosuch|HELP|NOSUCH|GETUSER default|GETUSER nosuch|LOG 0|LOG RESET|DRYRUN default GET a|GENPASS x|SETUSER x)
-DEBUG (HELP|NOSUCH|OBJECT nosuchkey)
+DEBUG (HELP|NOSUCH|OBJECT nosuchkey|SLEEP 0|STRINGMATCH-LEN 10 x|SET-ACTIVE-EXPIRE 1|LISTPACK nosuchkey)
+DEBUG PROTOCOL (string|integer|double|bignum|null|array|set|map|attrib|verbatim|true|false|nosuch)
+DEBUG DIGEST
+SAVE
+MIGRATE 127.0.0.1 1 nosuchkey 0 10
+MIGRATE 127.0.0.1 1 "" 0 x KEYS a
+RESTORE-ASKING a 0 x
+BGSAVE x
+MODULE LOAD /nosuch
+LATENCY DOCTOR
 CLUSTER (INFO|SLOTS|NODES|KEYSLOT a|NOSUCH|HELP|MYID)
 SENTINEL MASTERS
 READONLY
@@ -387,6 +396,10 @@ SPOP lone:set
 ZADD lex:<n> { 0 <member> }
 SADD lone:set lonely
 EXPIRE <any> -1
+RPUSH sorted:<n> { <i> }
+LTRIM sorted:<n> -9 -1
+SORT sorted:<n> BY (nosort|string:*|hash:*->f1) [ LIMIT <n> <n> ] [ GET # ] [ GET string:* ] [ DESC ] [ ALPHA ]
+SORT sorted:<n> BY string:* STORE <list>
 BLPOP { empty:<n> } 0.01
 BRPOP empty:list (-1|x|0.01|nan|99999999999999999999)
 BLPOP <list> empty:list 0.01
