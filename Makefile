@@ -63,7 +63,7 @@ unit: $(UNIT_TESTS) ## run the unit tests alone
 # Debian packages by name; what is there already is not touched.
 BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
-TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux
+TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux php-cli php-redis ruby ruby-redis
 
 .PHONY: deps
 deps: ## install what the build needs
@@ -77,6 +77,15 @@ test-deps: ## install what the tests need
 .PHONY: test
 test: ## install, build, run every test (SANITIZE=address,undefined or thread; TESTS=pattern)
 	@SANITIZE="$(SANITIZE)" TESTS="$(TESTS)" MAKE="$(MAKE)" tests/run
+
+DIFFERENTIAL_SECONDS ?= 300
+
+.PHONY: differential
+differential: $(BUILD)/pointsman ## random commands, to Redis and through pointsman (DIFFERENTIAL_SECONDS=300, DIFFERENTIAL_SEED=N)
+	@sh tests/install.sh $(REDIS_PACKAGES)
+	@POINTSMAN=$(CURDIR)/$(BUILD)/pointsman SANITIZE="$(SANITIZE)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 \
+		tests/integration/differential.py --seconds $(DIFFERENTIAL_SECONDS) $(if $(DIFFERENTIAL_SEED),--seed $(DIFFERENTIAL_SEED)) \
+		$(DIFFERENTIAL_FLAGS)
 
 .PHONY: demo
 demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DEMO_SECONDS=20: ends by itself)

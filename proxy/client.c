@@ -89,7 +89,6 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
     client->is_authenticated = group->config->password[0] == '\0';
     client->created_ms = client->active_ms = worker->now_ms;
     client->last_command = "NULL";
-    client->session.selected = -1;
     client->next = worker->clients;
     if (client->next)
         client->next->previous = client;
@@ -707,7 +706,7 @@ static void reply_instead(struct request *request, struct slice reply)
     spans_add_copy(pool, &request->reply, reply);
 }
 
-/* The database that the last SELECT of the transaction asked for, if the node has it. */
+/* The database that the last good SELECT of the transaction asked for. */
 static void inspect_exec(struct request *request)
 {
     struct client *client = request->client;
@@ -718,13 +717,9 @@ static void inspect_exec(struct request *request)
         return;
     }
     struct slice reply = {whole->bytes, whole->filled};
-    size_t position = 0;
-    struct resp_value value;
-    bool is_there = resp_value_next(reply, &position, &value) && value.type == '*' && !value.is_null;
-    for (uint32_t i = 0; is_there && i < client->session.selected_at; i++)
-        is_there = resp_value_skip(reply, &position);
-    if (is_there && resp_value_next(reply, &position, &value) && value.type == '+')
-        selected(client, (uint32_t)client->session.selected);
+    int64_t database = session_database_after(&client->session, reply);
+    if (database >= 0)
+        selected(client, (uint32_t)database);
     chunk_release(&client->worker->chunks, whole);
 }
 

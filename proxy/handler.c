@@ -13,6 +13,7 @@ static bool answer_broken(struct client *client, enum command_pin pin);
 static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin);
 static bool refuse_dangerous(struct client *client, enum command_pin pin);
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection);
+static enum command_pin pin_of(const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
@@ -33,7 +34,7 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         return client_stall(client, STALL_PAUSED);
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    enum command_pin pin = pin_of(at_hand);
     if (client->session.is_broken && answer_broken(client, pin)) {
         if (!client->is_closed)
             client_settle(client);
@@ -59,19 +60,19 @@ static bool is_subscription(const struct command *command)
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    bool is_unknown = !command || command->local == LOCAL_UNKNOWN ||
-                      ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1);
-    if (is_unknown)
+    if (!command || command->local == LOCAL_UNKNOWN)
         return local_answer_unknown(client, at_hand);
+    if ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1)
+        return local_answer_unknown_subcommand(client, at_hand);
     if (command->flags & COMMAND_WITHOUT_AUTH)
         return false;
-    bool is_exec = command->pin == PIN_EXEC; /* is answered so whatever is wrong with it */
+    bool is_exec = command->pin == PIN_EXEC;
     if (!command_arity_is_right(command, at_hand->count))
-        client_reply_error(client, "%swrong number of arguments for '%s' command",
-                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-ERR ", command->full_name);
+        client_reply_error(client, "-%s wrong number of arguments for '%s' command",
+                           is_exec ? "EXECABORT Transaction discarded because of:" : "ERR", command->full_name);
     else
-        client_reply_error(client, "%sNOAUTH Authentication required.",
-                           is_exec ? "-EXECABORT Transaction discarded because of: " : "-");
+        client_reply_error(client, "-%sNOAUTH Authentication required.",
+                           is_exec ? "EXECABORT Transaction discarded because of: " : "");
     return true;
 }
 
@@ -172,20 +173,30 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     const struct command *command = at_hand->command;
     session->queues_write |= command && command_may_change(command);
     if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
-        session->selected = local_read_database(at_hand->words[1]);
-        session->selected_at = session->queued;
+        int64_t database = local_read_database(at_hand->words[1]);
+        if (database >= 0)
+            session_queues_select(session, (uint32_t)database);
     }
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_EXEC && session->selected >= 0)
+    if (traits->pin == PIN_EXEC && session->select_count > 0)
         traits->inspection = INSPECT_EXEC;
+}
+
+/* A command with a wrong number of arguments does nothing, but for EXEC: that ends the transaction in any case. */
+static enum command_pin pin_of(const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (!command || (command->pin != PIN_EXEC && !command_arity_is_right(command, at_hand->count)))
+        return PIN_NONE;
+    return (enum command_pin)command->pin;
 }
 
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
     bool is_right = command && command_arity_is_right(command, at_hand->count);
-    enum command_pin pin = is_right ? (enum command_pin)command->pin : PIN_NONE;
+    enum command_pin pin = pin_of(at_hand);
     const struct session *session = &client->session;
     struct request traits = {.database = client->database, .pin = (uint8_t)pin};
 

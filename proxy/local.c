@@ -11,8 +11,10 @@
 #include "proxy/unblock.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
+#include "routing/number.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +65,6 @@ static local_handler *const handlers[LOCAL_COUNT] = {
 
 static void reply_ok(struct client *client);
 static void reply_bulk(struct client *client, struct slice text);
-static bool read_integer(struct slice word, int64_t *number);
 static bool is_name(struct slice word);
 static bool set_text(char **field, struct slice word);
 static bool authenticate(struct client *client, struct slice user, struct slice password);
@@ -86,6 +87,7 @@ bool local_handles(const struct client *client, const struct command *command)
     switch ((enum command_local)command->local) {
     case LOCAL_QUIT:
     case LOCAL_RESET:
+    case LOCAL_HTTP:
         return true;
     case LOCAL_AUTH:
     case LOCAL_HELLO:
@@ -136,7 +138,7 @@ static bool answer_echo(struct client *client, const struct command_at_hand *at_
 static bool answer_select(struct client *client, const struct command_at_hand *at_hand)
 {
     int64_t database;
-    if (!read_integer(at_hand->words[1], &database)) {
+    if (!number_read(at_hand->words[1], &database)) {
         client_reply_error(client, "-ERR value is not an integer or out of range");
     } else if (database < INT32_MIN || database > INT32_MAX) {
         client_reply_error(client, "-ERR value is out of range, value must between -2147483648 and 2147483647");
@@ -171,9 +173,10 @@ static bool answer_reset(struct client *client, const struct command_at_hand *at
         client->dedicated = NULL;
         connection_abandon(dedicated);
     }
-    client->session = (struct session){.selected = -1};
+    client->session = (struct session){0};
     client->database = 0;
-    client->reply_mode = REPLY_ON;
+    if (client->reply_mode == REPLY_OFF) /* one that skips the next reply skips this */
+        client->reply_mode = REPLY_ON;
     client->is_authenticated = client->worker->group->config->password[0] == '\0';
     free(client->name);
     client->name = NULL;
@@ -254,14 +257,16 @@ static bool read_hello(struct client *client, const struct command_at_hand *at_h
 
 static bool read_protocol(struct client *client, struct slice word, uint8_t *protocol)
 {
-    int64_t version = local_read_database(word);
-    if (version < 0)
+    int64_t version = 0;
+    bool is_integer = number_read(word, &version);
+    bool is_known = version == 2 || (version == 3 && nodes_speak_resp3(client));
+    if (!is_integer)
         client_reply_error(client, "-ERR Protocol version is not an integer or out of range");
-    else if (version != 2 && (version != 3 || !nodes_speak_resp3(client)))
+    else if (!is_known)
         client_reply_error(client, "-NOPROTO unsupported protocol version");
     else
         *protocol = (uint8_t)version;
-    return version == *protocol;
+    return is_integer && is_known;
 }
 
 /* Redis has RESP3 since version 6. */
@@ -317,15 +322,8 @@ static bool equals_in_constant_time(struct slice given, const char *secret)
 
 int64_t local_read_database(struct slice word)
 {
-    int64_t number = 0;
-    if (word.size == 0 || word.size > 9 || (word.size > 1 && word.bytes[0] == '0'))
-        return -1;
-    for (size_t i = 0; i < word.size; i++) {
-        if (!isdigit((unsigned char)word.bytes[i]))
-            return -1;
-        number = number * 10 + (word.bytes[i] - '0');
-    }
-    return number;
+    int64_t number;
+    return number_read(word, &number) && number >= 0 && number <= INT32_MAX ? number : -1;
 }
 
 /* ---- CLIENT ---- */
@@ -461,12 +459,6 @@ static bool answer_acl_whoami(struct client *client, const struct command_at_han
 /* In Redis' words, whose list of arguments is cut at 128 bytes. */
 bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand)
 {
-    if (at_hand->command && (at_hand->command->flags & COMMAND_CONTAINER)) {
-        struct slice word = at_hand->words[1]; /* else it would be the subcommand's own row */
-        client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
-                           (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
-        return true;
-    }
     char arguments[160] = "";
     size_t used = 0;
     for (size_t i = 1; i < at_hand->count && used < 128; i++) {
@@ -480,10 +472,18 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
     return true;
 }
 
+bool local_answer_unknown_subcommand(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice word = at_hand->words[1];
+    client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
+                       (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
+    return true;
+}
+
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
     if (at_hand->command->flags & COMMAND_CONTAINER)
-        return local_answer_unknown(client, at_hand);
+        return local_answer_unknown_subcommand(client, at_hand);
     client_reply_error(client, "-ERR This instance has cluster support disabled");
     return true;
 }
@@ -611,26 +611,6 @@ static void reply_bulk(struct client *client, struct slice text)
     char head[32];
     int size = snprintf(head, sizeof head, "$%zu\r\n", text.size);
     client_reply_parts(client, (struct slice){head, (size_t)size}, text);
-}
-
-/* As Redis reads an argument: all of it, no sign but a minus, no leading zero. */
-static bool read_integer(struct slice word, int64_t *number)
-{
-    bool is_negative = word.size > 0 && word.bytes[0] == '-';
-    struct slice digits = {word.bytes + is_negative, word.size - is_negative};
-    int64_t value = 0;
-    if (digits.size == 0 || (digits.bytes[0] == '0' && word.size > 1))
-        return false;
-    for (size_t i = 0; i < digits.size; i++) {
-        int digit = digits.bytes[i] - '0';
-        if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
-            __builtin_sub_overflow(value, digit, &value)) /* downwards, where there is room for one more */
-            return false;
-    }
-    if (!is_negative && value == INT64_MIN)
-        return false;
-    *number = is_negative ? value : -value;
-    return true;
 }
 
 /* Redis takes printable ASCII without blanks; an empty name clears. */

@@ -23,6 +23,9 @@ bool local_answer(struct client *client, const struct command_at_hand *at_hand);
  * handler. */
 bool local_answer_unknown(struct client *client, const struct command_at_hand *at_hand);
 
+/* The same for the second word of a container: CLIENT NOSUCH. */
+bool local_answer_unknown_subcommand(struct client *client, const struct command_at_hand *at_hand);
+
 /* Rewrites the complete reply to INFO or ROLE so that it is that of a plain master without replicas. */
 void local_rewrite(struct request *request);
 

@@ -2,9 +2,9 @@
 #include "proxy/tracking.h"
 
 #include "proxy/handler.h"
+#include "routing/number.h"
 
 static bool redirects(const struct command_at_hand *at_hand);
-static bool is_integer(struct slice word);
 
 bool tracking_answer(struct client *client, const struct command_at_hand *at_hand)
 {
@@ -18,10 +18,11 @@ bool tracking_answer(struct client *client, const struct command_at_hand *at_han
 static bool redirects(const struct command_at_hand *at_hand)
 {
     const struct slice *words = at_hand->words;
+    int64_t id;
     for (size_t i = 3; i < at_hand->count; i++) {
         bool has_value = i + 1 < at_hand->count;
         if (slice_is(words[i], "REDIRECT") && has_value)
-            return is_integer(words[i + 1]);
+            return number_read(words[i + 1], &id);
         if (slice_is(words[i], "PREFIX") && has_value)
             i++;
         else if (!slice_is(words[i], "BCAST") && !slice_is(words[i], "OPTIN") && !slice_is(words[i], "OPTOUT") &&
@@ -29,20 +30,6 @@ static bool redirects(const struct command_at_hand *at_hand)
             return false;
     }
     return false;
-}
-
-static bool is_integer(struct slice word)
-{
-    struct slice digits = word;
-    if (digits.size > 1 && digits.bytes[0] == '-')
-        digits = (struct slice){word.bytes + 1, word.size - 1};
-    if (digits.size == 0 || digits.size > 18 || (digits.size > 1 && digits.bytes[0] == '0'))
-        return false;
-    for (size_t i = 0; i < digits.size; i++) {
-        if (digits.bytes[i] < '0' || digits.bytes[i] > '9')
-            return false;
-    }
-    return true;
 }
 
 enum request_inspection tracking_inspection(const struct command_at_hand *at_hand)

@@ -64,13 +64,13 @@ static const struct command acl_subcommands[] = {
 };
 
 static const struct command client_subcommands[] = {
-    {NAMES("CACHING", "client|caching"), .arity = 3,
+    {NAMES("CACHING", "client|caching"), .arity = 3, .access = COMMAND_WRITE,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("CAPA", "client|capa"), .arity = -3, .access = COMMAND_WRITE, .flags = COMMAND_STATEFUL,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("GETNAME", "client|getname"), .arity = 2, .local = LOCAL_CLIENT_GETNAME,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
-    {NAMES("GETREDIR", "client|getredir"), .arity = 2,
+    {NAMES("GETREDIR", "client|getredir"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("HELP", "client|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow @connection"},
@@ -102,7 +102,7 @@ static const struct command client_subcommands[] = {
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("TRACKING", "client|tracking"), .arity = -3, .local = LOCAL_CLIENT_TRACKING, .flags = COMMAND_NOT_IN_MULTI,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
-    {NAMES("TRACKINGINFO", "client|trackinginfo"), .arity = 2,
+    {NAMES("TRACKINGINFO", "client|trackinginfo"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("UNBLOCK", "client|unblock"), .arity = -3, .local = LOCAL_CLIENT_UNBLOCK, .flags = COMMAND_NOT_IN_MULTI | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous @connection"},

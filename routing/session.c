@@ -14,7 +14,7 @@ void session_sent(struct session *session, enum command_pin pin)
         if (!session->in_multi) {
             session->queued = 0;
             session->queues_write = false;
-            session->selected = -1;
+            session->select_count = 0;
         }
         session->in_multi = true;
         return;
@@ -46,6 +46,36 @@ void session_sent(struct session *session, enum command_pin pin)
     }
     if (session->in_multi)
         session->queued++;
+}
+
+/* Of many, the last ones count: those are the likelier to be the last that succeeds. */
+void session_queues_select(struct session *session, uint32_t database)
+{
+    if (session->select_count == SESSION_SELECTS)
+        memmove(session->selects, session->selects + 1, --session->select_count * sizeof *session->selects);
+    session->selects[session->select_count++] = (struct session_select){database, session->queued};
+}
+
+int64_t session_database_after(const struct session *session, struct slice reply)
+{
+    int64_t database = -1;
+    size_t position = 0;
+    struct resp_value value;
+    if (!resp_value_next(reply, &position, &value) || value.type != '*' || value.is_null)
+        return -1;
+    uint32_t place = 0;
+    for (uint32_t i = 0; i < session->select_count; i++) {
+        for (; place < session->selects[i].place; place++) {
+            if (!resp_value_skip(reply, &position))
+                return database;
+        }
+        if (!resp_value_next(reply, &position, &value))
+            return database;
+        if (value.type == '+')
+            database = session->selects[i].database;
+        place++;
+    }
+    return database;
 }
 
 enum session_answer session_answer_broken(struct session *session, enum command_pin pin)
@@ -96,7 +126,7 @@ static void end_transaction(struct session *session)
     session->is_watching = false;
     session->is_broken = false;
     session->queued = 0;
-    session->selected = -1;
+    session->select_count = 0;
 }
 
 void session_lost_connection(struct session *session)

@@ -32,6 +32,14 @@
 
 enum session_channel_kind { SESSION_CHANNELS, SESSION_PATTERNS, SESSION_SHARD_CHANNELS, SESSION_KINDS };
 
+/* A SELECT inside MULTI: what it asked for, and the place of its answer in that of EXEC. */
+struct session_select {
+    uint32_t database;
+    uint32_t place;
+};
+
+enum { SESSION_SELECTS = 8 };
+
 struct session {
     bool in_multi;
     bool is_watching;
@@ -41,8 +49,8 @@ struct session {
     bool is_resp3;
     bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
     uint32_t queued;      /* commands sent since MULTI */
-    int64_t selected;     /* database that the last SELECT inside MULTI asked for; -1 = none */
-    uint32_t selected_at; /* the place of its answer in that of EXEC */
+    struct session_select selects[SESSION_SELECTS]; /* queued since MULTI, the last ones */
+    uint32_t select_count;
     uint32_t subscriptions[SESSION_KINDS];
 };
 
@@ -89,6 +97,13 @@ static inline bool session_forwards_all(const struct session *session)
 /* A command with the right arity goes to the node on the client's own connection; what it subscribed to before
  * has been confirmed. */
 void session_sent(struct session *session, enum command_pin pin);
+
+/* A SELECT is about to be queued in the transaction. */
+void session_queues_select(struct session *session, uint32_t database);
+
+/* Which database a transaction with SELECTs leaves the connection in, given the complete reply to EXEC; -1 if in the
+ * one before: the transaction was not carried out, or none of them succeeded. */
+int64_t session_database_after(const struct session *session, struct slice reply);
 
 /* What the proxy answers while the session is broken. */
 enum session_answer {

@@ -777,8 +777,19 @@ def encode(*arguments):
     return b"".join(parts)
 
 
+class Push(list):
+    """A frame of RESP3 that nobody asked for, or a confirmation of SUBSCRIBE."""
+
+
+SCALARS = {b"+": bytes, b"-": Reply, b":": int, b",": float, b"#": b"t".__eq__, b"_": lambda _: None, b"(": int}
+BULKS = {b"$": bytes, b"!": Reply, b"=": lambda text: text[4:]}  # verbatim text without its "txt:"
+AGGREGATES = {b"*": list, b"~": set, b">": Push}
+CHILDREN = {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}  # frames for each element counted
+FRAMES = {*SCALARS, *BULKS, *CHILDREN}
+
+
 class Raw:
-    """A socket and a plain reader of RESP2. read() gives values, read_bytes() the reply as it came."""
+    """A socket and a plain reader of RESP2 and RESP3. read() gives values, read_bytes() the reply as it came."""
 
     def __init__(self, port=None, host=HOST, path=None, timeout=10.0, receive_buffer=None):
         self.timeout = timeout * SLOWNESS
@@ -825,41 +836,47 @@ class Raw:
         return line
 
     def read(self):
+        """The next value. RESP3: maps are dicts, sets are sets, a push is a Push; attributes are read past."""
         line = self.read_line()
         kind, rest = line[:1], line[1:-2]
-        if kind == b"+":
-            return rest
-        if kind == b"-":
-            return Reply(rest)
-        if kind == b":":
-            return int(rest)
-        if kind == b"$":
-            if rest == b"-1":
-                return None
-            size = int(rest) + 2
-            data = self.input.read(size)
-            if len(data) < size:
-                raise EOFError("connection closed inside a bulk")
-            return data[:-2]
-        if kind == b"*":
-            return None if rest == b"-1" else [self.read() for _ in range(int(rest))]
-        raise AssertionError(f"not a reply: {line!r}")
+        if kind in SCALARS:
+            return SCALARS[kind](rest)
+        if kind in BULKS:
+            return None if rest == b"-1" else BULKS[kind](self._read_bulk(int(rest)))
+        if rest == b"-1":
+            return None
+        if kind == b"|":
+            self._read_pairs(int(rest))
+            return self.read()
+        if kind == b"%":
+            return dict(self._read_pairs(int(rest)))
+        assert kind in AGGREGATES, f"not a reply: {line!r}"
+        return AGGREGATES[kind](self.read() for _ in range(int(rest)))
+
+    def _read_pairs(self, count):
+        return [(self.read(), self.read()) for _ in range(count)]
+
+    def _read_bulk(self, size):
+        data = self.input.read(size + 2)
+        if len(data) < size + 2:
+            raise EOFError("connection closed inside a bulk")
+        return data[:-2]
 
     def read_bytes(self):
-        """One whole reply as it came; however deep it is nested."""
+        """One whole reply as it came, RESP2 or RESP3, with the attributes before it; however deep it is nested."""
         parts, missing = [], 1
         while missing:
             line = self.read_line()
             kind, rest = line[:1], line[1:-2]
-            assert kind in (b"+", b"-", b":", b"$", b"*"), line
+            assert kind in FRAMES, f"not a reply: {line!r}"
             parts.append(line)
             missing -= 1
             if rest == b"-1":
                 continue
-            if kind == b"$":
-                parts.append(self.input.read(int(rest) + 2))
-            elif kind == b"*":
-                missing += int(rest)
+            if kind in BULKS:
+                parts.append(self._read_bulk(int(rest)) + b"\r\n")
+            elif kind in CHILDREN:
+                missing += CHILDREN[kind] * int(rest) + (kind == b"|")
         return b"".join(parts)
 
     def read_to_end(self):

@@ -12,7 +12,9 @@ import asyncio
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import subprocess
 import threading
@@ -23,10 +25,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from harness import HOST, ROOT, SLOWNESS, Pointsman, Replication, encode, wait_for
+from harness import HOST, POINTSMAN, ROOT, SLOWNESS, Pointsman, Replication, encode, wait_for
 
 CLIENTS = pathlib.Path(__file__).parent / "clients"
 NODE_HOME = ROOT / "build" / "node"
+HIREDIS_CLIENT = pathlib.Path(POINTSMAN).parent / "hiredis_client"  # of tools/, built with the tests
 OUTCOME_UNKNOWN = "ERR pointsman: connection to master lost after the write was sent; outcome unknown"
 SHARED_SCENARIOS = [
     "connects_with_default_settings",
@@ -46,10 +49,42 @@ BULLMQ_SCENARIOS = [
     "jobs_are_done_exactly_once_delayed_ones_included",
     "failed_jobs_are_tried_again_and_results_awaited",
     "parent_waits_for_its_children",
+    "repeatable_jobs_run_again_and_again_until_removed",
+    "flow_of_several_levels_fails_and_succeeds_as_told",
 ]
-SCENARIOS = [(client, scenario) for client in ("ioredis", "redis4", "redis5") for scenario in SHARED_SCENARIOS]
-SCENARIOS += [("ioredis", "automatic_pipelines_answer_each_caller")]
+GLIDE_SCENARIOS = [
+    "both_protocols_give_the_same_values",
+    "pipelines_and_transactions",
+    "scripts_blocking_pops_and_scans",
+    "messages_reach_a_subscriber",
+]
+# ioredis 6 begins with HELLO 3 and all else in one packet.
+SCENARIOS = [(client, scenario) for client in ("ioredis", "ioredis6", "redis4", "redis5") for scenario in SHARED_SCENARIOS]
+SCENARIOS += [("iovalkey", scenario) for scenario in SHARED_SCENARIOS[1:7]]  # as much as differs little from ioredis
+SCENARIOS += [(client, "automatic_pipelines_answer_each_caller") for client in ("ioredis", "ioredis6")]
 SCENARIOS += [("bullmq", scenario) for scenario in BULLMQ_SCENARIOS]
+SCENARIOS += [("glide", scenario) for scenario in GLIDE_SCENARIOS]
+PHPREDIS_SCENARIOS = [
+    "plain_values_and_types",
+    "serialized_and_prefixed_values",
+    "pipelines_and_transactions",
+    "blocking_pops",
+    "scripts",
+    "scans_and_databases",
+    "messages_reach_a_subscriber",
+    "persistent_connections",
+    "sessions",
+]
+REDIS_RB_SCENARIOS = [
+    "plain_values_and_types",
+    "pipelines_and_transactions",
+    "blocking_pops",
+    "scripts",
+    "scans",
+    "messages_reach_a_subscriber",
+    "stream_groups",
+    "threads_share_a_connection",
+]
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +129,24 @@ def run(command, environment=None, text=None):
 
 def test_every_scenario_of_the_javascript_is_run(node):
     """A scenario that is in a file and not in the lists above would be taken for one that holds."""
-    for client in ("ioredis", "redis4", "redis5", "bullmq"):
-        names = run(["node", "-p", f"Object.keys(require('{CLIENTS}/{client}.js')).join(' ')"], node).split()
+    skip_what_cannot_be_here("glide")
+    clients = ["ioredis", "redis4", "redis5", "bullmq", "glide"]
+    program = f"JSON.stringify({json.dumps(clients)}.map((name) => Object.keys(require(`{CLIENTS}/${{name}}.js`))))"
+    for client, names in zip(clients, json.loads(run(["node", "-p", program], node))):
         assert set(names) - {"counts_until_told"} == {name for c, name in SCENARIOS if c == client}
+
+
+def skip_what_cannot_be_here(client):
+    """npm installs these wherever it runs; they only work on some machines."""
+    if client == "ioredis6" and int(run(["node", "-p", "process.versions.node.split('.')[0]"])) < 20:
+        pytest.skip("ioredis 6 wants node 20")
+    if client == "glide" and not list((NODE_HOME / "node_modules/@valkey").glob("valkey-glide-*")):
+        pytest.skip("@valkey/valkey-glide has no library for this machine")
 
 
 @pytest.mark.parametrize("client, scenario", SCENARIOS)
 def test_javascript(node, consistent, client, scenario):
+    skip_what_cannot_be_here(client)
     assert run(command_of(client, scenario, consistent.port), node) == ""  # not a warning either
 
 
@@ -183,6 +229,31 @@ def test_bullmq_forgets_no_accepted_job_when_the_master_dies(lived_through_failo
     assert set(report["refused"]) <= {OUTCOME_UNKNOWN}
     assert "ioredis:close" not in report["seen"] + report["seenByWorker"]
     assert len(report["forgotten"]) <= 1, "more is missing than one job that replication had not carried over"
+
+
+# ---------------------------------------------------------------------------------------------- PHP, Ruby, C
+
+PHPREDIS = ["php", "-d", "session.save_path=", str(CLIENTS / "phpredis.php")]
+REDIS_RB = ["ruby", str(CLIENTS / "redis_rb.rb")]
+
+
+def test_every_scenario_in_php_and_ruby_is_run():
+    assert run([*PHPREDIS, "list", "0"]).split() == PHPREDIS_SCENARIOS
+    assert run([*REDIS_RB, "list", "0"]).split() == REDIS_RB_SCENARIOS
+
+
+@pytest.mark.parametrize("scenario", PHPREDIS_SCENARIOS)
+def test_php(consistent, scenario):
+    assert run([*PHPREDIS, scenario, str(consistent.port)]) == ""
+
+
+@pytest.mark.parametrize("scenario", REDIS_RB_SCENARIOS)
+def test_ruby(consistent, scenario):
+    assert run([*REDIS_RB, scenario, str(consistent.port)]) == ""
+
+
+def test_hiredis(consistent):
+    assert run([HIREDIS_CLIENT, str(consistent.port)]) == ""
 
 
 # ------------------------------------------------------------------------------------------------- Python
@@ -291,6 +362,89 @@ def test_redis_cli_that_asks_for_resp3_is_served(consistent, key):
     assert cli(consistent, "-3", "incr", key) == "1\n"
     assert cli(consistent, "-3", "hset", key + ":h", "field", "value") == "1\n"
     assert cli(consistent, "-3", "--json", "hgetall", key + ":h") == '{"field":"value"}\n'
+
+
+class Cli:
+    """A redis-cli that does not end by itself, on a terminal of its own (and so interactive) or not."""
+
+    def __init__(self, pointsman, *arguments, is_interactive=False):
+        self.output = b""
+        self.near, far = pty.openpty() if is_interactive else os.pipe()
+        environment = {**os.environ, "TERM": "dumb", "REDISCLI_HISTFILE": "/dev/null"}
+        command = ["redis-cli", "-p", str(pointsman.port), *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=far if is_interactive else subprocess.DEVNULL, stdout=far, stderr=far, env=environment,
+        )  # fmt: skip
+        os.close(far)
+
+    def say(self, line):
+        os.write(self.near, line.encode() + b"\n")
+
+    def wait_for(self, pattern, seconds=10):
+        """Reads until the output matches, and returns the match."""
+        deadline = time.monotonic() + seconds * SLOWNESS
+        while not (match := re.search(pattern, self.output, re.S)):
+            readable = select.select([self.near], [], [], max(0, deadline - time.monotonic()))[0]
+            assert readable, f"no {pattern} in {self.output[-2000:]}"
+            self.output += os.read(self.near, 1 << 16)
+        return match
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.near)
+
+
+def test_redis_cli_fetches_its_help_from_the_server(cluster, consistent, key):
+    """On a terminal it asks for COMMAND DOCS as soon as it is connected, a large answer."""
+    with cluster.counting() as counts, Cli(consistent, is_interactive=True) as terminal:
+        terminal.wait_for(rb"> ")
+        terminal.say("help getex")
+        terminal.wait_for(rb"summary:.*since:\S* 6\.2\.0")
+        terminal.say(f"set {key} 'two words'")
+        terminal.wait_for(rb"OK")
+        terminal.say(f"get {key}")
+        terminal.wait_for(rb'"two words"')
+        terminal.say("multi")
+        terminal.wait_for(rb"\(TX\)> ")
+        terminal.say("exec")
+        terminal.wait_for(rb"\(empty array\)")
+    assert counts.calls(cluster.master, "command|docs") == 1
+
+
+def test_redis_cli_subscribes_and_monitors(consistent, key):
+    with Cli(consistent, "subscribe", key) as listener, Cli(consistent, "monitor") as monitor:
+        listener.wait_for(rb"subscribe")
+        monitor.wait_for(rb"OK")
+        with consistent.client() as client:
+            assert client.publish(key, "hello there") == 1
+        listener.wait_for(b"message\n" + key.encode() + b"\nhello there")
+        monitor.wait_for(rb'"PUBLISH" "' + key.encode() + rb'" "hello there"')
+
+
+def test_redis_cli_watches_statistics_and_latency(consistent):
+    with Cli(consistent, "--stat", "-i", "0.05") as statistics:
+        statistics.wait_for(rb"keys +mem +clients +blocked +requests +connections.*(\n\d+ .*){3}")
+    shortest, longest, average, count = cli(consistent, "--latency", "-i", "0.3").split()
+    assert 0 <= float(shortest) <= float(average) <= float(longest) and int(count) > 10
+
+
+def test_redis_cli_looks_for_big_keys(consistent, key):
+    with consistent.client() as client:
+        client.rpush(f"{key}:list", *range(3000))
+        client.set(f"{key}:string", "x" * 5000000)
+    biggest = cli(consistent, "--bigkeys")
+    assert re.search(rf'Biggest +list found \W*{key}:list\W* has 3000 items', biggest)
+    assert f"{key}:string" in cli(consistent, "--memkeys").split("summary")[1]
+
+
+def test_redis_cli_in_resp3(consistent, key):
+    cli(consistent, "-3", "hset", key, "a", "1")
+    typed = run(["redis-cli", "-3", "--no-raw", "-p", str(consistent.port), "hgetall", key])
+    assert typed == '1# "a" => "1"\n'
 
 
 @pytest.mark.parametrize(

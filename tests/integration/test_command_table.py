@@ -34,7 +34,7 @@ KEYS_NONE, KEYS_RANGE, KEYS_COUNTED = range(3)
 # What changes something although Redis does not flag it as a write, and what only looks although Redis does
 # not flag it as a read: a wrong answer here means a command sent twice, or a read that fails needlessly.
 EFFECTS_WITHOUT_WRITE_FLAG = """
-    acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave
+    acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave client|caching
     config|resetstat config|rewrite config|set debug eval evalsha failover fcall function|kill latency|reset
     memory|purge module|load module|loadex module|unload publish replicaof save script|debug script|flush
     script|kill script|load shutdown slaveof slowlog|reset spublish
@@ -44,7 +44,7 @@ LOOKS_WITHOUT_READ_FLAG = """
     function|list function|stats info lastsave latency|doctor latency|graph latency|histogram latency|history
     latency|latest memory|doctor memory|malloc-stats memory|stats module|list pfselftest pubsub|channels
     pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub role script|exists slowlog|get
-    slowlog|len time command|docs
+    slowlog|len time command|docs client|getredir client|trackinginfo
 """.split()
 
 

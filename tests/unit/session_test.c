@@ -61,7 +61,7 @@ static const char *state_of(const struct session *session)
  */
 static struct session session_after(const char *words)
 {
-    struct session session = {.selected = -1};
+    struct session session = {0};
     while (*words) {
         size_t size = strcspn(words, " ");
         if (words[0] == ':')
@@ -175,16 +175,50 @@ static void database_asked_for_inside_multi_is_forgotten_by_the_next_one(void **
 {
     (void)unused;
     struct session session = session_after("MULTI");
-    assert_int_equal(session.selected, -1);
-    session.selected = 3;
+    struct slice reply = SLICE("*1\r\n+OK\r\n");
+    assert_int_equal(session_database_after(&session, reply), -1);
+    session_queues_select(&session, 3);
     session.queues_write = true;
+    session_sent(&session, PIN_NONE);
     session_sent(&session, PIN_MULTI); /* nested: an error, nothing begins */
-    assert_int_equal(session.selected, 3);
+    assert_int_equal(session_database_after(&session, reply), 3);
     assert_true(session.queues_write);
     session_sent(&session, PIN_EXEC);
     session_sent(&session, PIN_MULTI);
-    assert_int_equal(session.selected, -1);
+    assert_int_equal(session_database_after(&session, reply), -1);
     assert_false(session.queues_write);
+}
+
+static void transaction_leaves_the_database_of_its_last_select_that_succeeded(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *databases; /* one digit for a SELECT, a dot for another command */
+        const char *reply;
+        int64_t after;
+    } samples[] = {
+        {".3.", "*3\r\n*1\r\n:1\r\n+OK\r\n$-1\r\n", 3},
+        {"3.9", "*3\r\n+OK\r\n*2\r\n+OK\r\n+OK\r\n-ERR DB index is out of range\r\n", 3},
+        {"9", "*1\r\n-ERR DB index is out of range\r\n", -1},
+        {"1", "*-1\r\n", -1},
+        {"1", "_\r\n", -1},
+        {"1", "-EXECABORT Transaction discarded because of previous errors.\r\n", -1},
+        {"12", "*2\r\n+OK\r\n", 1}, /* a SELECT that was refused before it was queued */
+        {"123456789",
+         "*9\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n-ERR DB index is out of range\r\n"
+         "-ERR DB index is out of range\r\n",
+         7},
+    };
+    for (size_t i = 0; i < COUNT_OF(samples); i++) {
+        struct session session = {0};
+        session_sent(&session, PIN_MULTI);
+        for (const char *database = samples[i].databases; *database; database++) {
+            if (*database != '.')
+                session_queues_select(&session, (uint32_t)(*database - '0'));
+            session_sent(&session, PIN_NONE);
+        }
+        assert_int_equal(session_database_after(&session, slice_of(samples[i].reply)), samples[i].after);
+    }
 }
 
 static void every_state_tells_what_it_needs(void **unused)
@@ -306,7 +340,7 @@ static void a_session_that_ended_its_broken_transaction_is_as_good_as_new(void *
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
         struct session session = session_after(ends[i]);
         assert_false(session_is_pinned(&session));
-        assert_int_equal(session.selected, -1);
+        assert_int_equal(session.select_count, 0);
         session_sent(&session, PIN_MULTI);
         session_sent(&session, PIN_NONE);
         assert_string_equal(state_of(&session), "multi:1");
@@ -560,6 +594,7 @@ int main(void)
         cmocka_unit_test(commands_queued_by_multi_are_counted_anew_each_time),
         cmocka_unit_test(nothing_begins_while_subscribed),
         cmocka_unit_test(database_asked_for_inside_multi_is_forgotten_by_the_next_one),
+        cmocka_unit_test(transaction_leaves_the_database_of_its_last_select_that_succeeded),
         cmocka_unit_test(every_state_tells_what_it_needs),
         cmocka_unit_test(a_lost_connection_breaks_what_had_begun_on_it),
         cmocka_unit_test(a_broken_transaction_is_answered_until_the_client_has_ended_it),

@@ -80,6 +80,48 @@ async function parent_waits_for_its_children(here) {
     await worker.close();
 }
 
+async function repeatable_jobs_run_again_and_again_until_removed(here) {
+    const options = optionsOf(here);
+    const queue = new Queue('ticks', options);
+    const runs = [];
+    const worker = new Worker('ticks', async (job) => { runs.push(job.data.number); }, options);
+    await queue.upsertJobScheduler('often', { every: 100 }, { name: 'tick', data: { number: 1 } });
+    await queue.upsertJobScheduler('thrice', { every: 50, limit: 3 }, { name: 'tick', data: { number: 3 } });
+    await waitFor(() => runs.filter((number) => number === 1).length >= 4, 'the job to be repeated');
+    assert.equal(runs.filter((number) => number === 3).length, 3);
+    await queue.upsertJobScheduler('often', { every: 60 }, { name: 'tick', data: { number: 2 } });
+    await waitFor(() => runs.filter((number) => number === 2).length >= 2, 'the changed job');
+    assert.ok((await queue.getJobSchedulers()).some(({ key }) => key === 'often'));
+    assert.ok(await queue.removeJobScheduler('often'));
+    assert.equal(await queue.getDelayedCount(), 0);
+    await worker.close();
+}
+
+async function flow_of_several_levels_fails_and_succeeds_as_told(here) {
+    const options = optionsOf(here);
+    const order = [];
+    const worker = new Worker('levels', async (job) => {
+        order.push(job.name);
+        if (job.name === 'bad')
+            throw new Error('meant so');
+        return Object.values(await job.getChildrenValues()).reduce((sum, value) => sum + value, 1);
+    }, { ...options, concurrency: 3 });
+    const flow = new FlowProducer(options);
+    const node = (name, children = [], opts = {}) => ({ name, queueName: 'levels', children, opts });
+    const middle = [node('left', [node('a'), node('b')]), node('right', [node('c')])];
+    const { job } = await flow.add(node('root', middle));
+    await waitFor(() => order.includes('root'), 'the root');
+    assert.equal(order.at(-1), 'root');
+    await waitFor(() => job.getState().then((state) => state === 'completed'), 'its completion');
+    const tree = await flow.getFlow({ id: job.id, queueName: 'levels' });
+    assert.equal(tree.job.returnvalue, 6); // every job counts itself and what is below it
+    assert.equal(tree.children.length, 2);
+    const failing = await flow.add(node('never', [node('bad', [], { failParentOnFailure: true })]));
+    await waitFor(() => failing.job.getState().then((state) => state === 'failed'), 'the parent to fail');
+    assert.ok(!order.includes('never'));
+    await worker.close();
+}
+
 /*
  * Adds and works until a line comes on stdin, then prints what happened. BullMQ promises at least once, so a job may
  * run twice if the outcome of a step was unknown; none may be forgotten.
@@ -122,5 +164,7 @@ module.exports = {
     jobs_are_done_exactly_once_delayed_ones_included,
     failed_jobs_are_tried_again_and_results_awaited,
     parent_waits_for_its_children,
+    repeatable_jobs_run_again_and_again_until_removed,
+    flow_of_several_levels_fails_and_succeeds_as_told,
     counts_until_told,
 };
