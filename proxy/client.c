@@ -2,6 +2,7 @@
 #include "proxy/client.h"
 
 #include "proxy/connection.h"
+#include "proxy/cursors.h"
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
@@ -638,6 +639,10 @@ static void inspect(struct request *request)
     char type = first ? first->bytes[0] : '-';
     switch ((enum request_inspection)request->inspection) {
     case INSPECT_NOTHING:
+    case INSPECT_RUN_ID:
+        return;
+    case INSPECT_CURSOR:
+        cursors_mark_reply(request);
         return;
     case INSPECT_SELECT:
         if (type == '+') {

@@ -3,6 +3,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/cursors.h"
 #include "proxy/log.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -27,6 +28,8 @@ enum {
     UNACKNOWLEDGED_MS = 10000,    /* sent bytes that the peer's kernel does not confirm: the host is gone */
 };
 
+static void prepare(struct connection *connection, struct request *request);
+static struct request *make_request(struct connection *connection, const struct slice *words, size_t count);
 static void set_socket_options(int fd, sa_family_t family);
 static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
@@ -43,6 +46,7 @@ static void take_greeting(struct connection *connection, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void finish_request(struct connection *connection, struct request *request);
+static void take_own(struct connection *connection, const struct request *request, struct slice reply);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
@@ -88,6 +92,8 @@ struct connection *connection_open(struct backend *backend, uint32_t database, b
 void connection_queue(struct connection *connection, struct request *request)
 {
     assert(connection->state != CONNECTION_CLOSED);
+    if (request->special)
+        prepare(connection, request);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
     if (request->timeout_ms && !request->deadline_ms)
@@ -115,29 +121,68 @@ void connection_prepare(struct connection *connection, uint32_t database, bool m
     }
 }
 
+/* What must be known or done on this connection before the request; questions of ours go ahead of it. */
+static void prepare(struct connection *connection, struct request *request)
+{
+    switch ((enum command_special)request->special) {
+    case SPECIAL_SCAN:
+    case SPECIAL_SCAN_KEY:
+        cursors_prepare(connection, request);
+        return;
+    case SPECIAL_NONE:
+    case SPECIAL_EVAL:
+    case SPECIAL_EVALSHA:
+    case SPECIAL_SCRIPT_LOAD:
+    case SPECIAL_SCRIPT_FLUSH:
+        return;
+    }
+}
+
 /* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
 void connection_name(struct connection *connection, const char *name)
 {
     if (strcmp(connection->name ? connection->name : "", name) == 0)
         return;
-    struct worker *worker = worker_of(connection);
     const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
-    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, 3));
-    struct request *request = chunk ? request_create(&worker->requests) : NULL;
-    char *copy = request ? strdup(name) : NULL;
-    if (!copy) {
-        if (request)
-            request_destroy(&worker->requests, &worker->chunks, request);
-        chunk_release(&worker->chunks, chunk);
+    char *copy = strdup(name);
+    struct request *request = copy ? make_request(connection, words, 3) : NULL;
+    if (!request) {
+        free(copy);
         return;
     }
     free(connection->name);
     connection->name = copy;
-    chunk->filled = resp_encode(chunk->bytes, words, 3);
+    connection_queue(connection, request);
+}
+
+bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
+                    enum request_inspection what)
+{
+    struct request *request = make_request(connection, words, count);
+    if (!request)
+        return false;
+    int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
+    request->timeout_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
+    request->is_own = true;
+    request->inspection = (uint8_t)what;
+    connection_queue(connection, request);
+    return true;
+}
+
+static struct request *make_request(struct connection *connection, const struct slice *words, size_t count)
+{
+    struct worker *worker = worker_of(connection);
+    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, count));
+    struct request *request = chunk ? request_create(&worker->requests) : NULL;
+    if (!request) {
+        chunk_release(&worker->chunks, chunk);
+        return NULL;
+    }
+    chunk->filled = resp_encode(chunk->bytes, words, count);
     request->chunk = chunk;
     request->bytes = chunk->bytes;
     request->size = chunk->filled;
-    connection_queue(connection, request);
+    return request;
 }
 
 void connection_free(struct connection *connection)
@@ -150,12 +195,13 @@ void connection_flush(struct connection *connection)
 {
     if (connection->state != CONNECTION_READY)
         return;
-    while (connection->unsent) {
+    while (connection->unsent != connection->gate) { /* without a gate: as long as there is any */
         struct iovec ranges[RANGES_PER_WRITE];
         int count = 0;
         size_t total = 0;
         size_t offset = connection->unsent_offset;
-        for (struct request *request = connection->unsent; request; request = request->next, offset = 0) {
+        for (struct request *request = connection->unsent; request != connection->gate;
+             request = request->next, offset = 0) {
             const char *bytes = request->bytes + offset;
             size_t size = request->size - offset;
             if (count > 0 && (const char *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == bytes)
@@ -464,7 +510,8 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     struct worker *worker = worker_of(connection);
     struct request *head = connection->queue.first;
     bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' && head &&
-                    head != connection->unsent && !(connection->owner && must_see_frame(connection));
+                    head != connection->unsent && !head->is_own &&
+                    !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
@@ -538,9 +585,28 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (frame.bytes[0] == '-' && was_refused(connection, head, frame))
         return;
+    if (head->is_own)
+        take_own(connection, head, frame);
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
+}
+
+/* The answer to a question of ours. */
+static void take_own(struct connection *connection, const struct request *request, struct slice reply)
+{
+    switch ((enum request_inspection)request->inspection) {
+    case INSPECT_RUN_ID:
+        cursors_told(connection, reply);
+        return;
+    case INSPECT_NOTHING:
+    case INSPECT_SELECT:
+    case INSPECT_INFO:
+    case INSPECT_ROLE:
+    case INSPECT_EXEC:
+    case INSPECT_CURSOR:
+        return;
+    }
 }
 
 static void finish_request(struct connection *connection, struct request *request)
@@ -649,7 +715,7 @@ static void end_requests(struct connection *connection, enum outcome outcome)
     const struct request *unsent = connection->unsent;
     size_t unsent_offset = connection->unsent_offset;
     bool is_past_unsent = false;
-    connection->unsent = NULL;
+    connection->unsent = connection->gate = NULL;
     while (connection->queue.first) {
         struct request *request = next_answered(connection);
         bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);

@@ -40,6 +40,9 @@ enum connection_state {
     CONNECTION_CLOSED,
 };
 
+/* Does it know which run of the server it leads to? Asked when first needed; see cursors.h. */
+enum connection_run { RUN_UNKNOWN, RUN_ASKED, RUN_TOLD };
+
 struct connection {
     ev_io io;
     struct backend *backend;
@@ -51,6 +54,7 @@ struct connection {
     struct request_queue queue;
     struct request *unsent;
     size_t unsent_offset; /* bytes of unsent that are written */
+    struct request *gate; /* not written, nor what is behind it, before the run is told; NULL mostly */
     uint32_t count;       /* requests in the queue */
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
@@ -61,6 +65,8 @@ struct connection {
     uint32_t target_database;
     uint8_t state;          /* enum connection_state */
     uint8_t lane_index;     /* which of the shared ones of its database */
+    uint8_t run;            /* enum connection_run */
+    uint16_t run_mark;      /* once told; 0 = the node does not say */
     bool is_dedicated : 1;
     bool is_dirty : 1;
     bool is_paused : 1;   /* not read from while its owner does not read */
@@ -83,6 +89,10 @@ void connection_prepare(struct connection *connection, uint32_t database, bool m
 
 /* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
 void connection_name(struct connection *connection, const char *name);
+
+/* Queues a question of our own, whose reply is given to whom `what` concerns. False if memory is short. */
+bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
+                    enum request_inspection what);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);

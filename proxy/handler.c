@@ -10,6 +10,7 @@ static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
+static void note_special(const struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
@@ -160,7 +161,30 @@ static struct request traits_of(const struct client *client, const struct comman
     int64_t timeout_ms = client->worker->group->config->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
         traits.timeout_ms = (uint32_t)timeout_ms;
+    if (is_right && command->special)
+        note_special(client, at_hand, &traits);
     return traits;
+}
+
+/* Inside MULTI the node queues it, and while subscribed it refuses it: nothing may be sent ahead. */
+static void note_special(const struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    bool is_plain = !traits->in_multi && !session_is_pushed_to(&client->session);
+    switch ((enum command_special)at_hand->command->special) {
+    case SPECIAL_SCAN:
+    case SPECIAL_SCAN_KEY:
+        if (is_plain) {
+            traits->special = at_hand->command->special;
+            traits->inspection = INSPECT_CURSOR;
+        }
+        return;
+    case SPECIAL_NONE:
+    case SPECIAL_EVAL:
+    case SPECIAL_EVALSHA:
+    case SPECIAL_SCRIPT_LOAD:
+    case SPECIAL_SCRIPT_FLUSH:
+        return;
+    }
 }
 
 /* What the proxy answers itself elsewhere is carried out by the node inside a transaction, and HELLO, AUTH or

@@ -46,6 +46,8 @@ enum request_inspection {
     INSPECT_INFO,   /* lines are rewritten */
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+    INSPECT_CURSOR, /* the cursor at its head is marked */
+    INSPECT_RUN_ID, /* of a question of ours: which run of the node a connection leads to */
 };
 
 struct request {
@@ -68,6 +70,8 @@ struct request {
     uint8_t inspection;           /* enum request_inspection */
     uint8_t pin;                  /* enum command_pin */
     uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
+    uint8_t special;              /* enum command_special; 0 where it need not be looked at before it is queued */
+    uint16_t cursor_mark;         /* the mark that its cursor came with and that was taken off; 0 = none */
     bool is_read : 1;             /* safe to send again */
     bool needs_master : 1;
     bool needs_dedicated : 1;
@@ -77,6 +81,7 @@ struct request {
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
+    bool is_own : 1;              /* a question of ours, without a client, whose reply is looked at */
 };
 
 struct request_pool {
