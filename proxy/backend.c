@@ -5,6 +5,7 @@
 #include "proxy/clock.h"
 #include "proxy/control.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/backoff.h"
@@ -55,6 +56,7 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 {
     backend_cut(backend, outcome, reason);
     node_gauge_release(backend->gauge);
+    script_book_destroy(backend->scripts);
     free(backend->name);
     free(backend);
 }
@@ -183,6 +185,7 @@ void backend_refused(struct backend *backend, enum refusal refusal)
                            backoff_ms(backend->failures, (uint64_t)backend->upstream->config->retry_base_delay_ms,
                                       (uint64_t)backend->upstream->config->retry_max_delay_ms, &worker->seed);
     backend->lost_us = clock_us();
+    scripts_lost(backend);
     report(backend, REPORT_MASTER_REFUSED, REPORT_REPLICA_REFUSED);
     backend_refresh(backend);
     upstream_retry_at(backend->upstream, backend->retry_at_ms);

@@ -6,6 +6,7 @@
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -407,6 +408,7 @@ void client_unstall(struct client *client)
     switch ((enum client_stall)client->stall) {
     case STALL_NONE:
     case STALL_GATHER:
+    case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
         if (client->inflight > 0)
@@ -640,6 +642,11 @@ static void inspect(struct request *request)
     switch ((enum request_inspection)request->inspection) {
     case INSPECT_NOTHING:
     case INSPECT_RUN_ID:
+    case INSPECT_SCRIPT_LOAD:
+        return;
+    case INSPECT_FLUSH:
+        if (type == '+')
+            scripts_flushed(client->worker);
         return;
     case INSPECT_CURSOR:
         cursors_mark_reply(request);

@@ -5,6 +5,7 @@
 #include "proxy/client.h"
 #include "proxy/cursors.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -50,6 +51,7 @@ static void take_own(struct connection *connection, const struct request *reques
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
+static void send_again(struct connection *connection, struct request *request);
 static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
@@ -129,11 +131,14 @@ static void prepare(struct connection *connection, struct request *request)
     case SPECIAL_SCAN_KEY:
         cursors_prepare(connection, request);
         return;
+    case SPECIAL_EVALSHA:
+        scripts_prepare(connection, request);
+        return;
     case SPECIAL_NONE:
     case SPECIAL_EVAL:
-    case SPECIAL_EVALSHA:
     case SPECIAL_SCRIPT_LOAD:
     case SPECIAL_SCRIPT_FLUSH:
+    case SPECIAL_FCALL:
         return;
     }
 }
@@ -266,6 +271,7 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     close(connection->io.fd);
     connection->state = CONNECTION_CLOSED;
     backend_unlink(connection);
+    scripts_connection_closed(connection, outcome);
     spans_clear(&worker->chunks, &connection->frame);
 
     if (had_failed)
@@ -599,12 +605,16 @@ static void take_own(struct connection *connection, const struct request *reques
     case INSPECT_RUN_ID:
         cursors_told(connection, reply);
         return;
+    case INSPECT_SCRIPT_LOAD:
+        scripts_loaded(connection, request, reply);
+        return;
     case INSPECT_NOTHING:
     case INSPECT_SELECT:
     case INSPECT_INFO:
     case INSPECT_ROLE:
     case INSPECT_EXEC:
     case INSPECT_CURSOR:
+    case INSPECT_FLUSH:
         return;
     }
 }
@@ -628,6 +638,11 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection->was_used = false;
         backend_failed(connection->backend, "the node has reached its maxclients");
         connection_close(connection, OUTCOME_LOST, NULL);
+        return true;
+    }
+    if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
+        next_answered(connection);
+        send_again(connection, request);
         return true;
     }
     if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
@@ -661,7 +676,6 @@ static bool has_pushes(const struct connection *connection)
  * same; a transaction that has begun cannot go elsewhere. */
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal)
 {
-    struct worker *worker = worker_of(connection);
     struct client *owner = connection->owner;
     if (owner && (owner->session.in_multi || owner->session.is_watching || request->in_multi)) {
         connection_close(connection, OUTCOME_CUT, "the node refused a command of a transaction");
@@ -670,15 +684,20 @@ static void retry_refused(struct connection *connection, struct request *request
     next_answered(connection);
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
-    request->state = REQUEST_NEW;
-    request->connection = NULL;
-    request_queue_push(&worker->reroute, request);
+    send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = false; /* nothing of this session is on the node */
         connection_close(connection, OUTCOME_CUT, NULL);
     } else if (!owner) {
         connection->is_retiring = true;
     }
+}
+
+static void send_again(struct connection *connection, struct request *request)
+{
+    request->state = REQUEST_NEW;
+    request->connection = NULL;
+    request_queue_push(&worker_of(connection)->reroute, request);
 }
 
 /* What Redis sends instead of serving a new connection, before it reads anything from it. */

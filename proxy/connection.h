@@ -74,6 +74,7 @@ struct connection {
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */
     bool must_ask : 1;    /* selects even if the database is the right one */
+    bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 

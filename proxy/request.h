@@ -47,7 +47,9 @@ enum request_inspection {
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
     INSPECT_CURSOR, /* the cursor at its head is marked */
+    INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */
     INSPECT_RUN_ID, /* of a question of ours: which run of the node a connection leads to */
+    INSPECT_SCRIPT_LOAD, /* ... SCRIPT LOAD ahead of an EVALSHA */
 };
 
 struct request {
@@ -81,6 +83,7 @@ struct request {
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
+    bool was_repeated : 1;        /* answered NOSCRIPT, and sent once more with its script */
     bool is_own : 1;              /* a question of ours, without a client, whose reply is looked at */
 };
 

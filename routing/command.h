@@ -80,6 +80,7 @@ enum command_special {
     SPECIAL_EVALSHA,      /* word 1 is its SHA1 */
     SPECIAL_SCRIPT_LOAD,  /* word 2 is the text of a script */
     SPECIAL_SCRIPT_FLUSH, /* empties the node's cache of scripts */
+    SPECIAL_FCALL,        /* word 1 is the name of a function */
 };
 
 enum command_flag {
