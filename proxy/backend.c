@@ -18,16 +18,20 @@
 
 enum {
     UNFIT_GRACE_MS = 1000,    /* reads on a node that turned unfit are sent elsewhere after this */
+    SCRIPT_GRACE_MS = 6000,   /* ... behind a script: by then a node says that it is busy (busy-reply-threshold) */
+    SCRIPT_LANE = UINT8_MAX,  /* beyond any of pool.shared_connections */
     SPARE_IDLE_MS = 200,      /* at the bound, an idle dedicated connection is closed so that others may open one */
 };
 
 static bool set_address(struct backend *backend, const struct topology_node *node);
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t lane_index);
 static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend);
 static void serve_waiting(struct backend *backend);
 static void tick_connection(struct backend *backend, struct connection *connection);
 static void tick_waiting(struct backend *backend);
 static bool may_be_closed(const struct backend *backend, const struct connection *connection);
+static bool is_given_up(const struct backend *backend, const struct request *oldest);
 static bool has_ready_connection(const struct backend *backend);
 static void report(struct backend *backend, enum control_report_kind if_master, enum control_report_kind if_replica);
 
@@ -69,6 +73,12 @@ bool backend_is_node(const struct backend *backend, const struct topology_node *
            memcmp(&other.address, &backend->address, other.address_size) == 0;
 }
 
+bool backend_is_busy(const struct backend *backend)
+{
+    const struct topology *topology = backend->upstream->topology;
+    return backend->node != TOPOLOGY_NO_NODE && strstr(topology->nodes[backend->node].reason, ": BUSY ") != NULL;
+}
+
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason)
 {
     while (backend->connections)
@@ -84,7 +94,16 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
 struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id)
 {
     uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
-    uint8_t lane_index = (uint8_t)(shared > 1 ? client_id % shared : 0);
+    return lane(backend, database, (uint8_t)(shared > 1 ? client_id % shared : 0));
+}
+
+struct connection *backend_script_lane(struct backend *backend, uint32_t database)
+{
+    return lane(backend, database, SCRIPT_LANE);
+}
+
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t lane_index)
+{
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
         if (!connection->is_dedicated && connection->target_database == database &&
             connection->lane_index == lane_index && !connection->is_retiring)
@@ -323,13 +342,21 @@ static void tick_connection(struct backend *backend, struct connection *connecti
         return;
     }
     if (connection->queue.first) {
-        if (backend->unfit_since_ms && now_ms - backend->unfit_since_ms > UNFIT_GRACE_MS &&
-            backend->role == NODE_ROLE_REPLICA)
+        if (is_given_up(backend, connection->queue.first))
             connection_close(connection, OUTCOME_LOST, "does not answer and is no longer fit for reads");
         return;
     }
     if (may_be_closed(backend, connection))
         connection_close(connection, OUTCOME_CUT, NULL);
+}
+
+/* A script that keeps a replica busy is let be: sent to another node, it would keep that busy as well. */
+static bool is_given_up(const struct backend *backend, const struct request *oldest)
+{
+    bool is_script = request_is_script(oldest);
+    uint64_t grace_ms = is_script ? SCRIPT_GRACE_MS : UNFIT_GRACE_MS;
+    return backend->unfit_since_ms && worker_of(backend)->now_ms - backend->unfit_since_ms > grace_ms &&
+           backend->role != NODE_ROLE_MASTER && !(is_script && backend_is_busy(backend));
 }
 
 /* Nothing is on it and nobody has it. */

@@ -54,12 +54,18 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 
 bool backend_is_node(const struct backend *backend, const struct topology_node *node);
 
+/* True if the node says that it runs a script and answers nothing else. */
+bool backend_is_busy(const struct backend *backend);
+
 /* Closes every connection: the node lost its role. */
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
 
 /* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
  * false). */
 struct connection *backend_lane(struct backend *backend, uint32_t database, uint64_t client_id);
+
+/* The same for scripts that a replica may run: should one take long, no other client's reads are behind it. */
+struct connection *backend_script_lane(struct backend *backend, uint32_t database);
 
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */

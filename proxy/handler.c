@@ -11,7 +11,8 @@ static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
-static void note_special(const struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static void note_special(const struct client *client, const struct command_at_hand *at_hand,
+                         struct request *traits);
 static bool has_keys(const struct command_at_hand *at_hand);
 static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool is_flush(const struct command_at_hand *at_hand);
@@ -200,6 +201,8 @@ static void note_special(const struct client *client, const struct command_at_ha
         return;
     case SPECIAL_EVAL:
     case SPECIAL_FCALL:
+        if (is_plain)
+            traits->special = (uint8_t)special;
         traits->needs_master |= !has_keys(at_hand);
         return;
     case SPECIAL_EVALSHA:

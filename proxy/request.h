@@ -114,6 +114,12 @@ static inline bool request_is_subscription(const struct request *request)
     return request->pin == PIN_SUBSCRIBE || request->pin == PIN_UNSUBSCRIBE;
 }
 
+static inline bool request_is_script(const struct request *request)
+{
+    return request->special == SPECIAL_EVAL || request->special == SPECIAL_EVALSHA ||
+           request->special == SPECIAL_FCALL;
+}
+
 void request_queue_push(struct request_queue *queue, struct request *request);
 struct request *request_queue_pop(struct request_queue *queue);
 

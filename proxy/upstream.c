@@ -13,6 +13,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream);
 static void drop_retired(struct upstream *upstream);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
+static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
@@ -75,7 +76,9 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
             if (!backend)
                 break;
-            connection = backend_lane(backend, request->database, request->client->id);
+            connection = request->special && request_is_script(request) && backend->role == NODE_ROLE_REPLICA
+                             ? backend_script_lane(backend, request->database)
+                             : backend_lane(backend, request->database, request->client->id);
         }
         if (connection) {
             client_routed(request->client, connection);
@@ -253,13 +256,12 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         connection_queue(client->dedicated, request);
         return;
     }
-    const struct topology *topology = upstream->topology;
-    uint32_t master = client->held > 0 ? PICK_NONE : pick_write(topology, &topology->shards[0], upstream->loads);
-    if (master == PICK_NONE) {
+    uint32_t node = client->held > 0 ? PICK_NONE : node_for_dedicated(upstream, request);
+    if (node == PICK_NONE) {
         hold(upstream, request);
         return;
     }
-    struct backend *backend = upstream->by_node[master];
+    struct backend *backend = upstream->by_node[node];
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         connection_queue(connection, request);
@@ -270,6 +272,19 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     request->hold_deadline_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
+}
+
+/* The master; but SCRIPT KILL and its like go to a replica if that is the one that is busy. */
+static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request)
+{
+    const struct topology *topology = upstream->topology;
+    uint32_t master = topology->shards[0].master;
+    bool is_master_busy = master != TOPOLOGY_NO_NODE && backend_is_busy(upstream->by_node[master]);
+    for (uint32_t i = 0; request->is_urgent && !is_master_busy && i < topology->node_count; i++) {
+        if (backend_is_busy(upstream->by_node[i])) /* its role is unknown then: it does not even answer ROLE */
+            return i;
+    }
+    return pick_write(topology, &topology->shards[0], upstream->loads);
 }
 
 /* While a client has requests on a connection, the next one follows them, so that they stay in order. */

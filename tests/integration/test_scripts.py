@@ -291,6 +291,29 @@ def test_wrong_calls_are_answered_as_by_a_plain_server(direct, steady):
             assert link.command(*command).read_bytes() == plain.command(*command).read_bytes(), command
 
 
+# ---------------------------------------------------------------------------------------------- busy nodes
+
+
+def test_script_that_keeps_a_replica_busy_stays_there_can_be_killed_and_stops_nobody(processes):
+    pair = processes(Replication(replicas=1, sentinels=0, settings={"busy-reply-threshold": "100"}))
+    pointsman = processes(Pointsman(pair, upstream_kind="static", pool_health_interval="200ms"))
+    pointsman.wait_for_replicas(1)
+    with pointsman.client() as client, pointsman.raw() as busy, pointsman.raw() as killer:
+        client.set("n", 7)
+        pair.wait_synced()
+        busy.command("EVAL_RO", "while true do end", 1, "n")
+        wait_for(lambda: b"BUSY" in pair.replicas[0].raw().ask("GET", "n"), what="the replica to be busy")
+        wait_for(lambda: client.get("n") == b"7", what="reads to go elsewhere")
+        for _ in range(20):
+            assert client.get("n") == b"7"
+        assert busy.is_silent(2)
+        wait_for(lambda: killer.ask("SCRIPT", "KILL") == b"OK", what="the script to be killed")
+        assert b"Script killed by user" in busy.read()
+        assert killer.ask("SET", "n", 8) == b"OK"
+        assert "eval_ro" not in pair.master.commandstats()
+        pointsman.wait_for_replicas(1)
+
+
 # ------------------------------------------------------------------------------------------------ the rest
 
 
