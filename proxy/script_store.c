@@ -44,10 +44,10 @@ bool script_sha_read(struct slice word, struct script_sha *sha)
         unsigned char letter = (unsigned char)word.bytes[i];
         unsigned digit = letter - (unsigned)'0';
         if (digit > 9) {
-            digit = (letter | 0x20U) - 'a' + 10;
+            digit = (letter | 0x20U) - (unsigned)'a' + 10;
             if (digit < 10 || digit > 15) return false;
         }
-        sha->bytes[i / 2] = (unsigned char)(i % 2 ? sha->bytes[i / 2] << 4 | digit : digit);
+        sha->bytes[i / 2] = (unsigned char)(i % 2 ? (unsigned)sha->bytes[i / 2] << 4 | digit : digit);
     }
     return true;
 }
