@@ -32,12 +32,20 @@ def pair():
 
 
 @pytest.fixture(scope="module")
-def steady(pair):
-    """One thread, so that what one client has done is known to the next."""
+def one_thread(pair):
+    """So what one client has done is known to the next."""
     pointsman = Pointsman(pair, upstream_kind="static", proxy_threads=1).start()
     pointsman.wait_for_replicas(1)
     yield pointsman
     pointsman.stop()
+
+
+@pytest.fixture
+def steady(one_thread):
+    """Has heard of what the test before has done to the nodes."""
+    with one_thread.raw() as link:
+        wait_until_written(link)
+    return one_thread
 
 
 def switch(pair, *links):
@@ -49,8 +57,12 @@ def switch(pair, *links):
     old.replicaof(new)
     wait_for(old.link_is_up, what="the old master to follow")
     for link in links:
-        wait_for(lambda: link.ask("SET", "switched", 1) == b"OK", what="a write to the new master")
+        wait_until_written(link)
     return new
+
+
+def wait_until_written(link):
+    wait_for(lambda: link.ask("SET", "written", 1) == b"OK", what="a write to the master")
 
 
 def flush_behind_the_proxys_back(*servers):
