@@ -356,7 +356,7 @@ static bool is_given_up(const struct backend *backend, const struct request *old
     bool is_script = request_is_script(oldest);
     uint64_t grace_ms = is_script ? SCRIPT_GRACE_MS : UNFIT_GRACE_MS;
     return backend->unfit_since_ms && worker_of(backend)->now_ms - backend->unfit_since_ms > grace_ms &&
-           backend->role != NODE_ROLE_MASTER && !(is_script && backend_is_busy(backend));
+           backend->role == NODE_ROLE_REPLICA && !(is_script && backend_is_busy(backend));
 }
 
 /* Nothing is on it and nobody has it. */

@@ -54,7 +54,7 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 
 bool backend_is_node(const struct backend *backend, const struct topology_node *node);
 
-/* True if the node says that it runs a script and answers nothing else. */
+/* True if the node, a replica, says that it runs a script and answers nothing else. */
 bool backend_is_busy(const struct backend *backend);
 
 /* Closes every connection: the node lost its role. */

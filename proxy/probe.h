@@ -46,7 +46,8 @@ struct probe {
     uint16_t port;
     struct node_gauge *gauge;
 
-    bool answers;    /* the last PING was answered with PONG and the connection has not broken since */
+    bool answers;    /* the last PING was answered with PONG (or BUSY) and the connection has not broken since */
+    bool is_busy;    /* ... with BUSY: a script runs, fault says so, and all else is as it was */
     char fault[200]; /* why not, in words */
 
     enum node_role role;    /* by its ROLE; unknown until asked */

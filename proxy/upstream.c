@@ -274,17 +274,16 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     client_held(client);
 }
 
-/* The master; but SCRIPT KILL and its like go to a replica if that is the one that is busy. */
+/* The master; but SCRIPT KILL and its like go to a replica that is busy. */
 static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request)
 {
     const struct topology *topology = upstream->topology;
-    uint32_t master = topology->shards[0].master;
-    bool is_master_busy = master != TOPOLOGY_NO_NODE && backend_is_busy(upstream->by_node[master]);
-    for (uint32_t i = 0; request->is_urgent && !is_master_busy && i < topology->node_count; i++) {
-        if (backend_is_busy(upstream->by_node[i])) /* its role is unknown then: it does not even answer ROLE */
+    const struct topology_shard *shard = &topology->shards[0];
+    for (uint32_t i = 0; request->is_urgent && i < topology->node_count; i++) {
+        if (i != shard->master && backend_is_busy(upstream->by_node[i]))
             return i;
     }
-    return pick_write(topology, &topology->shards[0], upstream->loads);
+    return pick_write(topology, shard, upstream->loads);
 }
 
 /* While a client has requests on a connection, the next one follows them, so that they stay in order. */

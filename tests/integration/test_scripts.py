@@ -306,15 +306,20 @@ def test_wrong_calls_are_answered_as_by_a_plain_server(direct, steady):
 # ---------------------------------------------------------------------------------------------- busy nodes
 
 
+def is_busy(direct):
+    return direct.ask("PING") != b"PONG"
+
+
 def test_script_that_keeps_a_replica_busy_stays_there_can_be_killed_and_stops_nobody(processes):
     pair = processes(Replication(replicas=1, sentinels=0, settings={"busy-reply-threshold": "100"}))
     pointsman = processes(Pointsman(pair, upstream_kind="static", pool_health_interval="200ms"))
     pointsman.wait_for_replicas(1)
-    with pointsman.client() as client, pointsman.raw() as busy, pointsman.raw() as killer:
+    with pointsman.client() as client, pointsman.raw() as busy, pointsman.raw() as killer, \
+            pair.replicas[0].raw() as direct:  # fmt: skip
         client.set("n", 7)
         pair.wait_synced()
         busy.command("EVAL_RO", "while true do end", 1, "n")
-        wait_for(lambda: b"BUSY" in pair.replicas[0].raw().ask("GET", "n"), what="the replica to be busy")
+        wait_for(lambda: is_busy(direct), what="the replica to be busy")
         wait_for(lambda: client.get("n") == b"7", what="reads to go elsewhere")
         for _ in range(20):
             assert client.get("n") == b"7"
@@ -324,6 +329,21 @@ def test_script_that_keeps_a_replica_busy_stays_there_can_be_killed_and_stops_no
         assert killer.ask("SET", "n", 8) == b"OK"
         assert "eval_ro" not in pair.master.commandstats()
         pointsman.wait_for_replicas(1)
+
+
+@pytest.mark.parametrize("sentinels", [0, 3])
+def test_master_that_a_script_keeps_busy_stays_the_master_and_is_reached_by_script_kill(processes, sentinels):
+    patience = ["sentinel down-after-milliseconds %s 60000"]  # else Sentinel kills the script itself
+    pair = processes(Replication(replicas=1, sentinels=sentinels, settings={"busy-reply-threshold": "100"},
+                                 sentinel_settings=patience))  # fmt: skip
+    pointsman = processes(Pointsman(pair, pool_health_interval="200ms"))
+    with pointsman.raw() as busy, pointsman.raw() as killer, pair.master.raw() as direct:
+        busy.command("EVAL", "while true do end", 1, "n")
+        wait_for(lambda: is_busy(direct), what="the master to be busy")
+        assert busy.is_silent(1), "the proxy has asked it meanwhile and thinks none the worse of it"
+        assert killer.ask("SCRIPT", "KILL") == b"OK"
+        assert b"Script killed by user" in busy.read()
+        assert busy.ask("SET", "n", 1) == b"OK"
 
 
 # ------------------------------------------------------------------------------------------------ the rest
