@@ -10,7 +10,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wconversion -Werror
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE $(WARN) -fvisibility=hidden -fstack-protector-strong $(CFLAGS) $(SANITIZE_FLAGS) -I. -MMD -MP -pthread
-LIBS := -lev -lhiredis -linih -lcares -lm
+LIBS := -lev -lhiredis -linih -lcares -lcrypto -lm
 
 ROUTING := $(patsubst %.c,$(BUILD)/%.o,$(wildcard routing/*.c))
 PROXY := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proxy/*.c))
@@ -61,7 +61,7 @@ unit: $(UNIT_TESTS) ## run the unit tests alone
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
 # Debian packages by name; what is there already is not touched.
-BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev
+BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev libssl-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
 TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux php-cli php-redis ruby ruby-redis
 

@@ -5,6 +5,7 @@
 #include "proxy/clock.h"
 #include "proxy/control.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/backoff.h"
@@ -17,10 +18,13 @@
 
 enum {
     UNFIT_GRACE_MS = 1000,    /* reads on a node that turned unfit are sent elsewhere after this */
+    SCRIPT_GRACE_MS = 6000,   /* ... behind a script: by then a node says that it is busy (busy-reply-threshold) */
+    SCRIPT_LANE = UINT16_MAX, /* beyond any of pool.shared_connections */
     SPARE_IDLE_MS = 200,      /* at the bound, an idle dedicated connection is closed so that others may open one */
 };
 
 static bool set_address(struct backend *backend, const struct topology_node *node);
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index);
 static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
 static struct connection *take_idle(struct connection **link);
@@ -31,6 +35,7 @@ static void tick_connection(struct backend *backend, struct connection *connecti
 static void tick_trial(struct backend *backend);
 static void tick_waiting(struct backend *backend);
 static bool may_be_closed(const struct backend *backend, const struct connection *connection);
+static bool is_given_up(const struct backend *backend, const struct request *oldest);
 static bool has_ready_connection(const struct backend *backend);
 static bool has_answered(const struct backend *backend);
 static void report(struct backend *backend, enum control_report_kind if_master, enum control_report_kind if_replica);
@@ -60,6 +65,7 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 {
     backend_cut(backend, outcome, reason);
     node_gauge_release(backend->gauge);
+    script_book_destroy(backend->scripts);
     free(backend->name);
     free(backend);
 }
@@ -70,6 +76,12 @@ bool backend_is_node(const struct backend *backend, const struct topology_node *
     return strcmp(backend->name, node->name) == 0 && set_address(&other, node) &&
            other.address_size == backend->address_size &&
            memcmp(&other.address, &backend->address, other.address_size) == 0;
+}
+
+bool backend_is_busy(const struct backend *backend)
+{
+    const struct topology *topology = backend->upstream->topology;
+    return backend->node != TOPOLOGY_NO_NODE && strstr(topology->nodes[backend->node].reason, ": BUSY ") != NULL;
 }
 
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason)
@@ -87,8 +99,16 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
     uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
-    uint8_t lane_index = (uint8_t)(shared > 1 ? client->id % shared : 0);
-    uint8_t protocol = session_protocol(&client->session);
+    return lane(backend, database, session_protocol(&client->session), (uint16_t)(shared > 1 ? client->id % shared : 0));
+}
+
+struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client)
+{
+    return lane(backend, database, session_protocol(&client->session), SCRIPT_LANE);
+}
+
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index)
+{
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
         if (!connection->is_dedicated && connection->target_database == database &&
             connection->target_protocol == protocol && connection->lane_index == lane_index &&
@@ -198,6 +218,7 @@ void backend_refused(struct backend *backend, enum refusal refusal)
                            backoff_ms(backend->failures, (uint64_t)backend->upstream->config->retry_base_delay_ms,
                                       (uint64_t)backend->upstream->config->retry_max_delay_ms, &worker->seed);
     backend->lost_us = clock_us();
+    scripts_lost(backend);
     report(backend, REPORT_MASTER_REFUSED, REPORT_REPLICA_REFUSED);
     backend_refresh(backend);
     upstream_retry_at(backend->upstream, backend->retry_at_ms);
@@ -361,13 +382,21 @@ static void tick_connection(struct backend *backend, struct connection *connecti
         return;
     }
     if (connection->queue.first) {
-        if (backend->unfit_since_ms && now_ms - backend->unfit_since_ms > UNFIT_GRACE_MS &&
-            backend->role == NODE_ROLE_REPLICA)
+        if (is_given_up(backend, connection->queue.first))
             connection_close(connection, OUTCOME_LOST, "does not answer and is no longer fit for reads");
         return;
     }
     if (may_be_closed(backend, connection))
         connection_close(connection, OUTCOME_CUT, NULL);
+}
+
+/* A script that keeps a replica busy is let be: sent to another node, it would keep that busy as well. */
+static bool is_given_up(const struct backend *backend, const struct request *oldest)
+{
+    bool is_script = request_is_script(oldest);
+    uint64_t grace_ms = is_script ? SCRIPT_GRACE_MS : UNFIT_GRACE_MS;
+    return backend->unfit_since_ms && worker_of(backend)->now_ms - backend->unfit_since_ms > grace_ms &&
+           backend->role == NODE_ROLE_REPLICA && !(is_script && backend_is_busy(backend));
 }
 
 /* Nothing is on it and nobody has it. */

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 
 struct upstream;
+struct script_book;
 
 struct backend {
     struct upstream *upstream;
@@ -38,6 +39,7 @@ struct backend {
     uint32_t connection_count;
     struct connection *idle;       /* dedicated ones to lend, last used first */
     struct request_queue waiting;  /* requests that wait for a dedicated connection */
+    struct script_book *scripts;   /* those that the node has; NULL until one is called */
     uint64_t lost_us;              /* when its connection broke or it refused a write; 0 = never */
     uint64_t retry_at_ms;          /* no new connection before */
     uint64_t unfit_since_ms;       /* 0 = fit */
@@ -53,12 +55,18 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 
 bool backend_is_node(const struct backend *backend, const struct topology_node *node);
 
+/* True if the node, a replica, says that it runs a script and answers nothing else. */
+bool backend_is_busy(const struct backend *backend);
+
 /* Closes every connection: the node lost its role. */
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
 
 /* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
  * false). */
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client);
+
+/* The same for scripts that a replica may run: should one take long, no other client's reads are behind it. */
+struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client);
 
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */

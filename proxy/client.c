@@ -2,9 +2,11 @@
 #include "proxy/client.h"
 
 #include "proxy/connection.h"
+#include "proxy/cursors.h"
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -409,6 +411,7 @@ void client_unstall(struct client *client)
     case STALL_NONE:
     case STALL_GATHER:
     case STALL_PAUSED:
+    case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
         if (client->inflight > 0)
@@ -671,6 +674,13 @@ static void inspect(struct request *request)
     char type = first ? first->bytes[0] : '-';
     switch ((enum request_inspection)request->inspection) {
     case INSPECT_NOTHING:
+        return;
+    case INSPECT_FLUSH:
+        if (type == '+')
+            scripts_flushed(client->worker);
+        return;
+    case INSPECT_CURSOR:
+        cursors_mark_reply(request);
         return;
     case INSPECT_SELECT:
         if (type == '+') {

@@ -47,6 +47,7 @@ enum client_stall {
     STALL_OUTPUT,  /* until it has read some of what waits for it */
     STALL_GATHER,  /* until all workers have told of their clients */
     STALL_PAUSED,  /* until CLIENT PAUSE is over */
+    STALL_SCRIPT,  /* until the master has the script that its transaction calls */
 };
 
 enum client_reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
@@ -94,6 +95,8 @@ struct client {
     bool is_quitting : 1;       /* after QUIT or a protocol error: what follows is not looked at */
     bool is_blocked_output : 1; /* the socket takes no more for now */
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
+    bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
+    bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
     uint64_t created_ms, active_ms;
     const char *last_command; /* static text */

@@ -3,7 +3,9 @@
 
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/cursors.h"
 #include "proxy/log.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -27,6 +29,7 @@ enum {
     UNACKNOWLEDGED_MS = 10000,    /* sent bytes that the peer's kernel does not confirm: the host is gone */
 };
 
+static void prepare(struct connection *connection, struct request *request);
 static void set_socket_options(int fd, sa_family_t family);
 static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
@@ -47,9 +50,11 @@ static void close_unwelcome(struct connection *connection, const char *command, 
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void finish_request(struct connection *connection, struct request *request);
+static void take_own(struct connection *connection, const struct request *request, struct slice reply);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
+static void send_again(struct connection *connection, struct request *request);
 static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
@@ -101,6 +106,8 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
 void connection_queue(struct connection *connection, struct request *request)
 {
     assert(connection->state != CONNECTION_CLOSED);
+    if (request->special)
+        prepare(connection, request);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
     if (request->timeout_ms && !request->deadline_ms)
@@ -131,6 +138,26 @@ void connection_speak(struct connection *connection, uint8_t protocol)
         connection->give_up_ms = worker_of(connection)->now_ms +
                                  (uint64_t)connection->backend->upstream->config->connect_timeout_ms;
         connection_negotiate(connection);
+    }
+}
+
+/* What must be known or done on this connection before the request; questions of ours go ahead of it. */
+static void prepare(struct connection *connection, struct request *request)
+{
+    switch ((enum command_special)request->special) {
+    case SPECIAL_SCAN:
+    case SPECIAL_SCAN_KEY:
+        cursors_prepare(connection, request);
+        return;
+    case SPECIAL_EVALSHA:
+        scripts_prepare(connection, request);
+        return;
+    case SPECIAL_NONE:
+    case SPECIAL_EVAL:
+    case SPECIAL_SCRIPT_LOAD:
+    case SPECIAL_SCRIPT_FLUSH:
+    case SPECIAL_FCALL:
+        return;
     }
 }
 
@@ -189,6 +216,19 @@ bool connection_inquire(struct connection *connection, const struct slice *words
         return false;
     request->inquiry = inquiry;
     request->timeout_ms = timeout_ms;
+    connection_queue(connection, request);
+    return true;
+}
+
+bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
+                    enum request_question question)
+{
+    struct request *request = own_request(connection, words, count);
+    if (!request)
+        return false;
+    int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
+    request->timeout_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
+    request->question = (uint8_t)question;
     connection_queue(connection, request);
     return true;
 }
@@ -252,12 +292,13 @@ void connection_flush(struct connection *connection)
 {
     if (connection->state != CONNECTION_READY)
         return;
-    while (connection->unsent) {
+    while (connection->unsent != connection->gate) { /* without a gate: as long as there is any */
         struct iovec ranges[RANGES_PER_WRITE];
         int count = 0;
         size_t total = 0;
         size_t offset = connection->unsent_offset;
-        for (struct request *request = connection->unsent; request; request = request->next, offset = 0) {
+        for (struct request *request = connection->unsent; request != connection->gate;
+             request = request->next, offset = 0) {
             const char *bytes = request->bytes + offset;
             size_t size = request->size - offset;
             if (count > 0 && (const char *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == bytes)
@@ -324,6 +365,7 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     close(connection->io.fd);
     connection->state = CONNECTION_CLOSED;
     backend_unlink(connection);
+    scripts_connection_closed(connection, outcome);
     spans_clear(&worker->chunks, &connection->frame);
 
     if (had_failed)
@@ -611,7 +653,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     struct worker *worker = worker_of(connection);
     struct request *head = connection->queue.first;
     bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' &&
-                    connection->reply.type != '>' && head && head != connection->unsent &&
+                    connection->reply.type != '>' && head && head != connection->unsent && !head->question &&
                     !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
@@ -690,9 +732,26 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (frame.bytes[0] == '-' && (was_refused(connection, head, frame) || refuses_mark(connection, head, frame)))
         return;
+    if (head->question)
+        take_own(connection, head, frame);
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
+}
+
+/* The answer to a question of ours. */
+static void take_own(struct connection *connection, const struct request *request, struct slice reply)
+{
+    switch ((enum request_question)request->question) {
+    case QUESTION_NONE:
+        return;
+    case QUESTION_RUN_ID:
+        cursors_told(connection, reply);
+        return;
+    case QUESTION_SCRIPT_LOAD:
+        scripts_loaded(connection, request, reply);
+        return;
+    }
 }
 
 static void finish_request(struct connection *connection, struct request *request)
@@ -734,6 +793,11 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection->was_used = false;
         backend_failed(connection->backend, "the node has reached its maxclients");
         connection_close(connection, OUTCOME_LOST, NULL);
+        return true;
+    }
+    if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
+        next_answered(connection);
+        send_again(connection, request);
         return true;
     }
     if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
@@ -784,7 +848,6 @@ static bool has_pushes(const struct connection *connection)
  * same; a transaction that has begun cannot go elsewhere. */
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal)
 {
-    struct worker *worker = worker_of(connection);
     struct client *owner = connection->owner;
     if (owner && (owner->session.in_multi || owner->session.is_watching || request->in_multi)) {
         connection_close(connection, OUTCOME_CUT, "the node refused a command of a transaction");
@@ -793,15 +856,20 @@ static void retry_refused(struct connection *connection, struct request *request
     next_answered(connection);
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
-    request->state = REQUEST_NEW;
-    request->connection = NULL;
-    request_queue_push(&worker->reroute, request);
+    send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = false; /* nothing of this session is on the node */
         connection_close(connection, OUTCOME_CUT, NULL);
     } else if (!owner) {
         connection->is_retiring = true;
     }
+}
+
+static void send_again(struct connection *connection, struct request *request)
+{
+    request->state = REQUEST_NEW;
+    request->connection = NULL;
+    request_queue_push(&worker_of(connection)->reroute, request);
 }
 
 /* What Redis sends instead of serving a new connection, before it reads anything from it. */
@@ -840,7 +908,7 @@ static void end_requests(struct connection *connection, enum outcome outcome)
     const struct request *unsent = connection->unsent;
     size_t unsent_offset = connection->unsent_offset;
     bool is_past_unsent = false;
-    connection->unsent = NULL;
+    connection->unsent = connection->gate = NULL;
     while (connection->queue.first) {
         struct request *request = next_answered(connection);
         bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);

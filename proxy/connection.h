@@ -55,6 +55,9 @@ enum connection_state {
     CONNECTION_CLOSED,
 };
 
+/* Does it know which run of the server it leads to? Asked when first needed; see cursors.h. */
+enum connection_run { RUN_UNKNOWN, RUN_ASKED, RUN_TOLD };
+
 struct connection {
     ev_io io;
     struct backend *backend;
@@ -66,6 +69,7 @@ struct connection {
     struct request_queue queue;
     struct request *unsent;
     size_t unsent_offset; /* bytes of unsent that are written */
+    struct request *gate; /* not written, nor what is behind it, before the run is told; NULL mostly */
     uint32_t count;       /* requests in the queue */
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
@@ -82,7 +86,9 @@ struct connection {
     uint8_t target_protocol;
     uint8_t state;          /* enum connection_state */
     uint8_t identity;       /* enum connection_identity */
-    uint8_t lane_index;     /* which of the shared ones of its database */
+    uint16_t lane_index;    /* which of the shared ones of its database */
+    uint8_t run;            /* enum connection_run */
+    uint16_t run_mark;      /* once told; 0 = the node does not say */
     bool is_dedicated : 1;
     bool is_dirty : 1;
     bool is_paused : 1;   /* not read from while its owner does not read */
@@ -91,6 +97,7 @@ struct connection {
     bool was_answered : 1;/* the node has answered anything at all */
     bool must_ask : 1;    /* selects even if the database is the right one */
     bool has_written : 1; /* WAIT on it speaks of something that was written on it */
+    bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
@@ -127,6 +134,9 @@ bool connection_take_back(struct connection *connection, struct request *request
 /* Queues a command that every replica is sent and nobody notices: a WAIT behind it waits for all that the master
  * was sent before. False if memory is short. */
 bool connection_mark(struct connection *connection);
+/* Queues a question of our own, whose reply is given to whom it concerns. False if memory is short. */
+bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
+                    enum request_question question);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);

@@ -3,6 +3,7 @@
 
 #include "proxy/connection.h"
 #include "proxy/local.h"
+#include "proxy/scripts.h"
 #include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -15,6 +16,12 @@ static bool refuse_dangerous(struct client *client, enum command_pin pin);
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection);
 static enum command_pin pin_of(const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
+static void note_special(const struct client *client, const struct command_at_hand *at_hand,
+                         struct request *traits);
+static bool has_keys(const struct command_at_hand *at_hand);
+static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static bool is_flush(const struct command_at_hand *at_hand);
+static void follow_flush(struct client *client, enum command_pin pin);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
@@ -138,6 +145,8 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
         return client_stall(client, STALL_DRAINED);
     if (traits.pin == PIN_MONITOR && client->session.is_monitoring && !traits.in_multi)
         return true; /* Redis says nothing either */
+    if (at_hand->command && at_hand->command->special && !take_special(client, at_hand, &traits))
+        return false;
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
@@ -181,6 +190,17 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
         local_set_name(client, at_hand->words[2]);
     if (traits->pin == PIN_EXEC && session->select_count > 0)
         traits->inspection = INSPECT_EXEC;
+    if (client->flushes_scripts)
+        follow_flush(client, (enum command_pin)traits->pin);
+}
+
+/* A SCRIPT FLUSH that was queued is carried out, or not; the transaction before may have ended without a word. */
+static void follow_flush(struct client *client, enum command_pin pin)
+{
+    if (pin == PIN_EXEC)
+        scripts_flush(client->worker);
+    if (pin == PIN_EXEC || pin == PIN_DISCARD || (pin == PIN_MULTI && !client->session.in_multi))
+        client->flushes_scripts = false;
 }
 
 /* A command with a wrong number of arguments does nothing, but for EXEC: that ends the transaction in any case. */
@@ -226,7 +246,87 @@ static struct request traits_of(const struct client *client, const struct comman
     int64_t timeout_ms = client->worker->group->config->request_timeout_ms;
     if (timeout_ms > 0 && !is_endless)
         traits.timeout_ms = (uint32_t)timeout_ms;
+    if (is_right && command->special)
+        note_special(client, at_hand, &traits);
     return traits;
+}
+
+/* Inside MULTI the node queues it, and while subscribed it refuses it: nothing may be sent ahead. A script that names
+ * no key stays at the master, as does one that only the master may have. */
+static void note_special(const struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    bool is_plain = !traits->in_multi && !session_is_pushed_to(&client->session);
+    enum command_special special = (enum command_special)at_hand->command->special;
+    switch (special) {
+    case SPECIAL_SCAN:
+    case SPECIAL_SCAN_KEY:
+        if (is_plain) {
+            traits->special = (uint8_t)special;
+            traits->inspection = INSPECT_CURSOR;
+        }
+        return;
+    case SPECIAL_EVAL:
+    case SPECIAL_FCALL:
+        if (is_plain)
+            traits->special = (uint8_t)special;
+        traits->needs_master |= !has_keys(at_hand);
+        return;
+    case SPECIAL_EVALSHA:
+        if (is_plain && scripts_has(client->worker, at_hand->words[1]))
+            traits->special = (uint8_t)special;
+        traits->needs_master |= !traits->special || !has_keys(at_hand);
+        return;
+    case SPECIAL_NONE:
+    case SPECIAL_SCRIPT_LOAD:
+    case SPECIAL_SCRIPT_FLUSH:
+        return;
+    }
+}
+
+static bool has_keys(const struct command_at_hand *at_hand)
+{
+    return command_keys(at_hand->command, at_hand->words, at_hand->count, NULL, 0) > 0;
+}
+
+/* The command at hand goes now. False if the client is stalled instead. */
+static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    const struct slice *words = at_hand->words;
+    if (!command_arity_is_right(at_hand->command, at_hand->count) || session_is_pushed_to(&client->session))
+        return true;
+    switch ((enum command_special)at_hand->command->special) {
+    case SPECIAL_EVAL: /* with a wrong number of keys the node does not look at the script */
+        if (command_keys(at_hand->command, words, at_hand->count, NULL, 0) >= 0)
+            scripts_saw(client->worker, words[1], SCRIPT_EVALUATED);
+        return true;
+    case SPECIAL_SCRIPT_LOAD:
+        scripts_saw(client->worker, words[2], SCRIPT_CALLED);
+        return true;
+    case SPECIAL_EVALSHA:
+        return !traits->in_multi || !scripts_has(client->worker, words[1]) || scripts_ready(client, words[1]);
+    case SPECIAL_SCRIPT_FLUSH:
+        if (!is_flush(at_hand))
+            return true;
+        scripts_flush(client->worker);
+        if (traits->in_multi)
+            client->flushes_scripts = true;
+        else
+            traits->inspection = INSPECT_FLUSH;
+        return true;
+    case SPECIAL_NONE:
+    case SPECIAL_SCAN:
+    case SPECIAL_SCAN_KEY:
+    case SPECIAL_FCALL:
+        return true;
+    }
+    return true;
+}
+
+/* SCRIPT FLUSH [ASYNC|SYNC] */
+static bool is_flush(const struct command_at_hand *at_hand)
+{
+    return at_hand->count == 2 ||
+           (at_hand->count == 3 && (slice_is(at_hand->words[2], "ASYNC") || slice_is(at_hand->words[2], "SYNC")));
 }
 
 /* What the proxy answers itself elsewhere is carried out by the node inside a transaction, and HELLO, AUTH or

@@ -127,7 +127,8 @@ static int run(const struct config *config)
     int status = EXIT_RUN_TIME;
     group.workers = allocate(workers, sizeof(struct worker *));
     group.control = control_create(config);
-    bool is_complete = group.control != NULL;
+    group.scripts = script_store_create(SCRIPT_COUNT_MOST, SCRIPT_BYTES_MOST);
+    bool is_complete = group.control != NULL && group.scripts != NULL;
     for (uint32_t i = 0; is_complete && i < workers; i++) {
         group.workers[i] = worker_create(&group, i, lists[i], (uint32_t)config->listen.count);
         is_complete = group.workers[i] != NULL;
@@ -145,6 +146,7 @@ static int run(const struct config *config)
         listener_unlink(&config->listen.items[i]);
     free(group.workers);
     free(lists);
+    script_store_destroy(group.scripts);
     log_info("ended");
     log_close();
     return status;

@@ -27,6 +27,7 @@ static void probe_ask(struct probe *probe);
 static void probe_ask_slow(struct probe *probe, uint64_t now_us);
 static uint64_t silence_ms(const struct probe *probe);
 static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us);
+static bool is_busy(const redisReply *reply);
 static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us);
 static void probe_role_of_replica(struct probe *probe, const redisReply *reply);
 static void probe_master_resolved(void *follower);
@@ -247,11 +248,12 @@ static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us)
     struct probe *probe = owner;
     if (!reply) return; /* probe_closed() tells why */
 
-    if (reply->type == REDIS_REPLY_ERROR) {
-        probe_fail(probe, "answers PING with: %.150s", reply->str);
-        probe->has_refused = true;
-    } else {
-        probe->has_refused = false;
+    probe->is_busy = is_busy(reply);
+    probe->has_refused = reply->type == REDIS_REPLY_ERROR && !probe->is_busy;
+    if (reply->type == REDIS_REPLY_ERROR) probe_fail(probe, "answers PING with: %.150s", reply->str);
+    if (probe->is_busy) {
+        probe->answers = true;
+    } else if (reply->type != REDIS_REPLY_ERROR) {
         probe->answers = true;
         probe->fault[0] = '\0';
         probe->pong_asked_us = asked_us;
@@ -263,11 +265,17 @@ static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us)
     probe->setup->changed(probe->setup->owner, probe);
 }
 
+/* A script runs, and the node answers nothing else. */
+static bool is_busy(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "BUSY ", 5) == 0;
+}
+
 /* ROLE: ["master", offset, replicas] or ["slave", host, port, state of the link, offset]. */
 static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us)
 {
     struct probe *probe = owner;
-    if (!reply) return;
+    if (!reply || is_busy(reply)) return; /* while a script runs it is what it was */
 
     enum node_role role = NODE_ROLE_UNKNOWN;
     if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 1 &&

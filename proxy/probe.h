@@ -46,9 +46,10 @@ struct probe {
     uint16_t port;
     struct node_gauge *gauge;
 
-    bool answers;    /* the last PING was answered with PONG and the connection has not broken since */
-    bool has_refused; /* the last PING was answered with an error */
-    char fault[200];  /* why it does not answer, in words */
+    bool answers;    /* the last PING was answered with PONG (or BUSY) and the connection has not broken since */
+    bool is_busy;    /* ... with BUSY: a script runs, fault says so, and all else is as it was */
+    bool has_refused; /* the last PING was answered with another error */
+    char fault[200]; /* why it does not answer, in words */
 
     enum node_role role;    /* by its ROLE; unknown until asked */
     uint64_t role_asked_us; /* when the question was sent that told so; 0 = never */

@@ -51,6 +51,15 @@ enum request_inspection {
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
+    INSPECT_CURSOR, /* the cursor at its head is marked */
+    INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */
+};
+
+/* What the proxy asks itself, by a request without a client. */
+enum request_question {
+    QUESTION_NONE,
+    QUESTION_RUN_ID,      /* INFO: which run of the node a connection leads to */
+    QUESTION_SCRIPT_LOAD, /* ahead of an EVALSHA */
 };
 
 struct request {
@@ -72,8 +81,11 @@ struct request {
     uint16_t attempts;
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
+    uint8_t question;             /* enum request_question */
     uint8_t pin;                  /* enum command_pin */
     uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
+    uint8_t special;              /* enum command_special; 0 where it need not be looked at before it is queued */
+    uint16_t cursor_mark;         /* the mark that its cursor came with and that was taken off; 0 = none */
     bool is_read : 1;             /* safe to send again */
     bool needs_master : 1;
     bool needs_dedicated : 1;
@@ -85,6 +97,7 @@ struct request {
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */
     bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
+    bool was_repeated : 1;        /* answered NOSCRIPT, and sent once more with its script */
 };
 
 struct request_pool {
@@ -112,6 +125,12 @@ bool request_settle(struct chunk_pool *chunks, struct request *request);
 static inline bool request_is_subscription(const struct request *request)
 {
     return request->pin == PIN_SUBSCRIBE || request->pin == PIN_UNSUBSCRIBE;
+}
+
+static inline bool request_is_script(const struct request *request)
+{
+    return request->special == SPECIAL_EVAL || request->special == SPECIAL_EVALSHA ||
+           request->special == SPECIAL_FCALL;
 }
 
 void request_queue_push(struct request_queue *queue, struct request *request);

@@ -278,16 +278,16 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
 {
     struct probe *master = survey->verdict.master;
     struct roles_replica replica = {
-        .is_heard = probe->answers && probe->role != NODE_ROLE_UNKNOWN,
+        .is_heard = probe->answers && !probe->is_busy && probe->role != NODE_ROLE_UNKNOWN,
         .is_called_down = probe->is_called_down,
         .says_replica = probe->role == NODE_ROLE_REPLICA,
         .follows_master = follows(survey, probe),
         .is_linked = probe->is_linked,
         .was_linked = probe->was_linked,
         .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
-        .no_answer = !probe->answers        ? probe->fault
-                     : probe->role_asked_us ? probe->role_fault
-                                            : "is being asked",
+        .no_answer = !probe->answers || probe->is_busy ? probe->fault
+                     : probe->role_asked_us            ? probe->role_fault
+                                                       : "is being asked",
     };
     const char *fault = roles_replica_fault(&replica);
 

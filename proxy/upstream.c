@@ -15,6 +15,7 @@ static void drop_retired(struct upstream *upstream);
 static void note_write(const struct upstream *upstream, const struct request *request);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
+static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
@@ -79,7 +80,9 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
             if (!backend)
                 break;
-            connection = backend_lane(backend, request->database, request->client);
+            connection = request->special && request_is_script(request) && backend->role == NODE_ROLE_REPLICA
+                             ? backend_script_lane(backend, request->database, request->client)
+                             : backend_lane(backend, request->database, request->client);
         }
         if (connection) {
             note_write(upstream, request);
@@ -275,13 +278,12 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
-    const struct topology *topology = upstream->topology;
-    uint32_t master = client->held > 0 ? PICK_NONE : pick_write(topology, &topology->shards[0], upstream->loads);
-    if (master == PICK_NONE) {
+    uint32_t node = client->held > 0 ? PICK_NONE : node_for_dedicated(upstream, request);
+    if (node == PICK_NONE) {
         hold(upstream, request);
         return;
     }
-    struct backend *backend = upstream->by_node[master];
+    struct backend *backend = upstream->by_node[node];
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         upstream_send_dedicated(upstream, connection, request);
@@ -323,6 +325,18 @@ void upstream_send_dedicated(struct upstream *upstream, struct connection *conne
         connection->has_written |= !request->is_read;
     }
     connection_queue(connection, request);
+}
+
+/* The master; but SCRIPT KILL and its like go to a replica that is busy. */
+static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request)
+{
+    const struct topology *topology = upstream->topology;
+    const struct topology_shard *shard = &topology->shards[0];
+    for (uint32_t i = 0; request->is_urgent && i < topology->node_count; i++) {
+        if (i != shard->master && backend_is_busy(upstream->by_node[i]))
+            return i;
+    }
+    return pick_write(topology, shard, upstream->loads);
 }
 
 /* While a client has requests on a connection, the next one follows them, so that they stay in order. */

@@ -62,6 +62,7 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     worker->listener_count = listener_count;
     worker->now_ms = clock_us() / 1000;
     worker->seed = clock_us() * 2654435761U + index + 1;
+    worker->scripts.seed = worker->seed * 0x9e3779b97f4a7c15U;
     worker->limits = (struct resp_limits){
         .max_arguments = config->max_arguments,
         .max_bulk_bytes = config->max_bulk_length,

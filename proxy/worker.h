@@ -19,6 +19,7 @@
 #include "proxy/listener.h"
 #include "proxy/mailbox.h"
 #include "proxy/pause.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 
 #include <pthread.h>
@@ -30,6 +31,7 @@ struct worker;
 struct worker_group {
     const struct config *config;
     struct control *control;
+    struct script_store *scripts;
     struct worker **workers;
     uint32_t count;
     uint64_t started_us;
@@ -59,6 +61,7 @@ struct worker {
     struct request_pool requests;
     struct resp_arguments arguments;
     struct resp_limits limits;
+    struct scripts scripts;
 
     struct upstream *upstreams;
     struct listener *listeners;

@@ -86,8 +86,20 @@ enum command_local {
     LOCAL_COUNT,
 };
 
+/* What the proxy does besides sending it. */
+enum command_special {
+    SPECIAL_NONE,
+    SPECIAL_SCAN,         /* its cursor is word 1, and stands at the head of the reply */
+    SPECIAL_SCAN_KEY,     /* the same for word 2: SSCAN, HSCAN, ZSCAN */
+    SPECIAL_EVAL,         /* word 1 is the text of a script */
+    SPECIAL_EVALSHA,      /* word 1 is its SHA1 */
+    SPECIAL_SCRIPT_LOAD,  /* word 2 is the text of a script */
+    SPECIAL_SCRIPT_FLUSH, /* empties the node's cache of scripts */
+    SPECIAL_FCALL,        /* word 1 is the name of a function */
+};
+
 enum command_flag {
-    COMMAND_MASTER_ONLY = 1 << 0,     /* a read that only the master may answer: SCAN, OBJECT, EVALSHA_RO ... */
+    COMMAND_MASTER_ONLY = 1 << 0,     /* a read that only the master may answer: SCAN, OBJECT, KEYS ... */
     COMMAND_WITHOUT_AUTH = 1 << 1,    /* allowed before AUTH: AUTH, HELLO, QUIT, RESET */
     COMMAND_WHILE_SUBSCRIBED = 1 << 2,/* allowed in a RESP2 connection with subscriptions */
     COMMAND_IN_MULTI = 1 << 3,        /* runs at once inside MULTI instead of being queued: EXEC, DISCARD, WATCH, MULTI, QUIT, RESET */
@@ -137,6 +149,7 @@ struct command {
     uint8_t pin;       /* enum command_pin */
     uint8_t local;     /* enum command_local */
     uint8_t block;     /* enum command_block */
+    uint8_t special;   /* enum command_special */
     uint16_t subcommand_count;
     uint32_t flags;    /* enum command_flag */
     struct command_keys keys;

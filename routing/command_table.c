@@ -10,8 +10,8 @@
  *    (CONFIG SET, SCRIPT LOAD, PUBLISH), since it must not be sent twice, and every bare container, since
  *    nobody knows what an unknown subcommand does;
  *  - one that only looks but names no key (INFO, DBSIZE, SLOWLOG GET) is a read for the master;
- *  - what depends on one node's own state (cursors, idle times, cached scripts), or reads keys it does not
- *    name (SORT_RO with BY or GET), is a read for the master.
+ *  - what depends on one node's own state (cursors, idle times), or reads keys it does not name (SORT_RO with BY
+ *    or GET), is a read for the master.
  */
 #include "routing/command_table.h"
 
@@ -362,13 +362,13 @@ static const struct command script_subcommands[] = {
      .redis_flags = "noscript", .categories = "@slow @scripting"},
     {NAMES("EXISTS", "script|exists"), .arity = -3, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript", .categories = "@slow @scripting"},
-    {NAMES("FLUSH", "script|flush"), .arity = -2, .access = COMMAND_WRITE,
+    {NAMES("FLUSH", "script|flush"), .arity = -2, .access = COMMAND_WRITE, .special = SPECIAL_SCRIPT_FLUSH,
      .redis_flags = "noscript", .categories = "@slow @scripting"},
     {NAMES("HELP", "script|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow @scripting"},
     {NAMES("KILL", "script|kill"), .arity = 2, .access = COMMAND_WRITE,
      .flags = COMMAND_WHILE_BUSY, .redis_flags = "noscript allow_busy", .categories = "@slow @scripting"},
-    {NAMES("LOAD", "script|load"), .arity = 3, .access = COMMAND_WRITE,
+    {NAMES("LOAD", "script|load"), .arity = 3, .access = COMMAND_WRITE, .special = SPECIAL_SCRIPT_LOAD,
      .redis_flags = "noscript stale", .categories = "@slow @scripting"},
     {NAMES("SHOW", "script|show"), .arity = 3, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript", .categories = "@slow @scripting"},
@@ -528,7 +528,7 @@ const struct command command_table[] = {
     {NAMES("HRANDFIELD", "hrandfield"), .arity = -2, .access = COMMAND_READ, .keys = KEY(1),
      .redis_flags = "readonly", .categories = "@read @hash @slow"},
     {NAMES("HSCAN", "hscan"), .arity = -3, .access = COMMAND_READ, .keys = KEY(1),
-     .flags = COMMAND_MASTER_ONLY,
+     .flags = COMMAND_MASTER_ONLY, .special = SPECIAL_SCAN_KEY,
      .redis_flags = "readonly", .categories = "@read @hash @slow"},
     {NAMES("HSET", "hset"), .arity = -4, .access = COMMAND_WRITE, .keys = KEY(1),
      .redis_flags = "write denyoom fast", .categories = "@write @hash @fast"},
@@ -624,7 +624,7 @@ const struct command command_table[] = {
     {NAMES("SREM", "srem"), .arity = -3, .access = COMMAND_WRITE, .keys = KEY(1),
      .redis_flags = "write fast", .categories = "@write @set @fast"},
     {NAMES("SSCAN", "sscan"), .arity = -3, .access = COMMAND_READ, .keys = KEY(1),
-     .flags = COMMAND_MASTER_ONLY,
+     .flags = COMMAND_MASTER_ONLY, .special = SPECIAL_SCAN_KEY,
      .redis_flags = "readonly", .categories = "@read @set @slow"},
     {NAMES("SUNION", "sunion"), .arity = -2, .access = COMMAND_READ, .keys = RANGE(1, -1, 1),
      .redis_flags = "readonly", .categories = "@read @set @slow"},
@@ -698,7 +698,7 @@ const struct command command_table[] = {
     {NAMES("ZREVRANK", "zrevrank"), .arity = 3, .access = COMMAND_READ, .keys = KEY(1),
      .redis_flags = "readonly fast", .categories = "@read @sortedset @fast"},
     {NAMES("ZSCAN", "zscan"), .arity = -3, .access = COMMAND_READ, .keys = KEY(1),
-     .flags = COMMAND_MASTER_ONLY,
+     .flags = COMMAND_MASTER_ONLY, .special = SPECIAL_SCAN_KEY,
      .redis_flags = "readonly", .categories = "@read @sortedset @slow"},
     {NAMES("ZSCORE", "zscore"), .arity = 3, .access = COMMAND_READ, .keys = KEY(1),
      .redis_flags = "readonly fast", .categories = "@read @sortedset @fast"},
@@ -860,6 +860,7 @@ const struct command command_table[] = {
     {NAMES("RESTORE", "restore"), .arity = -4, .access = COMMAND_WRITE, .keys = KEY(1),
      .redis_flags = "write denyoom", .categories = "@keyspace @write @slow @dangerous"},
     {NAMES("SCAN", "scan"), .arity = -2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
+     .special = SPECIAL_SCAN,
      .redis_flags = "readonly", .categories = "@keyspace @read @slow"},
     {NAMES("SORT", "sort"), .arity = -2, .access = COMMAND_WRITE,
      .keys = {.finder = KEYS_SORT, .first = 1, .search_from = 2},
@@ -885,27 +886,27 @@ const struct command command_table[] = {
 
     /* ---- Scripts and functions ---- */
     {NAMES("EVAL", "eval"), .arity = -3, .access = COMMAND_WRITE, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE,
+     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE, .special = SPECIAL_EVAL,
      .redis_flags = "noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("EVAL_RO", "eval_ro"), .arity = -3, .access = COMMAND_READ, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_SLOW,
+     .flags = COMMAND_SLOW, .special = SPECIAL_EVAL,
      .redis_flags = "readonly noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("EVALSHA", "evalsha"), .arity = -3, .access = COMMAND_WRITE, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE,
+     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE, .special = SPECIAL_EVALSHA,
      .redis_flags = "noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("EVALSHA_RO", "evalsha_ro"), .arity = -3, .access = COMMAND_READ, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_MASTER_ONLY | COMMAND_SLOW,
+     .flags = COMMAND_SLOW, .special = SPECIAL_EVALSHA,
      .redis_flags = "readonly noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("FCALL", "fcall"), .arity = -3, .access = COMMAND_WRITE, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE,
+     .flags = COMMAND_UNKEYED_WRITE | COMMAND_SLOW | COMMAND_MAY_REPLICATE, .special = SPECIAL_FCALL,
      .redis_flags = "noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("FCALL_RO", "fcall_ro"), .arity = -3, .access = COMMAND_READ, .keys = COUNTED_OR_NONE(2),
-     .flags = COMMAND_MASTER_ONLY | COMMAND_SLOW,
+     .flags = COMMAND_SLOW, .special = SPECIAL_FCALL,
      .redis_flags = "readonly noscript stale skip_monitor no_mandatory_keys movablekeys",
      .categories = "@slow @scripting"},
     {NAMES("FUNCTION", "function"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_CONTAINER,
