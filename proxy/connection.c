@@ -567,8 +567,8 @@ static void take_protocol(struct connection *connection, struct slice reply)
     } else if (reply.bytes[0] == '-') {
         close_unwelcome(connection, "HELLO", reply);
     } else {
-        connection->protocol = connection->target_protocol;
-        connection_select(connection);
+        connection->protocol = reply.bytes[0] == '%' ? 3 : 2;
+        connection_negotiate(connection); /* meanwhile the borrower may have asked for another one */
     }
 }
 
@@ -576,7 +576,7 @@ static void take_database(struct connection *connection, struct slice reply)
 {
     if (reply.bytes[0] == '+') {
         connection->database = connection->target_database;
-        connection_ready(connection);
+        connection_negotiate(connection);
         return;
     }
     if (refuses_everything(connection, reply)) {

@@ -79,6 +79,12 @@ def shown(data, limit=SHOWN_BYTES):
     return text if len(text) <= limit else f"{text[:limit]}... ({len(data)} bytes)"
 
 
+def first_of(connection, protocol):
+    """What a new connection begins with."""
+    is_resp3 = protocol == "3" or (protocol == "mixed" and connection % 2 == 0)
+    return [command_of([b"HELLO", b"3"])] if is_resp3 else []
+
+
 def command_of(words):
     return Command(tuple(words), harness.encode(*words))
 
@@ -91,7 +97,6 @@ class Generator:
 
     def __init__(self, seed, protocol="2", dumps=()):
         self.chance = random.Random(seed)
-        self.protocol = protocol
         versions = {"2": (2,), "3": (3,), "mixed": (2, 3)}[protocol]
         self.values = commands.Values(self.chance, dumps, versions)
         self.values.shas = [hashlib.sha1(script).hexdigest().encode() for script in commands.SCRIPTS[:12]] + [b"0" * 40, b"x"]
@@ -119,11 +124,6 @@ class Generator:
             if command.name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET") and len(command.words) == 1:
                 self.may_be_in_multi[step.connection] = command.name == b"MULTI"
         return dataclasses.replace(step, commands=tuple(kept))
-
-    def first_of(self, connection):
-        """What a new connection begins with."""
-        version = self.values.protocol() if self.protocol != "2" else b"2"
-        return [command_of([b"HELLO", version])] if version == b"3" else []
 
     def any_connection(self):
         return self.chance.randrange(CONNECTIONS - SUBSCRIBERS)
@@ -269,10 +269,11 @@ def parse_at(data, place):
     if kind in harness.BULKS and text != b"-1":
         return (kind, data[place : place + int(text)]), place + int(text) + 2
     if kind in harness.CHILDREN and text != b"-1":
-        children = []
-        for _ in range(harness.CHILDREN[kind] * int(text)):
+        children, missing = [], harness.CHILDREN[kind] * int(text)
+        while missing:
             child, place = parse_at(data, place)
             children.append(child)
+            missing -= not (child[0] == b">" and kind != b">")  # a push between the elements is none of them
         if kind == b"%":  # pairs stay together
             children = [(b"pair", children[i : i + 2]) for i in range(0, len(children), 2)]
         return (kind, children), place
@@ -501,24 +502,24 @@ class Comparison:
                 link.close()
         self.links = {}
 
-    def play(self, step, first_of):
+    def play(self, step):
         link = self.links.get(step.connection)
         if not link or not link.is_open:
             link = self.links[step.connection] = Link(step.connection, self.plain.port, self.pointsman.port)
-            link.send(first_of(step.connection))
+            link.send(first_of(step.connection, self.protocol))
         link.send(step.commands, step.is_cut)
         self.played += len(step.commands)
         if step.is_awaited:
             link.settle()
 
-    def play_all(self, steps, first_of):
+    def play_all(self, steps):
         """Raises a Difference that knows the steps up to it."""
         self.begin()
         done = []
         try:
             for step in steps:
                 done.append(step)
-                self.play(step, first_of)
+                self.play(step)
             for link in self.links.values():
                 link.settle()
             self.compare_data()
@@ -537,26 +538,25 @@ class Comparison:
 
     def run_round(self, seed, number, count=STEPS_OF_A_ROUND):
         generator = Generator(f"{seed}/{number}", self.protocol, self.dumps)
-        self.play_all((step for _, step in zip(range(count), generator)), generator.first_of)
+        self.play_all(step for _, step in zip(range(count), generator))
 
     def shrink(self, difference, seconds=SHRINKING_SECONDS):
         """A difference seen with fewer steps and commands, as few as are found in that time."""
         deadline = time.monotonic() + seconds
-        first_of = lambda connection: [command_of([b"HELLO", b"3"])] if self.protocol == "3" else []
         size = len(difference.steps) // 2
         while size >= 1 and time.monotonic() < deadline:
             place, has_shrunk = 0, False
             while place < len(difference.steps) and time.monotonic() < deadline:
                 fewer = difference.steps[:place] + difference.steps[place + size :]
-                found = self.difference_of(fewer, first_of)
+                found = self.difference_of(fewer)
                 if found and found.is_like(difference):
                     difference, has_shrunk = found, True
                 else:
                     place += size
             size = size // 2 if size > 1 or not has_shrunk else 1
-        return self.shrink_batches(difference, first_of, deadline)
+        return self.shrink_batches(difference, deadline)
 
-    def shrink_batches(self, difference, first_of, deadline):
+    def shrink_batches(self, difference, deadline):
         place = len(difference.steps) - 1
         while place >= 0:
             batch = difference.steps[place].commands
@@ -564,15 +564,15 @@ class Comparison:
                 if time.monotonic() > deadline:
                     return difference
                 step = dataclasses.replace(difference.steps[place], commands=batch[:i] + batch[i + 1 :])
-                found = self.difference_of(difference.steps[:place] + [step] + difference.steps[place + 1 :], first_of)
+                found = self.difference_of(difference.steps[:place] + [step] + difference.steps[place + 1 :])
                 if found and found.is_like(difference) and len(found.steps) == len(difference.steps):
                     difference, batch = found, step.commands
             place -= 1
         return difference
 
-    def difference_of(self, steps, first_of):
+    def difference_of(self, steps):
         try:
-            self.play_all(steps, first_of)
+            self.play_all(steps)
         except Difference as difference:
             return difference
         return None

@@ -21,7 +21,7 @@ LATER = 4102444800  # the year 2100
 WORDS = (b"a", b"b", b"c", b"hello", b"Hello World", b"", b"1", b"0", b"-1", b"10", b"3.5", b"nan", b"inf", b"ohmytext",
          b"mynewtext", b"\x00\xff\r\n\x80", b"*1\r\n$4\r\nPING\r\n", b"+OK\r\n", b"{tag}", b"with \"quotes\" and 'these'",
          b"9223372036854775807", b"9223372036854775808", b"x" * 70, b"\xe2\x82\xac")  # fmt: skip
-GARBAGE = (b"", b"nosuch", b"-1", b"0", b"*", b"abc", b"3.x", b"\xff\x00", b"99999999999999999999", b"NX", b"LIMIT")
+GARBAGE = (b"", b"nosuch", b"-1", b"0", b"abc", b"3.x", b"\xff\x00", b"99999999999999999999", b"NX", b"LIMIT")
 PATTERNS = (b"*", b"a*", b"string:?", b"[a-c]", b"", b"news.*", b"\\*", b"*" * 20 + b"b")
 CHANNELS = (b"news.one", b"news.two", b"a", b"other", b"")
 
@@ -79,7 +79,6 @@ HVALS <hash>
 HINCRBY <hash> <field> <i>
 HINCRBYFLOAT <hash> <field> <f>
 HRANDFIELD <hash> [ <n> [ WITHVALUES ] ]
-HSCAN <hash> 0 COUNT 100000 [ MATCH <pattern> ]
 """
 
 LISTS = """
@@ -120,7 +119,6 @@ SINTERCARD <n> { <set> } [ LIMIT <n> ]
 SINTERSTORE <set> { <set> }
 SUNIONSTORE <set> { <set> }
 SDIFFSTORE <set> { <set> }
-SSCAN <set> 0 COUNT 100000 [ MATCH <pattern> ]
 """
 
 ZSETS = """
@@ -159,7 +157,6 @@ ZINTERCARD <n> { <zset> } [ LIMIT <n> ]
 ZUNIONSTORE <zset> 2 <zset> <set> [ WEIGHTS <f> <f> ] [ AGGREGATE (SUM|MIN|MAX) ]
 ZINTERSTORE <zset> 2 <zset> <zset>
 ZDIFFSTORE <zset> 2 <zset> <zset>
-ZSCAN <zset> 0 COUNT 100000
 """
 
 GEO = """
@@ -231,8 +228,7 @@ TTL <any>
 PTTL <any>
 PERSIST <any>
 KEYS <pattern>
-SCAN 0 COUNT 1000000 [ MATCH <pattern> ] [ TYPE (string|list|hash|nosuch) ]
-SCAN (x|-1|0) COUNT 0
+
 DBSIZE
 RANDOMKEY
 SORT (<list>|<set>|<zset>) [ LIMIT <n> <n> ] [ GET # ] [ GET string:* ] [ DESC ] [ ALPHA ]
@@ -391,6 +387,12 @@ RESET
 
 # Never changed at random: they would wait for ever, or what comes of them would be a matter of chance.
 EXACT = """
+SCAN 0 COUNT 1000000 [ MATCH <pattern> ] [ TYPE (string|list|hash|nosuch) ]
+SCAN (x|0) COUNT 0
+HSCAN <hash> 0 COUNT 100000 [ MATCH <pattern> ]
+SSCAN <set> 0 COUNT 100000 [ MATCH <pattern> ]
+ZSCAN <zset> 0 COUNT 100000
+SCAN
 SPOP <set> 100000
 SPOP lone:set
 ZADD lex:<n> { 0 <member> }
@@ -449,9 +451,7 @@ LIBRARIES = (
     b"#!lua name=bad\nnonsense here", b"no shebang", b"#!python name=x\n1", b"#!lua name=empty\nreturn 1",
 )  # fmt: skip
 
-
 # ---------------------------------------------------------------------------------------------- templates
-
 
 def split_words(text):
     """The words of a template. A blank may be left out around ( | ) since literal words have none of these; in
@@ -460,7 +460,6 @@ def split_words(text):
     for mark in "(|)":
         text = text.replace(mark, f" {mark} ")
     return [word.replace("\1", "|") for word in text.split()]
-
 
 def parse(words, closing=None):
     """A list of parts: a literal, ("<", kind), or ("[", parts), ("{", parts), ("(", [parts, ...])."""
@@ -480,7 +479,6 @@ def parse(words, closing=None):
             parts.append(word)
     assert closing is None, f"no {closing}"
     return parts
-
 
 class Values:
     """Fills templates; everything it makes follows from its random generator."""
@@ -622,7 +620,6 @@ class Values:
 
     def library(self):
         return self.chance.choice(LIBRARIES)
-
 
 class Templates:
     """One group of commands; pick() draws a line of it, each about as often but for those of SELDOM."""

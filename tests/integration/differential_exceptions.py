@@ -110,7 +110,7 @@ EXCEPTIONS = [
          "SCAN", "PUBSUB CHANNELS", "PUBSUB SHARDCHANNELS", "COMMAND", "COMMAND LIST", "COMMAND DOCS",
          "COMMAND INFO", "FUNCTION LIST", "SORT", "ACL CAT", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"],
     ),
-    ("picked at random", of_one_shape, ["SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"]),
+    ("picked at random", of_one_shape, ["SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER", "ACL GENPASS"]),
     ("picked at random, of any type", of_one_type, ["RANDOMKEY"]),
     ("what is left of a time, or has passed since", numbers_within(20000), ["TTL", "PTTL"]),
     ("relative to the moment at which it was set", numbers_within(20000), ["EXPIRETIME", "PEXPIRETIME"]),

@@ -863,14 +863,17 @@ class Raw:
         return data[:-2]
 
     def read_bytes(self):
-        """One whole reply as it came, RESP2 or RESP3, with the attributes before it; however deep it is nested."""
+        """One whole reply as it came, RESP2 or RESP3, with the attributes before it; however deep it is nested.
+
+        Redis 7.0 writes a push that a command of this same client causes between the elements of its reply.
+        """
         parts, missing = [], 1
         while missing:
             line = self.read_line()
             kind, rest = line[:1], line[1:-2]
             assert kind in FRAMES, f"not a reply: {line!r}"
+            missing -= not (kind == b">" and parts)
             parts.append(line)
-            missing -= 1
             if rest == b"-1":
                 continue
             if kind in BULKS:
