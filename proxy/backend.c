@@ -132,7 +132,6 @@ void backend_give_back(struct connection *connection)
     struct backend *backend = connection->backend;
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
-    connection_pause(connection, false);
     if (connection->is_retiring || connection->is_marked || connection->state != CONNECTION_READY ||
         backend->role != NODE_ROLE_MASTER) {
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -306,6 +305,8 @@ static void serve_waiting(struct backend *backend)
         client_unheld(client);
         connection_queue(connection, request);
         request->hold_deadline_ms = 0;
+        if (client->held > 0)
+            upstream_retry_at(backend->upstream, worker_of(backend)->now_ms); /* what is held behind it follows */
     }
 }
 
@@ -350,10 +351,22 @@ static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
     serve_waiting(backend);
-    while (backend->waiting.first && now_ms >= backend->waiting.first->hold_deadline_ms) {
-        struct request *request = request_queue_pop(&backend->waiting);
-        client_unheld(request->client);
-        client_fail(request, ERROR_POOL_EMPTY);
+    struct request_queue waiting = backend->waiting;
+    struct request_queue due = {0};
+    backend->waiting = (struct request_queue){0};
+    for (struct request *request; (request = request_queue_pop(&waiting));) {
+        bool is_due = now_ms >= request->hold_deadline_ms;
+        if (is_due) {
+            client_unheld(request->client);
+            request->state = REQUEST_NEW;
+        }
+        request_queue_push(is_due ? &due : &backend->waiting, request);
+    }
+    for (struct request *request; (request = request_queue_pop(&due));) {
+        if (request->client)
+            client_fail(request, ERROR_POOL_EMPTY);
+        else
+            request_destroy(&worker_of(backend)->requests, &worker_of(backend)->chunks, request);
     }
 }
 

@@ -71,7 +71,8 @@ struct client {
     struct connection *route;     /* NULL also where they are on several, until all of them are answered */
     struct connection *dedicated; /* borrowed; NULL mostly */
     struct session session;
-    struct request *blocking; /* the command that it waits in */
+    struct request *blocking;  /* the command that it waits in */
+    struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;
     uint64_t stored_bytes; /* replies that wait for earlier ones */
@@ -117,8 +118,11 @@ void client_fail(struct request *request, enum error error);
 /* Its reply is request->reply, whatever was there. */
 void client_finish(struct request *request);
 
-/* A frame that belongs to the client and to no request. */
+/* A frame that belongs to the client and to no request; the client may be closed by it. */
 void client_push(struct client *client, const struct spans *frame);
+
+/* A subscription was confirmed: closes the client if the names of all of them take too much memory. */
+void client_limit_subscriptions(struct client *client);
 
 /* Counts of requests by where they are; called by those who queue them. */
 void client_routed(struct client *client, struct connection *connection);
@@ -126,8 +130,15 @@ void client_unrouted(struct client *client);
 void client_held(struct client *client);
 void client_unheld(struct client *client);
 
-/* The dedicated connection is gone. */
-void client_lost_dedicated(struct client *client);
+/* The dedicated connection is gone, with the state that the session had on it or before there was any. What can go on
+ * elsewhere is restored ahead of the client's requests. */
+void client_lost_dedicated(struct client *client, bool had_session);
+
+/* The request that restores is answered in full; it is gone already. */
+void client_restored(struct client *client);
+
+/* The session is as new: RESET. */
+void client_reset_session(struct client *client);
 
 /* Gives the dedicated connection back if it is no longer needed. */
 void client_settle(struct client *client);

@@ -14,6 +14,8 @@ static bool leaves_traces(const struct client *client, const struct command *com
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
+static bool is_refused_in_multi(const struct session *session, const struct command_at_hand *at_hand);
+static bool refuse_in_multi(struct client *client, struct request traits);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
 bool handler_take(struct client *client, const struct command_at_hand *at_hand)
@@ -90,6 +92,10 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
         client_reply(client, error_reply(ERROR_REPLICATION));
         return true;
     }
+    if (is_refused_in_multi(&client->session, at_hand))
+        return refuse_in_multi(client, traits);
+    if (traits.pin == PIN_MONITOR && client->session.is_monitoring)
+        return true; /* the node would not answer it either */
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
@@ -104,7 +110,7 @@ bool handler_try_database(struct client *client, const struct command_at_hand *a
     struct request traits = traits_of(client, at_hand);
     traits.is_read = true;
     traits.needs_master = false;
-    traits.needs_dedicated = client->dedicated != NULL;
+    traits.needs_dedicated = client->dedicated || client->restoring;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
     if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
@@ -147,6 +153,12 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.needs_dedicated = session_is_pinned(session) || traits.is_blocking || begins_pin(pin) ||
                              (command && (command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY)));
     traits.leaves_traces = leaves_traces(client, command);
+    if (command && command->local == LOCAL_PING)
+        traits.is_read = true;
+    if (traits.pin == PIN_MONITOR && !session->in_multi) {
+        traits.is_read = true; /* may well be sent again */
+        traits.inspection = INSPECT_MONITOR;
+    }
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
@@ -228,6 +240,41 @@ static void note_subscription(struct request *traits, const struct command_at_ha
         return;
     traits->channel_kind = (uint8_t)session_kind_of(at_hand->words[0]);
     traits->subscriptions = (uint32_t)(at_hand->count - 1);
+    traits->undoes_all = at_hand->count == 1;
     if (traits->in_multi)
-        traits->pin = PIN_NONE; /* queued; answers when EXEC runs it */
+        traits->pin = PIN_NONE; /* queued; an error when EXEC runs it */
+    else
+        traits->is_read = true; /* twice is as good as once */
+}
+
+/* Confirmations inside EXEC's array are more or fewer than the elements that it announces, so that no client could
+ * tell where it ends. SSUBSCRIBE is an error there, and an element. */
+static bool is_refused_in_multi(const struct session *session, const struct command_at_hand *at_hand)
+{
+    if (!session->in_multi || !is_subscription(at_hand->command) ||
+        !command_arity_is_right(at_hand->command, at_hand->count))
+        return false;
+    return at_hand->command->pin == PIN_UNSUBSCRIBE || session_kind_of(at_hand->words[0]) != SESSION_SHARD_CHANNELS;
+}
+
+/* The transaction must fail on the node as well: one that it refuses to queue goes there instead. */
+static bool refuse_in_multi(struct client *client, struct request traits)
+{
+    static const struct slice without_channel = {"SUBSCRIBE", 9};
+    struct chunk *chunk = chunk_create_sized(resp_encoded_size(&without_channel, 1));
+    if (!chunk) {
+        client_close(client, "out of memory");
+        return true;
+    }
+    chunk->filled = resp_encode(chunk->bytes, &without_channel, 1);
+    const struct command_at_hand instead = {
+        .chunk = chunk,
+        .bytes = {chunk->bytes, chunk->filled},
+        .words = &without_channel,
+        .count = 1,
+    };
+    traits.inspection = INSPECT_REFUSED;
+    client_submit(client, &instead, &traits);
+    chunk_release(&client->worker->chunks, chunk);
+    return true;
 }

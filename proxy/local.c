@@ -126,7 +126,7 @@ static bool answer_select(struct client *client, const struct command_at_hand *a
         client_reply_error(client, "-ERR DB index is out of range");
     } else if (database < 0) {
         client_reply_error(client, "-ERR value is not an integer or out of range");
-    } else if (!client->dedicated && database <= client->upstream->highest_database) {
+    } else if (!client->dedicated && !client->restoring && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
     } else {
@@ -150,12 +150,7 @@ static bool answer_reset(struct client *client, const struct command_at_hand *at
     (void)at_hand;
     if (client->inflight > 0)
         return client_stall(client, STALL_DRAINED);
-    if (client->dedicated) {
-        struct connection *dedicated = client->dedicated;
-        client->dedicated = NULL;
-        connection_abandon(dedicated);
-    }
-    client->session = (struct session){.selected = -1};
+    client_reset_session(client);
     client->database = 0;
     client->reply_mode = REPLY_ON;
     client->is_authenticated = client->worker->group->config->password[0] == '\0';
@@ -186,7 +181,7 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
     struct hello hello = {.protocol = session_protocol(&client->session)};
-    if (client->inflight > 0)
+    if (client->inflight > 0 || client->restoring)
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
     if (!read_hello(client, at_hand, &hello))
         return true;

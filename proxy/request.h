@@ -46,6 +46,8 @@ enum request_inspection {
     INSPECT_INFO,   /* lines are rewritten */
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+    INSPECT_MONITOR,/* an error: it is not monitoring */
+    INSPECT_REFUSED,/* whatever it says, the command is not allowed inside MULTI */
 };
 
 struct request {
@@ -63,6 +65,7 @@ struct request {
     uint32_t database;
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
     uint32_t confirmations;       /* ... and seen */
+    uint32_t known_confirmations; /* ... and with the client since the command was sent before */
     uint16_t attempts;
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
@@ -76,6 +79,9 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool undoes_all : 1;          /* an undoing of subscriptions without names */
+    bool is_restoring : 1;        /* the proxy's own: brings a connection into its client's state; not in the
+                                     client's queue, answered to nobody, waits as long as it takes */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
 };
 
@@ -106,7 +112,11 @@ static inline bool request_is_subscription(const struct request *request)
     return request->pin == PIN_SUBSCRIBE || request->pin == PIN_UNSUBSCRIBE;
 }
 
+/* Before an (un)subscription is sent again: what its client has seen of the answer must not come twice. */
+void request_restart_subscription(struct request *request);
+
 void request_queue_push(struct request_queue *queue, struct request *request);
+void request_queue_push_front(struct request_queue *queue, struct request *request);
 struct request *request_queue_pop(struct request_queue *queue);
 
 /* Takes it out from wherever it stands in the queue; costs its position. */

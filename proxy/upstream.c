@@ -17,6 +17,8 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
+static void leave_hold(struct upstream *upstream, const struct request *request);
+static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static void tick_held(struct upstream *upstream);
 static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
@@ -93,7 +95,7 @@ void upstream_forget(struct upstream *upstream, struct request *request)
 {
     if (request->state == REQUEST_HELD) {
         request_queue_remove(&upstream->held, request);
-        hold_leave(&upstream->hold, request->size);
+        leave_hold(upstream, request);
         return;
     }
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
@@ -254,7 +256,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         return;
     }
     const struct topology *topology = upstream->topology;
-    uint32_t master = client->held > 0 ? PICK_NONE : pick_write(topology, &topology->shards[0], upstream->loads);
+    bool is_behind = client->held > 0 || (client->restoring && client->restoring != request);
+    uint32_t master = is_behind ? PICK_NONE : pick_write(topology, &topology->shards[0], upstream->loads);
     if (master == PICK_NONE) {
         hold(upstream, request);
         return;
@@ -267,7 +270,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     }
     request_settle(&upstream->worker->chunks, request);
     request->state = REQUEST_WAITING;
-    request->hold_deadline_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
+    request->hold_deadline_ms =
+        waits_forever(request) ? UINT64_MAX : upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
 }
@@ -314,7 +318,9 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (upstream->config->failover_hold_time_ms == 0 || !hold_enter(&upstream->hold, request->size)) {
+    bool may_enter = request->is_restoring || (upstream->config->failover_hold_time_ms > 0 &&
+                                               hold_enter(&upstream->hold, request->size));
+    if (!may_enter) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
@@ -322,13 +328,31 @@ static void hold(struct upstream *upstream, struct request *request)
     request->state = REQUEST_HELD;
     request->deadline_ms = 0; /* time spent here is not the node's */
     if (!request->hold_deadline_ms)
-        request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
-    request_queue_push(&upstream->held, request);
+        request->hold_deadline_ms = waits_forever(request)
+                                        ? UINT64_MAX
+                                        : worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
+    if (request->is_restoring)
+        request_queue_push_front(&upstream->held, request);
+    else
+        request_queue_push(&upstream->held, request);
     client_held(request->client);
     if (!upstream->is_holding) {
         log_warning("requests are held: there is no master that can be written to");
         upstream->is_holding = true;
     }
+}
+
+/* What restores a session is as little as its client had before, so it does not count as held. */
+static void leave_hold(struct upstream *upstream, const struct request *request)
+{
+    if (!request->is_restoring)
+        hold_leave(&upstream->hold, request->size);
+}
+
+/* A subscriber waits for a master as long as it takes, and so does what it asked to be changed of that. */
+static bool waits_forever(const struct request *request)
+{
+    return request->is_restoring || (request_is_subscription(request) && request->client->session.is_lost);
 }
 
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
@@ -364,7 +388,7 @@ static struct request_queue take_held(struct upstream *upstream, uint64_t deadli
         request_queue_push(is_taken ? &taken : &upstream->held, request);
         if (!is_taken)
             continue;
-        hold_leave(&upstream->hold, request->size);
+        leave_hold(upstream, request);
         client_unheld(request->client);
         request->state = REQUEST_NEW;
     }
