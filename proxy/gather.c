@@ -77,7 +77,7 @@ size_t gather_describe(const struct client *client, char *line, size_t size)
         subscriptions_count(&session->subscriptions[SESSION_PATTERNS]),
         subscriptions_count(&session->subscriptions[SESSION_SHARD_CHANNELS]),
         session->in_multi ? (int)session->queued : -1, kept, client->pending, client->output.bytes,
-        sizeof *client + kept + client->output.bytes, client->io.events & EV_READ ? "r" : "",
+        sizeof *client + kept + client->output.bytes + session_bytes(session), client->io.events & EV_READ ? "r" : "",
         client->io.events & EV_WRITE ? "w" : "", client->last_command, session_protocol(session), client->library_name ? client->library_name : "",
         client->library_version ? client->library_version : "");
     if (written < 0)
