@@ -2,6 +2,8 @@
 """A subscriber sees exactly the messages and the answers to its commands, whatever becomes of the nodes."""
 
 import random
+import socket
+import struct
 import threading
 import time
 
@@ -49,6 +51,12 @@ def speaking(pointsman, protocol):
         while not got.endswith(b"modules\r\n*0\r\n"):
             got += link.socket.recv(1 << 12)
     return link
+
+
+def break_off(link):
+    """Closes such that the other side reads an error, not an end."""
+    link.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    link.close()
 
 
 def subscribers(server, channel):
@@ -229,6 +237,27 @@ def test_subscriber_that_finds_no_free_connection_waits_its_turn_without_an_erro
         expect_nothing_more(link, 2)
 
 
+def test_subscriber_whose_turn_never_came_goes_on_at_the_next_master(pair, processes):
+    pointsman = processes(Pointsman(pair, proxy_threads=1, pool_dedicated_connections=1, pool_wait="20s"))
+    first, second = pair.servers
+    with speaking(pointsman, 2) as link, pointsman.raw(timeout=30) as other:
+        link.command("SUBSCRIBE", "a")
+        expect(link, frame(2, "subscribe", "a", 1))
+        other.command("BLPOP", "queue", 0)
+        time.sleep(0.1)
+        with first.client() as node:
+            node.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        wait_for(lambda: first.info("clients")["blocked_clients"] == 1, what="the other to have it")
+        link.command("SUBSCRIBE", "b")
+        assert link.is_silent(0.3)
+        first.kill()
+        assert b"connection to master lost" in other.read()
+        second.replicaof(None)
+        expect(link, frame(2, "subscribe", "b", 2))
+        assert subscribers(second, "a") == 1
+        expect_nothing_more(link, 2)
+
+
 def test_reset_ends_what_was_to_be_restored(pair, processes):
     pointsman = processes(Pointsman(pair))
     with speaking(pointsman, 2) as link:
@@ -316,9 +345,15 @@ class Cutter(Forwarder):
     def __init__(self, target_port):
         super().__init__(target_port)
         self.word, self.after = None, 0
+        self.held_word = b""
 
     def cut_within(self, word, after):
         self.after, self.word = after, word
+
+    def hold_after(self, word):
+        """Such an answer waits for release_replies(), and all after it."""
+        self.held_word = word
+        self.hold_replies()
 
     def _pump(self, source, sink, gate, chunk):
         is_reply = gate is self._replies_flow
@@ -329,6 +364,8 @@ class Cutter(Forwarder):
                     self.word = None
                     sink.sendall(data[: data.rfind(b"3\r\n$", 0, start) - 1 + self.after])
                     break
+                if is_reply and self.held_word and self.held_word in data:
+                    gate.wait()
                 sink.sendall(data)
         except OSError:
             pass
@@ -399,6 +436,27 @@ def test_restoration_that_is_cut_short_itself_begins_again(alone, processes):
                 assert node.publish("n0", "m") == 1
                 expect(link, frame(2, "message", "n0", "m"))
             expect_nothing_more(link, 2)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_client_that_breaks_off_before_it_is_subscribed_harms_nobody(alone, processes, protocol):
+    with Cutter(alone.port) as relay:
+        pointsman = processes(Pointsman(relay.address, proxy_threads=1))
+        with pointsman.client() as other:
+            other.ping()
+            connections, calm = alone.connected_clients(), warnings(pointsman)
+            for _ in range(10):
+                link = speaking(pointsman, protocol)
+                relay.hold_after(b"subscribe")
+                link.command("SUBSCRIBE", "a", "b", "c")
+                wait_for(lambda: subscribers(alone, "c") == 1, what="the node to have it")
+                break_off(link)
+                time.sleep(0.02)
+                relay.release_replies()
+                assert other.set("others", "go on")
+            wait_for(lambda: alone.connected_clients() <= connections + 1, what="connections to be at baseline")
+            assert subscribed_clients(alone) == 0
+            assert warnings(pointsman) == calm
 
 
 # ------------------------------------------------------------------------------- slow subscribers
@@ -510,6 +568,8 @@ def test_ten_thousand_cycles_leave_no_connection_behind(alone, processes):
                 protocol = chance.choice((2, 3))
                 with speaking(pointsman, protocol) as link:
                     cycle(link, protocol, chance.randrange(1000))
+                    if chance.randrange(2):
+                        break_off(link)
         except (AssertionError, OSError, EOFError) as error:
             problems.append(error)
 
