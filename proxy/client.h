@@ -130,8 +130,8 @@ void client_unrouted(struct client *client);
 void client_held(struct client *client);
 void client_unheld(struct client *client);
 
-/* The dedicated connection is gone, with the state that the session had on it or before there was any. What can go on
- * elsewhere is restored ahead of the client's requests. */
+/* The dedicated connection is gone. had_session: with the state of the session on it. What can go on elsewhere is
+ * restored there, ahead of the client's requests. */
 void client_lost_dedicated(struct client *client, bool had_session);
 
 /* The request that restores is answered in full; it is gone already. */

@@ -259,14 +259,15 @@ void connection_abandon(struct connection *connection)
         connection_close(connection, OUTCOME_CUT, NULL);
 }
 
-/* True if it is to be closed and nothing that anybody sent to it is left; nobody wants to be told of subscriptions any
- * more. */
+/* True if it is to be closed and nothing that anybody sent to it is left; once its borrower has gone, nobody wants
+ * to be told of subscriptions any more. */
 static bool is_done(const struct connection *connection)
 {
     const struct request *head = connection->queue.first;
     if (!connection->is_retiring)
         return false;
-    return !head || (connection->is_dedicated && !connection->owner && (request_is_subscription(head) || head->is_restoring));
+    bool is_abandoned = connection->is_dedicated && !connection->owner;
+    return !head || (is_abandoned && (request_is_subscription(head) || head->is_restoring));
 }
 
 uint64_t connection_deadline_ms(const struct connection *connection)
@@ -454,6 +455,10 @@ static void take_database(struct connection *connection, struct slice reply)
     /* The node has no such database: that is the answer to everything that was meant for it. */
     struct worker *worker = worker_of(connection);
     while (connection->queue.first) {
+        if (connection->queue.first->is_restoring && connection->owner) {
+            restoration_refused(connection, reply);
+            return;
+        }
         struct request *request = next_answered(connection);
         spans_add_copy(&worker->chunks, &request->reply, reply);
         finish_request(connection, request);
@@ -622,8 +627,8 @@ static void take_confirmation(struct connection *connection, struct request *req
         finish_request(connection, next_answered(connection));
 }
 
-/* The session that its owner had on another connection begins on this one: nothing of that is for the owner, but what
- * comes in between is. It may come before all is written. */
+/* The session that its owner had on another connection begins on this one: nothing of that is for the owner, but
+ * what comes in between is. It may come before all is written. */
 static void take_restoring(struct connection *connection, struct request *request, struct slice frame)
 {
     struct client *owner = connection->owner;
@@ -663,9 +668,7 @@ static void restoration_refused(struct connection *connection, struct slice erro
 static void finish_request(struct connection *connection, struct request *request)
 {
     struct worker *worker = worker_of(connection);
-    if (request->is_restoring && request->client)
-        client_fail(request, ERROR_NONE);
-    else if (request->client)
+    if (request->client)
         client_finish(request);
     else
         request_destroy(&worker->requests, &worker->chunks, request);

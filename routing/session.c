@@ -127,8 +127,8 @@ void session_lost_connection(struct session *session)
     session->is_lost = session_is_pushed_to(session) || session->is_tracking;
 }
 
-/* Whatever else begins on a connection by a command has its place here; MONITOR comes last, so that it does not tell
- * of the others. */
+/* Whatever else begins on a connection by a command has its place here; MONITOR comes last, so that it does not
+ * tell of the others. */
 struct session_restoration session_restore(const struct session *session, bool has_monitor, char *out)
 {
     struct session_restoration restoration = {0};
@@ -241,6 +241,6 @@ static bool is_confirmation(const struct announcement *announcement, bool *is_un
     *is_undoing = slice_is(word, "unsubscribe") || slice_is(word, "punsubscribe") || slice_is(word, "sunsubscribe");
     if (!announcement->has_count)
         return false;
-    return *is_undoing || (announcement->name.bytes && (slice_is(word, "subscribe") || slice_is(word, "psubscribe") ||
-                                                        slice_is(word, "ssubscribe")));
+    bool is_doing = slice_is(word, "subscribe") || slice_is(word, "psubscribe") || slice_is(word, "ssubscribe");
+    return *is_undoing || (is_doing && announcement->name.bytes);
 }
