@@ -862,7 +862,7 @@ static void restore(struct client *client)
 static bool awaits_monitor(const struct client *client)
 {
     const struct request *request = client->first;
-    while (request && (request->pin != PIN_MONITOR || request->state == REQUEST_ANSWERED))
+    while (request && (request->inspection != INSPECT_MONITOR || request->state == REQUEST_ANSWERED))
         request = request->next_of_client;
     return request != NULL;
 }

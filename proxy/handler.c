@@ -94,7 +94,7 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     }
     if (is_refused_in_multi(&client->session, at_hand))
         return refuse_in_multi(client, traits);
-    if (traits.pin == PIN_MONITOR && client->session.is_monitoring)
+    if (traits.inspection == INSPECT_MONITOR && client->session.is_monitoring)
         return true; /* the node would not answer it either */
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
@@ -155,7 +155,7 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.leaves_traces = leaves_traces(client, command);
     if (command && command->local == LOCAL_PING)
         traits.is_read = true;
-    if (traits.pin == PIN_MONITOR && !session->in_multi) {
+    if (traits.pin == PIN_MONITOR && !session->in_multi && !session_is_confined(session)) {
         traits.is_read = true; /* may well be sent again */
         traits.inspection = INSPECT_MONITOR;
     }

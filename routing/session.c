@@ -127,11 +127,15 @@ void session_lost_connection(struct session *session)
     session->is_lost = session_is_pushed_to(session) || session->is_tracking;
 }
 
-/* Whatever else begins on a connection by a command has its place here; MONITOR comes last, so that it does not
- * tell of the others. */
+/* Whatever else begins on a connection by a command has its place here. MONITOR comes last, so that it does not tell
+ * of the others; unless they would confine the client, which MONITOR must come before. */
 struct session_restoration session_restore(const struct session *session, bool has_monitor, char *out)
 {
     struct session_restoration restoration = {0};
+    bool is_monitor_due = session->is_monitoring && has_monitor;
+    bool is_monitor_first = is_monitor_due && session_is_confined(session);
+    if (is_monitor_first)
+        say(&restoration, out, &SLICE("MONITOR"), 1);
     for (int kind = 0; kind < SESSION_KINDS; kind++) {
         const struct subscriptions *names = &session->subscriptions[kind];
         const struct subscription *name = subscriptions_next(names, NULL);
@@ -144,10 +148,9 @@ struct session_restoration session_restore(const struct session *session, bool h
             restoration.replies += (uint32_t)count - 1;
         }
     }
-    if (session->is_monitoring && has_monitor) {
+    if (is_monitor_due && !is_monitor_first)
         say(&restoration, out, &SLICE("MONITOR"), 1);
-        restoration.replies++;
-    }
+    restoration.replies += is_monitor_due;
     return restoration;
 }
 

@@ -143,18 +143,34 @@ def test_subscriptions_that_the_node_ends_are_begun_anew_there(alone, processes,
         expect_nothing_more(link, protocol)
 
 
+def is_monitored(server):
+    with server.client() as client:
+        return any("O" in line["flags"] for line in client.client_list())
+
+
+def test_monitor_and_subscriptions_of_one_client_go_on_together(pair, processes):
+    pointsman = processes(Pointsman(pair))
+    with pointsman.raw(timeout=30) as link:
+        link.send(encode("MONITOR") + encode("SUBSCRIBE", "a") + encode("MONITOR"))
+        while not link.read_line().startswith(b"-ERR Can't execute 'monitor': only"):
+            pass
+        new = switch(pair, "killed")
+        wait_for(lambda: is_monitored(new) and subscribers(new, "a") == 1, 20, "both at the new master")
+        with new.client() as client:
+            assert client.publish("a", "the message") == 1
+        seen = []
+        while not {b"$11\r\n", b"the message\r\n"} <= set(seen):
+            seen.append(link.read_line())
+            assert seen[-1] != b"+OK\r\n" and b"subscribe\r\n" not in seen[-1], "what restores it is not for it"
+
+
 def test_monitor_goes_on_at_the_new_master(pair, processes):
     pointsman = processes(Pointsman(pair))
     with pointsman.raw(timeout=30) as link:
         assert link.ask("MONITOR") == b"OK"
         link.command("MONITOR")  # Redis does not answer this one
         new = switch(pair, "killed")
-
-        def is_monitored():
-            with new.client() as client:
-                return any("O" in line["flags"] for line in client.client_list())
-
-        wait_for(is_monitored, 20, "MONITOR at the new master")
+        wait_for(lambda: is_monitored(new), 20, "MONITOR at the new master")
         with new.client() as client:
             client.set("seen", "by all")
         line = link.read_line()

@@ -581,6 +581,7 @@ static void undoing_all_ends_with_as_many_confirmations_as_were_foretold(void **
 static void expect_restoration(const char *given, bool has_monitor, const char *words, uint32_t replies)
 {
     struct session session = session_after(given);
+    session.is_resp3 = true;
     struct session_restoration restoration = session_restore(&session, has_monitor, NULL);
     assert_int_equal(restoration.replies, replies);
     char *bytes = malloc(restoration.bytes + 1);
@@ -607,6 +608,19 @@ static void all_that_can_go_on_elsewhere_is_said_anew(void **unused)
                        "*2\r\n$10\r\nPSUBSCRIBE\r\n$2\r\nx*\r\n*1\r\n$7\r\nMONITOR\r\n", 2);
     expect_restoration("MONITOR :0/1/0 lost", false, "*2\r\n$10\r\nPSUBSCRIBE\r\n$2\r\nx*\r\n", 1);
     expect_restoration("MONITOR lost", false, "", 0);
+}
+
+/* "Can't execute 'monitor': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed" */
+static void monitor_comes_before_what_would_forbid_it(void **unused)
+{
+    (void)unused;
+    struct session session = session_after("MONITOR :1/0/0 lost");
+    static const char expected[] = "*1\r\n$7\r\nMONITOR\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n";
+    char bytes[sizeof expected];
+    assert_int_equal(session_restore(&session, true, NULL).bytes, sizeof expected - 1);
+    assert_int_equal(session_restore(&session, true, bytes).replies, 2);
+    assert_memory_equal(bytes, expected, sizeof expected - 1);
+    session_finish(&session);
 }
 
 /* No command of the proxy's is longer than need be: the node serves nobody else while it reads one. */
@@ -686,6 +700,7 @@ int main(void)
         cmocka_unit_test(command_names_tell_the_kind_of_channel),
         cmocka_unit_test(undoing_all_ends_with_as_many_confirmations_as_were_foretold),
         cmocka_unit_test(all_that_can_go_on_elsewhere_is_said_anew),
+        cmocka_unit_test(monitor_comes_before_what_would_forbid_it),
         cmocka_unit_test(many_names_are_said_in_several_commands),
         cmocka_unit_test(confirmations_of_what_is_known_change_nothing),
         cmocka_unit_test(names_take_memory_until_they_are_undone),
