@@ -29,7 +29,7 @@ static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
 static struct connection *take_idle(struct connection **link);
 static struct connection *pop_idle_for_wait(struct backend *backend, const struct client *client);
-static void end_the_waiting(struct backend *backend);
+static bool is_over(const struct request *request);
 static void serve_waiting(struct backend *backend);
 static void tick_connection(struct backend *backend, struct connection *connection);
 static void tick_trial(struct backend *backend);
@@ -163,7 +163,6 @@ void backend_give_back(struct connection *connection)
     struct backend *backend = connection->backend;
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
-    connection_pause(connection, false);
     if (connection->is_retiring || connection->is_marked || connection->state != CONNECTION_READY ||
         backend->role != NODE_ROLE_MASTER) {
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -365,6 +364,8 @@ static void serve_waiting(struct backend *backend)
         client_unheld(client);
         request->hold_deadline_ms = 0;
         upstream_send_dedicated(backend->upstream, connection, request);
+        if (client->held > 0)
+            upstream_retry_at(backend->upstream, worker_of(backend)->now_ms); /* what is held behind it follows */
     }
 }
 
@@ -428,36 +429,29 @@ static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
     serve_waiting(backend);
-    end_the_waiting(backend);
-    while (backend->waiting.first && now_ms >= backend->waiting.first->hold_deadline_ms) {
-        struct request *request = request_queue_pop(&backend->waiting);
-        client_unheld(request->client);
-        client_fail(request, ERROR_POOL_EMPTY);
+    struct request_queue waiting = backend->waiting;
+    struct request_queue due = {0};
+    backend->waiting = (struct request_queue){0};
+    for (struct request *request; (request = request_queue_pop(&waiting));) {
+        bool is_due = now_ms >= request->hold_deadline_ms || is_over(request);
+        if (is_due) {
+            client_unheld(request->client);
+            request->state = REQUEST_NEW;
+        }
+        request_queue_push(is_due ? &due : &backend->waiting, request);
+    }
+    for (struct request *request; (request = request_queue_pop(&due));) {
+        if (!request->client)
+            request_destroy(&worker_of(backend)->requests, &worker_of(backend)->chunks, request);
+        else if (is_over(request))
+            blocked_end(request);
+        else
+            client_fail(request, ERROR_POOL_EMPTY);
     }
 }
 
-/* Blocking commands that are to be sent again, and whose time is over while they wait for a connection. */
-static void end_the_waiting(struct backend *backend)
-{
-    struct request_queue waiting = backend->waiting;
-    struct request_queue over = {0};
-    backend->waiting = (struct request_queue){0};
-    for (struct request *request; (request = request_queue_pop(&waiting));) {
-        bool is_over = request->is_blocking && blocked_is_over(request);
-        request_queue_push(is_over ? &over : &backend->waiting, request);
-        if (!is_over)
-            continue;
-        client_unheld(request->client);
-        request->state = REQUEST_NEW; /* should its client end meanwhile, the request is left to us */
-    }
-    for (struct request *request; (request = request_queue_pop(&over));) {
-        struct worker *worker = worker_of(backend);
-        if (request->client)
-            blocked_end(request);
-        else
-            request_destroy(&worker->requests, &worker->chunks, request);
-    }
-}
+/* A blocking command that is to be sent again, and whose own time has passed. */
+static bool is_over(const struct request *request) { return request->is_blocking && blocked_is_over(request); }
 
 static bool has_answered(const struct backend *backend)
 {

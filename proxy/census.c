@@ -230,9 +230,10 @@ size_t census_describe(const struct client *client, size_t asked, char *line, si
         (unsigned long long)client->id, address, local_address, client->io.fd,
         client->name ? client->name : "", (unsigned long long)((now_ms - client->created_ms) / 1000),
         (unsigned long long)((now_ms - client->active_ms) / 1000), flags, client->database,
-        session->subscriptions[SESSION_CHANNELS], session->subscriptions[SESSION_PATTERNS],
-        session->subscriptions[SESSION_SHARD_CHANNELS], session->in_multi ? (int)session->queued : -1, kept,
-        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes,
+        subscriptions_count(&session->subscriptions[SESSION_CHANNELS]),
+        subscriptions_count(&session->subscriptions[SESSION_PATTERNS]),
+        subscriptions_count(&session->subscriptions[SESSION_SHARD_CHANNELS]), session->in_multi ? (int)session->queued : -1, kept,
+        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes + session_bytes(session),
         client->io.events & EV_READ ? "r" : "", client->io.events & EV_WRITE ? "w" : "", client->last_command,
         session->is_tracking ? 0 : -1, session_protocol(session), client->library_name ? client->library_name : "",
         client->library_version ? client->library_version : "");

@@ -8,6 +8,7 @@ enum {
     FREE_CHUNKS_KEPT = 64,     /* 4 MiB a worker; more goes back to the allocator */
     SPANS_PER_SLAB = 256,
     SETTLE_BELOW_BYTES = 8192, /* a shared chunk is not kept alive for less than this */
+    KEPT_BYTES = 16384,        /* what is kept piece by piece is put into chunks of so many bytes */
 };
 
 struct span_slab {
@@ -144,6 +145,23 @@ bool spans_add_copy(struct chunk_pool *pool, struct spans *spans, struct slice b
     memcpy(at, bytes.bytes, bytes.size);
     intake->filled += bytes.size;
     return spans_add(pool, spans, intake, at, bytes.size);
+}
+
+bool spans_add_kept(struct chunk_pool *pool, struct spans *spans, struct slice bytes)
+{
+    struct chunk *last = spans->last ? spans->last->chunk : NULL;
+    bool has_room = last && last->is_private && last->references == 1 && chunk_room(last) >= bytes.size &&
+                    spans->last->bytes + spans->last->size == last->bytes + last->filled;
+    struct chunk *chunk = has_room ? chunk_take(last)
+                                   : chunk_create_sized(bytes.size > KEPT_BYTES ? bytes.size : KEPT_BYTES);
+    if (!chunk)
+        return false;
+    char *at = chunk->bytes + chunk->filled;
+    memcpy(at, bytes.bytes, bytes.size);
+    chunk->filled += bytes.size;
+    bool is_added = spans_add(pool, spans, chunk, at, bytes.size);
+    chunk_release(pool, chunk);
+    return is_added;
 }
 
 void spans_move(struct spans *to, struct spans *from)

@@ -93,6 +93,9 @@ bool spans_add(struct chunk_pool *pool, struct spans *spans, struct chunk *chunk
 /* Copies bytes into the pool (the intake, or a chunk to measure) and appends them. */
 bool spans_add_copy(struct chunk_pool *pool, struct spans *spans, struct slice bytes);
 
+/* Copies bytes that will stay for long, behind those that this has copied before, and appends them. */
+bool spans_add_kept(struct chunk_pool *pool, struct spans *spans, struct slice bytes);
+
 /* Moves all of `from` behind `to`. */
 void spans_move(struct spans *to, struct spans *from);
 

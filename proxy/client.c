@@ -37,6 +37,7 @@ enum {
     KEEPALIVE_S = 300,              /* Redis' tcp-keepalive */
 };
 
+
 static void client_event(struct ev_loop *loop, ev_io *io, int events);
 static void client_receive(struct client *client);
 static struct chunk *input_with_room(struct client *client);
@@ -57,6 +58,9 @@ static void reply_instead(struct request *request, struct slice reply);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
 static void detach_requests(struct client *client);
+static void restore(struct client *client);
+static bool awaits_monitor(const struct client *client);
+static void cancel_restoration(struct client *client);
 static bool next_is_silent(struct client *client);
 
 static const struct config *config_of(const struct client *client) { return client->worker->group->config; }
@@ -132,6 +136,7 @@ void client_close(struct client *client, const char *reason)
 
 void client_destroy(struct client *client)
 {
+    session_finish(&client->session);
     free(client->name);
     free(client->library_name);
     free(client->library_version);
@@ -142,6 +147,7 @@ void client_destroy(struct client *client)
 static void detach_requests(struct client *client)
 {
     struct worker *worker = client->worker;
+    cancel_restoration(client);
     while (client->first) {
         struct request *request = client->first;
         client->first = request->next_of_client;
@@ -414,7 +420,7 @@ void client_unstall(struct client *client)
     case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
-        if (client->inflight > 0)
+        if (client->inflight > 0 || client->restoring)
             return;
         break;
     case STALL_WINDOW:
@@ -583,6 +589,12 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
 void client_fail(struct request *request, enum error error)
 {
     struct client *client = request->client;
+    if (request->is_restoring) {
+        client->restoring = NULL;
+        request_destroy(&client->worker->requests, &client->worker->chunks, request);
+        client_close(client, "its subscriptions cannot be restored");
+        return;
+    }
     if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
         client->session.is_broken = client->session.in_multi || client->session.is_watching;
     client_answer(request, error_reply(error));
@@ -592,6 +604,8 @@ void client_answer(struct request *request, struct slice reply)
 {
     struct chunk_pool *pool = &request->client->worker->chunks;
     spans_clear(pool, &request->reply);
+    if (request->inspection == INSPECT_MONITOR)
+        request->client->session.is_monitoring = false;
     request->inspection = INSPECT_NOTHING;
     spans_add_copy(pool, &request->reply, reply);
     client_finish(request);
@@ -690,11 +704,16 @@ static void inspect(struct request *request)
         }
         return;
     case INSPECT_TRACKING_ON:
+    case INSPECT_TRACKING_OPTIN:
     case INSPECT_TRACKING_OFF:
         tracking_answered(request, type == '+');
         return;
     case INSPECT_EXEC:
         inspect_exec(request);
+        return;
+    case INSPECT_MONITOR:
+        if (type == '-')
+            client->session.is_monitoring = false;
         return;
     case INSPECT_INFO:
     case INSPECT_ROLE:
@@ -736,15 +755,36 @@ static void inspect_exec(struct request *request)
 void client_push(struct client *client, const struct spans *frame)
 {
     struct worker *worker = client->worker;
+    struct spans *output = &client->output;
     for (const struct span *span = frame->first; span; span = span->next) {
-        if (!spans_add(&worker->chunks, &client->output, span->chunk, span->bytes, span->size)) {
+        bool is_added = client->is_blocked_output
+                            ? spans_add_kept(&worker->chunks, output, (struct slice){span->bytes, span->size})
+                            : spans_add(&worker->chunks, output, span->chunk, span->bytes, span->size);
+        if (!is_added) {
             client_close(client, "out of memory");
             return;
         }
     }
     worker_mark_client(worker, client);
-    if (client->dedicated && client->output.bytes > OUTPUT_HIGH)
-        connection_pause(client->dedicated, true);
+    limit_output(client, 0);
+}
+
+void client_limit_subscriptions(struct client *client)
+{
+    if (client->is_closed || session_bytes(&client->session) <= (uint64_t)config_of(client)->client_input_limit)
+        return;
+    log_warning("client %llu: the names that it is subscribed to are beyond proxy.client_input_limit: closed",
+                (unsigned long long)client->id);
+    client_close(client, "subscriptions beyond proxy.client_input_limit");
+}
+
+void client_push_text(struct client *client, struct slice frame)
+{
+    struct worker *worker = client->worker;
+    if (spans_add_copy(&worker->chunks, &client->output, frame))
+        worker_mark_client(worker, client);
+    else
+        client_close(client, "out of memory");
 }
 
 void client_flush(struct client *client)
@@ -776,8 +816,6 @@ void client_flush(struct client *client)
         client->is_blocked_output = is_blocked;
         watch(client);
     }
-    if (client->dedicated && client->output.bytes < OUTPUT_LOW)
-        connection_pause(client->dedicated, false);
     client_unstall(client);
     if (!is_blocked)
         finish_input(client);
@@ -813,17 +851,94 @@ void client_unheld(struct client *client)
     client->held--;
 }
 
-void client_lost_dedicated(struct client *client)
+void client_lost_dedicated(struct client *client, bool had_session)
 {
-    if (session_is_pushed_to(&client->session)) {
-        client_close(client, "connection to the node lost while it was subscribed or monitoring");
+    if (had_session && !tracking_lost(client))
+        return;
+    if (had_session)
+        session_lost_connection(&client->session);
+    cancel_restoration(client);
+    if (client->session.is_lost)
+        restore(client);
+}
+
+/* Ahead of all that the client has sent: it goes to the front of each queue that it comes to. */
+static void restore(struct client *client)
+{
+    struct worker *worker = client->worker;
+    const struct session *session = &client->session;
+    bool has_monitor = !awaits_monitor(client);
+    struct session_restoration restoration = session_restore(session, has_monitor, NULL);
+    if (restoration.replies == 0) {
+        session_restored(&client->session);
+        client_unstall(client);
         return;
     }
-    if (client->session.is_tracking) {
-        client_close(client, "connection to the node lost while it was told which keys change");
+    struct chunk *chunk = chunk_create_sized(restoration.bytes);
+    struct request *request = chunk ? request_create(&worker->requests) : NULL;
+    if (!request) {
+        chunk_release(&worker->chunks, chunk);
+        client_close(client, "out of memory");
         return;
     }
-    session_lost_connection(&client->session);
+    session_restore(session, has_monitor, chunk->bytes);
+    chunk->filled = restoration.bytes;
+    request->client = client;
+    request->chunk = chunk;
+    request->bytes = chunk->bytes;
+    request->size = chunk->filled;
+    request->subscriptions = restoration.replies;
+    request->timeout_ms = (uint32_t)config_of(client)->request_timeout_ms;
+    request->database = client->database;
+    request->needs_dedicated = true;
+    request->is_restoring = true;
+    request->is_read = true;
+    client->restoring = request;
+    request_queue_push_front(&worker->reroute, request);
+}
+
+/* MONITOR that was not answered is sent again itself: its reply is the client's. */
+static bool awaits_monitor(const struct client *client)
+{
+    const struct request *request = client->first;
+    while (request && (request->inspection != INSPECT_MONITOR || request->state == REQUEST_ANSWERED))
+        request = request->next_of_client;
+    return request != NULL;
+}
+
+static void cancel_restoration(struct client *client)
+{
+    struct worker *worker = client->worker;
+    struct request *request = client->restoring;
+    client->restoring = NULL;
+    if (!request)
+        return;
+    if (request->state == REQUEST_HELD || request->state == REQUEST_WAITING) {
+        upstream_forget(client->upstream, request);
+        client_unheld(client);
+        request_destroy(&worker->requests, &worker->chunks, request);
+    } else {
+        request->client = NULL; /* whoever has it in a queue frees it */
+    }
+}
+
+void client_restored(struct client *client)
+{
+    log_debug("client %llu: its subscriptions are restored", (unsigned long long)client->id);
+    client->restoring = NULL;
+    session_restored(&client->session);
+    client_unstall(client);
+}
+
+void client_reset_session(struct client *client)
+{
+    cancel_restoration(client);
+    if (client->dedicated) {
+        struct connection *dedicated = client->dedicated;
+        client->dedicated = NULL;
+        connection_abandon(dedicated);
+    }
+    session_finish(&client->session);
 }
 
 void client_settle(struct client *client)

@@ -78,6 +78,7 @@ struct client {
     struct blocked blocked;   /* ... and all about that */
     uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; 0 = never */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
+    struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;
     uint64_t stored_bytes; /* replies that wait for earlier ones */
@@ -129,8 +130,14 @@ void client_answer(struct request *request, struct slice reply);
 /* Its reply is request->reply, whatever was there. */
 void client_finish(struct request *request);
 
-/* A frame that belongs to the client and to no request. */
+/* A frame that belongs to the client and to no request; the client may be closed by it. */
 void client_push(struct client *client, const struct spans *frame);
+
+/* The same for a frame of our own; the text is copied. */
+void client_push_text(struct client *client, struct slice frame);
+
+/* A subscription was confirmed: closes the client if the names of all of them take too much memory. */
+void client_limit_subscriptions(struct client *client);
 
 /* Counts of requests by where they are; called by those who queue them. */
 void client_routed(struct client *client, struct connection *connection);
@@ -138,8 +145,15 @@ void client_unrouted(struct client *client);
 void client_held(struct client *client);
 void client_unheld(struct client *client);
 
-/* The dedicated connection is gone. */
-void client_lost_dedicated(struct client *client);
+/* The dedicated connection is gone. had_session: with the state of the session on it. What can go on elsewhere is
+ * restored there, ahead of the client's requests. */
+void client_lost_dedicated(struct client *client, bool had_session);
+
+/* The request that restores is answered in full; it is gone already. */
+void client_restored(struct client *client);
+
+/* The session is as new: RESET. */
+void client_reset_session(struct client *client);
 
 /* Gives the dedicated connection back if it is no longer needed. */
 void client_settle(struct client *client);

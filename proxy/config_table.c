@@ -80,8 +80,8 @@ const struct config_key config_keys[] = {
      .min = KIBIBYTE,
      .max = TEBIBYTE,
      .at_reload = true,
-     .help = "Bytes of replies that may wait for one client that does not read them; above it the client is "
-             "closed."},
+     .help = "Bytes of replies and messages that may wait for one client that does not read them; above it the "
+             "client is closed."},
     {.section = "proxy",
      .name = "client_input_limit",
      .type = &config_size,
@@ -91,7 +91,7 @@ const struct config_key config_keys[] = {
      .max = 2 * GIBIBYTE,
      .at_reload = true,
      .help = "Bytes of requests that one client may have in flight; more wait unread. A single command longer than "
-             "this is a protocol error."},
+             "this is a protocol error. A client is closed if the names of its subscriptions take more memory."},
     {.section = "proxy",
      .name = "max_bulk_length",
      .type = &config_size,

@@ -30,6 +30,7 @@ enum {
 };
 
 static void prepare(struct connection *connection, struct request *request);
+static bool is_done(const struct connection *connection);
 static void set_socket_options(int fd, sa_family_t family);
 static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
@@ -49,6 +50,9 @@ static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
+static void take_confirmation(struct connection *connection, struct request *request);
+static void take_restoring(struct connection *connection, struct request *request, struct slice frame);
+static void restoration_refused(struct connection *connection, struct slice error);
 static void finish_request(struct connection *connection, struct request *request);
 static void take_own(struct connection *connection, const struct request *request, struct slice reply);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
@@ -344,14 +348,6 @@ void connection_flush(struct connection *connection)
         blocked_note_sent(connection);
 }
 
-void connection_pause(struct connection *connection, bool is_paused)
-{
-    if (connection->is_paused == is_paused || connection->state != CONNECTION_READY)
-        return;
-    connection->is_paused = is_paused;
-    connection_watch(connection, EV_READ | (connection->unsent ? EV_WRITE : 0));
-}
-
 void connection_close(struct connection *connection, enum outcome outcome, const char *reason)
 {
     if (connection->state == CONNECTION_CLOSED)
@@ -378,9 +374,9 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     bool session_is_lost = owner && connection->was_used;
     if (owner)
         owner->dedicated = NULL;
+    if (owner && !owner->is_closed)
+        client_lost_dedicated(owner, session_is_lost); /* what it restores goes ahead of these: */
     end_requests(connection, outcome);
-    if (session_is_lost && !owner->is_closed)
-        client_lost_dedicated(owner);
 
     connection->next_dead = worker->dead_connections;
     worker->dead_connections = connection;
@@ -393,10 +389,19 @@ void connection_abandon(struct connection *connection)
     bool blocks = owner && owner->blocking;
     connection->owner = NULL;
     connection->is_retiring = true;
-    if (!connection->queue.first || streams || blocks || connection->state == CONNECTION_CLOSED)
+    if (streams || blocks || connection->state == CONNECTION_CLOSED || is_done(connection))
         connection_close(connection, OUTCOME_CUT, NULL);
-    else
-        connection_pause(connection, false);
+}
+
+/* True if it is to be closed and nothing that anybody sent to it is left; once its borrower has gone, nobody wants
+ * to be told of subscriptions any more. */
+static bool is_done(const struct connection *connection)
+{
+    const struct request *head = connection->queue.first;
+    if (!connection->is_retiring)
+        return false;
+    bool is_abandoned = connection->is_dedicated && !connection->owner;
+    return !head || (is_abandoned && (request_is_subscription(head) || head->is_restoring));
 }
 
 uint64_t connection_deadline_ms(const struct connection *connection)
@@ -438,8 +443,6 @@ static void connection_event(struct ev_loop *loop, ev_io *io, int events)
 
 static void connection_watch(struct connection *connection, int events)
 {
-    if (connection->is_paused)
-        events &= ~EV_READ;
     if ((connection->io.events & (EV_READ | EV_WRITE)) == events && ev_is_active(&connection->io))
         return;
     struct ev_loop *loop = worker_of(connection)->loop;
@@ -586,6 +589,10 @@ static void take_database(struct connection *connection, struct slice reply)
     /* The node has no such database: that is the answer to everything that was meant for it. */
     struct worker *worker = worker_of(connection);
     while (connection->queue.first) {
+        if (connection->queue.first->is_restoring && connection->owner) {
+            restoration_refused(connection, reply);
+            return;
+        }
         struct request *request = next_answered(connection);
         spans_add_copy(&worker->chunks, &request->reply, reply);
         finish_request(connection, request);
@@ -630,7 +637,7 @@ static void connection_readable(struct connection *connection)
 
 static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size)
 {
-    while (size > 0 && connection->state != CONNECTION_CLOSED) {
+    while (size > 0 && connection->state != CONNECTION_CLOSED && !is_done(connection)) {
         size_t used = size;
         enum resp_status status = resp_reply_scan(&connection->reply, bytes, size, &used);
         if (status == RESP_BAD) {
@@ -643,7 +650,7 @@ static void take_bytes(struct connection *connection, struct chunk *chunk, const
         bytes += used;
         size -= used;
     }
-    if (connection->is_retiring && !connection->queue.first)
+    if (is_done(connection))
         connection_close(connection, OUTCOME_CUT, NULL);
 }
 
@@ -693,7 +700,7 @@ static bool must_see_frame(const struct connection *connection)
 {
     const struct request *head = connection->queue.first;
     return session_has_hidden_pushes(&connection->owner->session) ||
-           (connection->protocol == 2 && head && request_is_subscription(head));
+           (head && (head->is_restoring || (connection->protocol == 2 && request_is_subscription(head))));
 }
 
 /* An error, a push, or a frame on a connection with subscriptions; complete, and still in connection->frame. */
@@ -704,6 +711,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     bool is_push = frame.bytes[0] == '>';
     if (!owner && is_push)
         return; /* its borrower has gone */
+    if (owner && connection->queue.first && connection->queue.first->is_restoring) {
+        take_restoring(connection, connection->queue.first, frame);
+        return;
+    }
     if (owner && (is_push || must_see_frame(connection))) {
         bool is_subscription = head && request_is_subscription(head);
         if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
@@ -714,10 +725,10 @@ static void take_frame(struct connection *connection, struct slice frame)
             client_push(owner, &connection->frame);
             return;
         case SESSION_CONFIRMATION:
-            client_push(owner, &connection->frame);
-            assert(head);
-            if (++head->confirmations >= head->subscriptions)
-                finish_request(connection, next_answered(connection));
+            take_confirmation(connection, head);
+            return;
+        case SESSION_NO_MEMORY:
+            client_close(owner, "out of memory");
             return;
         case SESSION_REPLY:
             break;
@@ -751,6 +762,57 @@ static void take_own(struct connection *connection, const struct request *reques
     case QUESTION_SCRIPT_LOAD:
         scripts_loaded(connection, request, reply);
         return;
+    }
+}
+
+/* Those that came before the command was sent again are with the client. */
+static void take_confirmation(struct connection *connection, struct request *request)
+{
+    struct client *owner = connection->owner;
+    if (request->confirmations >= request->known_confirmations)
+        client_push(owner, &connection->frame);
+    client_limit_subscriptions(owner);
+    if (owner->is_closed)
+        return; /* the connection is, too */
+    if (++request->confirmations >= request->subscriptions)
+        finish_request(connection, next_answered(connection));
+}
+
+/* The session that its owner had on another connection begins on this one: nothing of that is for the owner, but
+ * what comes in between is. It may come before all is written. */
+static void take_restoring(struct connection *connection, struct request *request, struct slice frame)
+{
+    struct client *owner = connection->owner;
+    struct worker *worker = worker_of(connection);
+    if (frame.bytes[0] == '-') {
+        restoration_refused(connection, frame);
+        return;
+    }
+    if (session_received(&owner->session, frame, true) == SESSION_PUSH) {
+        client_push(owner, &connection->frame);
+        return;
+    }
+    if (++request->confirmations < request->subscriptions)
+        return;
+    request_destroy(&worker->requests, &worker->chunks, next_answered(connection));
+    client_restored(owner);
+}
+
+/* Where the node does not serve anybody now, it goes elsewhere or waits. */
+static void restoration_refused(struct connection *connection, struct slice error)
+{
+    struct client *owner = connection->owner;
+    enum refusal refusal = refusal_of(error);
+    if (refuses_everything(connection, error)) {
+        was_refused(connection, connection->queue.first, error);
+    } else if (refusal != REFUSAL_NONE) {
+        backend_refused(connection->backend, refusal);
+        connection_close(connection, OUTCOME_CUT, NULL);
+    } else {
+        log_warning("client %llu: closed, since its subscriptions cannot be restored: node %s says %.*s",
+                    (unsigned long long)owner->id, connection->backend->name,
+                    (int)(error.size < 202 ? error.size - 2 : 200), error.bytes);
+        client_close(owner, "its subscriptions cannot be restored");
     }
 }
 
@@ -858,7 +920,7 @@ static void retry_refused(struct connection *connection, struct request *request
         request->hold_deadline_ms = 0;
     send_again(connection, request);
     if (owner && !connection->queue.first) {
-        connection->was_used = false; /* nothing of this session is on the node */
+        connection->was_used = session_is_pinned(&owner->session); /* else nothing of it is on the node */
         connection_close(connection, OUTCOME_CUT, NULL);
     } else if (!owner) {
         connection->is_retiring = true;
@@ -942,6 +1004,8 @@ static void end_request(struct connection *connection, struct request *request, 
         client_finish(request);
         return;
     }
+    if (request_is_subscription(request))
+        request_restart_subscription(request);
     if (connection->was_used && (request->in_multi || request->pin == PIN_WATCH)) {
         client_fail(request, exec_was_sent ? ERROR_WRITE_LOST : ERROR_TRANSACTION_LOST);
         return;
@@ -955,7 +1019,9 @@ static void end_request(struct connection *connection, struct request *request, 
         .is_for_data = request->is_blocking && blocked_is_for_data(&request->client->blocked),
         .waited_ms = request->is_blocking ? blocked_waited_ms(request) : 0,
         .attempts = request->attempts,
-        .max_attempts = (uint32_t)connection->backend->upstream->config->retry_attempts,
+        .max_attempts = request_is_subscription(request)
+                            ? UINT32_MAX /* a subscriber waits as long as it takes */
+                            : (uint32_t)connection->backend->upstream->config->retry_attempts,
     };
     enum error error;
     switch (verdict_of(&history, &error)) {

@@ -91,7 +91,6 @@ struct connection {
     uint16_t run_mark;      /* once told; 0 = the node does not say */
     bool is_dedicated : 1;
     bool is_dirty : 1;
-    bool is_paused : 1;   /* not read from while its owner does not read */
     bool is_retiring : 1; /* gets no new requests and is closed when its queue is empty */
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */
@@ -140,9 +139,6 @@ bool connection_ask(struct connection *connection, const struct slice *words, si
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);
-
-/* Stops or resumes reading, for backpressure. */
-void connection_pause(struct connection *connection, bool is_paused);
 
 /* The one place where a connection ends. outcome says what its sent requests have come to; reason is for the
  * log and may be NULL when nobody needs to know. */

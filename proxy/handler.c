@@ -26,6 +26,7 @@ static bool leaves_traces(const struct client *client, const struct command *com
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
+static bool is_for_no_transaction(const struct command_at_hand *at_hand);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
 bool handler_take(struct client *client, const struct command_at_hand *at_hand)
@@ -49,7 +50,7 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     }
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
         return refuse_dangerous(client, pin);
-    if (is_right && (command->flags & COMMAND_NOT_IN_MULTI) && client->session.in_multi)
+    if (is_right && client->session.in_multi && is_for_no_transaction(at_hand))
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
     if (command && !spoils_multi && local_handles(client, command))
@@ -143,10 +144,10 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
     if (is_too_much || !may_go_now(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (traits.pin == PIN_MONITOR && client->session.is_monitoring && !traits.in_multi)
-        return true; /* Redis says nothing either */
     if (at_hand->command && at_hand->command->special && !take_special(client, at_hand, &traits))
         return false;
+    if (traits.inspection == INSPECT_MONITOR && client->session.is_monitoring)
+        return true; /* the node would not answer it either */
     if (traits.in_multi)
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
@@ -163,7 +164,7 @@ bool handler_try_database(struct client *client, const struct command_at_hand *a
     struct request traits = traits_of(client, at_hand);
     traits.is_read = true;
     traits.needs_master = false;
-    traits.needs_dedicated = client->dedicated != NULL;
+    traits.needs_dedicated = client->dedicated || client->restoring;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
     if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
@@ -230,6 +231,12 @@ static struct request traits_of(const struct client *client, const struct comman
     traits.leaves_traces = leaves_traces(client, command);
     if (command && (command->flags & COMMAND_DANGEROUS) && !session->in_multi)
         traits.ends_node = command_danger_ends_node(command_danger(command, at_hand->words, at_hand->count));
+    if (command && command->local == LOCAL_PING)
+        traits.is_read = true;
+    if (traits.pin == PIN_MONITOR && !session->in_multi && !session_is_confined(session)) {
+        traits.is_read = true; /* may well be sent again */
+        traits.inspection = INSPECT_MONITOR;
+    }
     note_subscription(&traits, at_hand);
     if (command && (command->flags & COMMAND_WHILE_BUSY) && !session_is_pinned(session) && !begins_pin(pin)) {
         traits.is_urgent = true; /* the node takes nothing else now, SELECT included */
@@ -241,6 +248,7 @@ static struct request traits_of(const struct client *client, const struct comman
     if (is_right && command->local == LOCAL_CLIENT_TRACKING && !session_forwards_all(session)) {
         traits.needs_dedicated = true;
         traits.inspection = (uint8_t)tracking_inspection(at_hand);
+        traits.is_read = true; /* may well be sent again */
     }
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
     int64_t timeout_ms = client->worker->group->config->request_timeout_ms;
@@ -395,6 +403,20 @@ static void note_subscription(struct request *traits, const struct command_at_ha
         return;
     traits->channel_kind = (uint8_t)session_kind_of(at_hand->words[0]);
     traits->subscriptions = (uint32_t)(at_hand->count - 1);
+    traits->undoes_all = at_hand->count == 1;
     if (traits->in_multi)
-        traits->pin = PIN_NONE; /* queued; answers when EXEC runs it */
+        traits->pin = PIN_NONE; /* queued; an error when EXEC runs it */
+    else
+        traits->is_read = true; /* twice is as good as once */
+}
+
+/* What concerns the proxy, or would change the client's connection at EXEC; and subscriptions, since confirmations in
+ * the midst of EXEC's array cannot be told from its elements. */
+static bool is_for_no_transaction(const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (command->flags & COMMAND_NOT_IN_MULTI)
+        return true;
+    return command->pin == PIN_UNSUBSCRIBE ||
+           (command->pin == PIN_SUBSCRIBE && session_kind_of(at_hand->words[0]) != SESSION_SHARD_CHANNELS);
 }

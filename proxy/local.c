@@ -144,7 +144,7 @@ static bool answer_select(struct client *client, const struct command_at_hand *a
         client_reply_error(client, "-ERR value is out of range, value must between -2147483648 and 2147483647");
     } else if (database < 0) {
         client_reply_error(client, "-ERR DB index is out of range");
-    } else if (!client->dedicated && database <= client->upstream->highest_database) {
+    } else if (!client->dedicated && !client->restoring && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
     } else {
@@ -168,12 +168,7 @@ static bool answer_reset(struct client *client, const struct command_at_hand *at
     (void)at_hand;
     if (client->inflight > 0)
         return client_stall(client, STALL_DRAINED);
-    if (client->dedicated) {
-        struct connection *dedicated = client->dedicated;
-        client->dedicated = NULL;
-        connection_abandon(dedicated);
-    }
-    client->session = (struct session){0};
+    client_reset_session(client);
     client->database = 0;
     if (client->reply_mode == REPLY_OFF) /* one that skips the next reply skips this */
         client->reply_mode = REPLY_ON;
@@ -205,7 +200,7 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
     struct hello hello = {.protocol = session_protocol(&client->session)};
-    if (client->inflight > 0)
+    if (client->inflight > 0 || client->restoring)
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
     if (!read_hello(client, at_hand, &hello))
         return true;

@@ -65,6 +65,16 @@ bool request_settle(struct chunk_pool *chunks, struct request *request)
     return true;
 }
 
+/* The names that are undone already are not among those that an undoing of all is confirmed for. */
+void request_restart_subscription(struct request *request)
+{
+    if (request->undoes_all)
+        request->subscriptions = 0;
+    else if (request->known_confirmations < request->confirmations)
+        request->known_confirmations = request->confirmations;
+    request->confirmations = 0;
+}
+
 void request_queue_push(struct request_queue *queue, struct request *request)
 {
     request->next = NULL;
@@ -73,6 +83,14 @@ void request_queue_push(struct request_queue *queue, struct request *request)
     else
         queue->first = request;
     queue->last = request;
+}
+
+void request_queue_push_front(struct request_queue *queue, struct request *request)
+{
+    request->next = queue->first;
+    queue->first = request;
+    if (!queue->last)
+        queue->last = request;
 }
 
 struct request *request_queue_pop(struct request_queue *queue)

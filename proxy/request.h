@@ -47,10 +47,12 @@ enum request_inspection {
     INSPECT_INFO,   /* lines are rewritten */
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_TRACKING_ON,  /* +OK: the client's connection is its own from now on */
+    INSPECT_TRACKING_OPTIN, /* the same, with OPTIN */
     INSPECT_TRACKING_OFF, /* +OK: no longer */
     INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
+    INSPECT_MONITOR,/* an error: it is not monitoring */
     INSPECT_CURSOR, /* the cursor at its head is marked */
     INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */
 };
@@ -78,6 +80,7 @@ struct request {
     uint32_t database;
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
     uint32_t confirmations;       /* ... and seen */
+    uint32_t known_confirmations; /* ... and with the client since the command was sent before */
     uint16_t attempts;
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
@@ -96,6 +99,9 @@ struct request {
     bool is_streaming : 1;        /* part of its reply is already with the client */
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */
     bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
+    bool undoes_all : 1;          /* an undoing of subscriptions without names */
+    bool is_restoring : 1;        /* the proxy's own: brings a connection into its client's state; not in the
+                                     client's queue, answered to nobody, waits as long as it takes */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
     bool was_repeated : 1;        /* answered NOSCRIPT, and sent once more with its script */
 };
@@ -133,7 +139,11 @@ static inline bool request_is_script(const struct request *request)
            request->special == SPECIAL_FCALL;
 }
 
+/* Before an (un)subscription is sent again: what its client has seen of the answer must not come twice. */
+void request_restart_subscription(struct request *request);
+
 void request_queue_push(struct request_queue *queue, struct request *request);
+void request_queue_push_front(struct request_queue *queue, struct request *request);
 struct request *request_queue_pop(struct request_queue *queue);
 
 /* Takes it out from wherever it stands in the queue; costs its position. */

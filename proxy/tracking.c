@@ -35,12 +35,44 @@ static bool redirects(const struct command_at_hand *at_hand)
 enum request_inspection tracking_inspection(const struct command_at_hand *at_hand)
 {
     struct slice what = at_hand->words[2];
-    return slice_is(what, "ON") ? INSPECT_TRACKING_ON : slice_is(what, "OFF") ? INSPECT_TRACKING_OFF : INSPECT_NOTHING;
+    if (slice_is(what, "OFF"))
+        return INSPECT_TRACKING_OFF;
+    if (!slice_is(what, "ON"))
+        return INSPECT_NOTHING;
+    for (size_t i = 3; i < at_hand->count; i++) {
+        if (slice_is(at_hand->words[i], "PREFIX"))
+            i++;
+        else if (slice_is(at_hand->words[i], "OPTIN"))
+            return INSPECT_TRACKING_OPTIN;
+    }
+    return INSPECT_TRACKING_ON;
 }
 
 void tracking_answered(struct request *request, bool is_good)
 {
     struct client *client = request->client;
-    if (is_good)
-        client->session.is_tracking = request->inspection == INSPECT_TRACKING_ON;
+    struct session *session = &client->session;
+    if (!is_good)
+        return;
+    if (request->inspection == INSPECT_TRACKING_OFF) {
+        session_tracks_not(session);
+        return;
+    }
+    session->tracks_by_option |= request->inspection == INSPECT_TRACKING_OPTIN;
+    if (!session_tracks(session, (struct slice){request->bytes, request->size}))
+        client_close(client, "what it tracks cannot be kept");
+}
+
+bool tracking_lost(struct client *client)
+{
+    const struct session *session = &client->session;
+    if (!session->is_tracking)
+        return true;
+    if (session->tracks_by_option) {
+        client_close(client, "connection to the node lost, and with it what CLIENT CACHING YES was for");
+        return false;
+    }
+    if (session->is_resp3)
+        client_push_text(client, SLICE(">2\r\n$10\r\ninvalidate\r\n_\r\n"));
+    return !client->is_closed;
 }

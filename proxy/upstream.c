@@ -20,6 +20,8 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
+static void leave_hold(struct upstream *upstream, const struct request *request);
+static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static enum error error_of_wait(const struct request *request);
 static void tick_held(struct upstream *upstream);
@@ -101,7 +103,7 @@ void upstream_forget(struct upstream *upstream, struct request *request)
 {
     if (request->state == REQUEST_HELD) {
         request_queue_remove(&upstream->held, request);
-        hold_leave(&upstream->hold, request->size);
+        leave_hold(upstream, request);
         return;
     }
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
@@ -278,7 +280,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
-    uint32_t node = client->held > 0 ? PICK_NONE : node_for_dedicated(upstream, request);
+    bool is_behind = client->held > 0 || (client->restoring && client->restoring != request);
+    uint32_t node = is_behind ? PICK_NONE : node_for_dedicated(upstream, request);
     if (node == PICK_NONE) {
         hold(upstream, request);
         return;
@@ -291,7 +294,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     }
     request_settle(&upstream->worker->chunks, request);
     request->state = REQUEST_WAITING;
-    request->hold_deadline_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
+    request->hold_deadline_ms =
+        waits_forever(request) ? UINT64_MAX : upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
 }
@@ -381,11 +385,11 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (upstream->config->failover_hold_time_ms == 0) {
+    if (upstream->config->failover_hold_time_ms == 0 && !request->is_restoring) {
         client_fail(request, error_of_wait(request));
         return;
     }
-    if (!hold_enter(&upstream->hold, request->size)) {
+    if (!request->is_restoring && !hold_enter(&upstream->hold, request->size)) {
         client_fail(request, ERROR_HOLD_FULL);
         return;
     }
@@ -395,8 +399,13 @@ static void hold(struct upstream *upstream, struct request *request)
     if (request->is_blocking)
         blocked_start_time(request);
     if (!request->hold_deadline_ms)
-        request->hold_deadline_ms = worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
-    request_queue_push(&upstream->held, request);
+        request->hold_deadline_ms = waits_forever(request)
+                                        ? UINT64_MAX
+                                        : worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
+    if (request->is_restoring)
+        request_queue_push_front(&upstream->held, request);
+    else
+        request_queue_push(&upstream->held, request);
     client_held(request->client);
     if (!upstream->is_holding) {
         log_warning("requests are held: there is no master that can be written to");
@@ -408,6 +417,19 @@ static void hold(struct upstream *upstream, struct request *request)
 static enum error error_of_wait(const struct request *request)
 {
     return request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE;
+}
+
+/* What restores a session is as little as its client had before, so it does not count as held. */
+static void leave_hold(struct upstream *upstream, const struct request *request)
+{
+    if (!request->is_restoring)
+        hold_leave(&upstream->hold, request->size);
+}
+
+/* A subscriber waits for a master as long as it takes, and so does what it asked to be changed of that. */
+static bool waits_forever(const struct request *request)
+{
+    return request->is_restoring || (request_is_subscription(request) && request->client->session.is_lost);
 }
 
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
@@ -454,7 +476,7 @@ static struct request_queue take_held(struct upstream *upstream, uint64_t deadli
         request_queue_push(is_taken ? &taken : &upstream->held, request);
         if (!is_taken)
             continue;
-        hold_leave(&upstream->hold, request->size);
+        leave_hold(upstream, request);
         client_unheld(request->client);
         request->state = REQUEST_NEW;
     }

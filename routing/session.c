@@ -1,9 +1,62 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/session.h"
 
-static bool read_confirmation(struct slice frame, struct slice *word, int64_t *count);
-static bool count_subscription(struct session *session, struct slice word, int64_t count);
+#include <stdlib.h>
+
+enum {
+    NAMES_PER_COMMAND = 256,
+    TRACKING_MAX_BYTES = 64 * 1024, /* commands kept of one client: each may add prefixes */
+};
+
+/* The commands by which each kind is subscribed to. */
+static const struct slice subscribe_words[SESSION_KINDS] = {
+    [SESSION_CHANNELS] = {"SUBSCRIBE", 9},
+    [SESSION_PATTERNS] = {"PSUBSCRIBE", 10},
+    [SESSION_SHARD_CHANNELS] = {"SSUBSCRIBE", 10},
+};
+
+/* What the first elements of an array are, in a frame that may be a confirmation. */
+struct announcement {
+    struct slice word, name;
+    bool has_count; /* three elements, the last of them a number; name.bytes is NULL where the second is null */
+};
+
 static void end_transaction(struct session *session);
+static void say(struct session_restoration *restoration, char *out, const struct slice *words, size_t count);
+static bool read_announcement(struct slice frame, struct announcement *announcement);
+static bool is_confirmation(const struct announcement *announcement, bool *is_undoing);
+
+void session_finish(struct session *session)
+{
+    for (int kind = 0; kind < SESSION_KINDS; kind++)
+        subscriptions_clear(&session->subscriptions[kind]);
+    session_tracks_not(session);
+    *session = (struct session){0};
+}
+
+bool session_tracks(struct session *session, struct slice command)
+{
+    size_t have = session->tracking_bytes;
+    session->is_tracking = true;
+    if (have >= command.size && memcmp(session->tracking + have - command.size, command.bytes, command.size) == 0)
+        return true; /* the same once more adds nothing */
+    char *longer = have + command.size <= TRACKING_MAX_BYTES ? realloc(session->tracking, have + command.size) : NULL;
+    if (!longer)
+        return false;
+    memcpy(longer + have, command.bytes, command.size);
+    session->tracking = longer;
+    session->tracking_bytes += command.size;
+    session->tracking_commands++;
+    return true;
+}
+
+void session_tracks_not(struct session *session)
+{
+    free(session->tracking);
+    session->tracking = NULL;
+    session->tracking_bytes = session->tracking_commands = 0;
+    session->is_tracking = session->tracks_by_option = false;
+}
 
 void session_sent(struct session *session, enum command_pin pin)
 {
@@ -132,25 +185,78 @@ static void end_transaction(struct session *session)
 void session_lost_connection(struct session *session)
 {
     session->is_broken = session->in_multi || session->is_watching;
-    session->is_monitoring = false;
+    session->is_lost = session_is_pushed_to(session) || session->is_tracking;
+}
+
+/* Whatever else begins on a connection by a command has its place here. MONITOR comes last, so that it does not tell
+ * of the others; unless they would confine the client, which MONITOR must come before. */
+struct session_restoration session_restore(const struct session *session, bool has_monitor, char *out)
+{
+    struct session_restoration restoration = {0};
+    bool is_monitor_due = session->is_monitoring && has_monitor;
+    bool is_monitor_first = is_monitor_due && session_is_confined(session);
+    if (session->tracking_bytes && out)
+        memcpy(out, session->tracking, session->tracking_bytes);
+    restoration.bytes += session->tracking_bytes;
+    restoration.replies += session->tracking_commands;
+    if (is_monitor_first)
+        say(&restoration, out, &SLICE("MONITOR"), 1);
+    for (int kind = 0; kind < SESSION_KINDS; kind++) {
+        const struct subscriptions *names = &session->subscriptions[kind];
+        const struct subscription *name = subscriptions_next(names, NULL);
+        while (name) {
+            struct slice words[1 + NAMES_PER_COMMAND] = {subscribe_words[kind]};
+            size_t count = 1;
+            for (; name && count <= NAMES_PER_COMMAND; name = subscriptions_next(names, name))
+                words[count++] = subscription_name(name);
+            say(&restoration, out, words, count);
+            restoration.replies += (uint32_t)count - 1;
+        }
+    }
+    if (is_monitor_due && !is_monitor_first)
+        say(&restoration, out, &SLICE("MONITOR"), 1);
+    restoration.replies += is_monitor_due;
+    return restoration;
+}
+
+static void say(struct session_restoration *restoration, char *out, const struct slice *words, size_t count)
+{
+    if (out)
+        resp_encode(out + restoration->bytes, words, count);
+    restoration->bytes += resp_encoded_size(words, count);
+}
+
+void session_restored(struct session *session) { session->is_lost = false; }
+
+size_t session_bytes(const struct session *session)
+{
+    size_t bytes = 0;
     for (int kind = 0; kind < SESSION_KINDS; kind++)
-        session->subscriptions[kind] = 0;
+        bytes += session->subscriptions[kind].bytes;
+    return bytes + session->tracking_bytes;
 }
 
 enum session_frame session_received(struct session *session, struct slice frame, bool head_is_subscription)
 {
-    struct slice word;
-    int64_t count;
+    struct announcement announcement;
+    bool is_undoing;
     if (session->is_monitoring && frame.size > 1 && frame.bytes[0] == '+' && frame.bytes[1] >= '0' &&
         frame.bytes[1] <= '9')
         return SESSION_PUSH; /* "+1700000000.123456 [0 127.0.0.1:1234] ..." */
     bool is_push = frame.bytes[0] == '>';
-    if (!read_confirmation(frame, &word, &count))
+    if (!read_announcement(frame, &announcement))
         return is_push ? SESSION_PUSH : SESSION_REPLY;
+    struct slice word = announcement.word;
     if (slice_is(word, "message") || slice_is(word, "pmessage") || slice_is(word, "smessage"))
         return SESSION_PUSH;
-    if (count < 0 || !count_subscription(session, word, count))
+    if (!is_confirmation(&announcement, &is_undoing))
         return is_push ? SESSION_PUSH : SESSION_REPLY; /* [invalidate [key]], or [pong ""] */
+
+    struct subscriptions *names = &session->subscriptions[session_kind_of(word)];
+    if (is_undoing && announcement.name.bytes)
+        subscriptions_remove(names, announcement.name);
+    else if (!is_undoing && !subscriptions_add(names, announcement.name))
+        return SESSION_NO_MEMORY;
     return head_is_subscription ? SESSION_CONFIRMATION : SESSION_PUSH;
 }
 
@@ -158,7 +264,8 @@ uint32_t session_confirmations(const struct session *session, enum session_chann
 {
     if (channels > 0)
         return channels;
-    return session->subscriptions[kind] ? session->subscriptions[kind] : 1;
+    uint32_t count = subscriptions_count(&session->subscriptions[kind]);
+    return count ? count : 1;
 }
 
 enum session_channel_kind session_kind_of(struct slice command_name)
@@ -173,39 +280,35 @@ enum session_channel_kind session_kind_of(struct slice command_name)
     }
 }
 
-/* An array (or push) that begins with a word; count is its third element if that is an integer, else -1. */
-static bool read_confirmation(struct slice frame, struct slice *word, int64_t *count)
+/* An array (or push) that begins with a word. */
+static bool read_announcement(struct slice frame, struct announcement *announcement)
 {
     size_t position = 0;
     struct resp_value value;
-    *count = -1;
+    *announcement = (struct announcement){0};
     if (!resp_value_next(frame, &position, &value) || (value.type != '*' && value.type != '>') || value.is_null ||
         value.integer < 2)
         return false;
     int64_t elements = value.integer;
     if (!resp_value_next(frame, &position, &value) || value.type != '$' || value.is_null)
         return false;
-    *word = value.text;
-    if (elements == 3 && resp_value_skip(frame, &position) && resp_value_next(frame, &position, &value) &&
-        value.type == ':')
-        *count = value.integer;
+    announcement->word = value.text;
+    if (elements != 3 || !resp_value_next(frame, &position, &value))
+        return true;
+    bool is_name = value.type == '$' && !value.is_null;
+    announcement->name = is_name ? value.text : (struct slice){0};
+    announcement->has_count = (is_name || value.is_null) && resp_value_next(frame, &position, &value) &&
+                              value.type == ':' && value.integer >= 0;
     return true;
 }
 
-/* The count is that of channels and patterns together, or of shard channels alone: the difference to the last
- * one tells whether this confirmation changed anything. False if the word is none of a confirmation. */
-static bool count_subscription(struct session *session, struct slice word, int64_t count)
+/* [subscribe name count], or its undoing, where the name may be null. */
+static bool is_confirmation(const struct announcement *announcement, bool *is_undoing)
 {
-    bool is_undoing = slice_is(word, "unsubscribe") || slice_is(word, "punsubscribe") || slice_is(word, "sunsubscribe");
-    if (!is_undoing && !slice_is(word, "subscribe") && !slice_is(word, "psubscribe") && !slice_is(word, "ssubscribe"))
+    struct slice word = announcement->word;
+    *is_undoing = slice_is(word, "unsubscribe") || slice_is(word, "punsubscribe") || slice_is(word, "sunsubscribe");
+    if (!announcement->has_count)
         return false;
-    enum session_channel_kind kind = session_kind_of(word);
-    if (kind == SESSION_SHARD_CHANNELS) {
-        session->subscriptions[kind] = (uint32_t)count;
-        return true;
-    }
-    enum session_channel_kind other = kind == SESSION_CHANNELS ? SESSION_PATTERNS : SESSION_CHANNELS;
-    uint32_t others = session->subscriptions[other];
-    session->subscriptions[kind] = count >= others ? (uint32_t)count - others : 0;
-    return true;
+    bool is_doing = slice_is(word, "subscribe") || slice_is(word, "psubscribe") || slice_is(word, "ssubscribe");
+    return *is_undoing || (is_doing && announcement->name.bytes);
 }

@@ -12,20 +12,23 @@
  *      '------------> monitoring, until RESET or the end
  *
  * Transactions are followed by what the client sends (its commands take effect in order, so that is what the
- * node will be in); subscriptions by what the node confirms, since only it knows how many there are.
+ * node will be in); subscriptions by what the node confirms, name by name.
  * When the connection of a transaction is lost, nothing of it can be carried on: the session is broken until
- * the client has ended it, and EXEC then fails, on no node. A client that is subscribed in RESP2 is confined: the
+ * the client has ended it, and EXEC then fails, on no node. Subscriptions, MONITOR and tracking can: the session is
+ * lost until all of that is begun anew on another connection (session_restore()), of which the client sees nothing
+ * but that what was said meanwhile is missing. A client that is subscribed in RESP2 is confined: the
  * node refuses all but (un)subscribing, so nothing begins or ends another state. In RESP3 what nobody asked for
  * comes in frames of their own type, so everything is allowed beside subscriptions, and tracking needs a connection
  * of its own as well.
  *
- * Owner:   embedded in a client. Pure: no I/O, no clock.
+ * Owner:   embedded in a client, which calls session_finish(). Pure: no I/O, no clock.
  */
 #ifndef ROUTING_SESSION_H
 #define ROUTING_SESSION_H
 
 #include "routing/command.h"
 #include "routing/resp.h"
+#include "routing/subscriptions.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,17 +50,25 @@ struct session {
     bool is_monitoring;
     bool is_tracking; /* CLIENT TRACKING ON: the node tells this connection which keys have changed */
     bool is_resp3;
+    bool is_lost;         /* no connection carries its subscriptions, MONITOR or tracking until they are restored */
     bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
     uint32_t queued;      /* commands sent since MULTI */
     struct session_select selects[SESSION_SELECTS]; /* queued since MULTI, the last ones */
     uint32_t select_count;
-    uint32_t subscriptions[SESSION_KINDS];
+    struct subscriptions subscriptions[SESSION_KINDS];
+    char *tracking;       /* the commands that switched tracking on, one after the other; NULL = it is off */
+    size_t tracking_bytes;
+    uint32_t tracking_commands;
+    bool tracks_by_option; /* OPTIN: CLIENT CACHING YES concerns the next command, on the same connection only */
 };
+
+/* Frees what it holds; the session is then as new. */
+void session_finish(struct session *session);
 
 static inline bool session_is_subscribed(const struct session *session)
 {
-    return session->subscriptions[SESSION_CHANNELS] || session->subscriptions[SESSION_PATTERNS] ||
-           session->subscriptions[SESSION_SHARD_CHANNELS];
+    return session->subscriptions[SESSION_CHANNELS].first || session->subscriptions[SESSION_PATTERNS].first ||
+           session->subscriptions[SESSION_SHARD_CHANNELS].first;
 }
 
 /* The version of the protocol, as HELLO has it. */
@@ -114,18 +125,41 @@ enum session_answer {
 };
 enum session_answer session_answer_broken(struct session *session, enum command_pin pin);
 
-/* The client's own connection is gone. Subscriptions and monitoring end; a transaction becomes broken. */
+/* The client's own connection is gone. A transaction becomes broken; subscriptions, monitoring and tracking stand,
+ * but the session is lost until session_restored(). */
 void session_lost_connection(struct session *session);
+
+/* The commands that bring another connection into the session's state. */
+struct session_restoration {
+    size_t bytes;
+    uint32_t replies; /* frames that answer them: none of them is for the client. 0 = there is nothing to say */
+};
+
+/* The node has switched tracking on by this command, which is kept until session_tracks_not(): one after the other
+ * may add prefixes. False if it cannot be kept. */
+bool session_tracks(struct session *session, struct slice command);
+void session_tracks_not(struct session *session);
+
+/* Writes them to out, which has room for as many bytes as the same call with NULL says. has_monitor: MONITOR is
+ * among them; else the client's own is still on its way. */
+struct session_restoration session_restore(const struct session *session, bool has_monitor, char *out);
+
+/* All of them are answered. */
+void session_restored(struct session *session);
+
+/* Memory that the names of its subscriptions and what it tracks take. */
+size_t session_bytes(const struct session *session);
 
 /* What a frame on a connection with subscriptions is. */
 enum session_frame {
     SESSION_REPLY,        /* answers the oldest unanswered command */
     SESSION_PUSH,         /* nobody asked */
     SESSION_CONFIRMATION, /* one of the confirmations of a SUBSCRIBE or its undoing */
+    SESSION_NO_MEMORY,    /* such a one, but its name cannot be kept */
 };
 
-/* Looks at one complete frame and keeps count of subscriptions. head_is_subscription: the oldest unanswered
- * command is one of (P|S)SUBSCRIBE or their undoing. */
+/* Looks at one complete frame and keeps the names of subscriptions. head_is_subscription: the oldest unanswered
+ * command is one of (P|S)SUBSCRIBE or their undoing, or those of session_restore(). */
 enum session_frame session_received(struct session *session, struct slice frame, bool head_is_subscription);
 
 /* How many confirmations the command brings: one per channel; an undoing without channels one per subscription

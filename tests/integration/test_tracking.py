@@ -89,11 +89,38 @@ def test_connection_of_its_own_goes_back_when_tracking_ends(processes):
         assert other.ask("BLPOP", "nothing", "0.01") is None
 
 
-def test_client_whose_invalidations_may_be_lost_does_not_go_on_with_stale_copies(processes):
+def test_client_whose_invalidations_may_be_lost_is_told_to_forget_all_and_tracks_on(processes):
+    """It and one of RESP3 that follows prefixes, subscribed as well: on the same connections, at the same node."""
+    server = processes(Server("lost")).ready()
+    pointsman = processes(Pointsman(server.address, failover_hold_time="30s"))
+    with tracking(pointsman) as one, tracking(pointsman, "BCAST", "PREFIX", "p:", "PREFIX", "q:") as two:
+        one.command("GET", "a")
+        wait_for_bytes(one, b"_\r\n")
+        two.command("SUBSCRIBE", "news")
+        wait_for_bytes(two, b":1\r\n")
+        two.command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "r:")
+        wait_for_bytes(two, b"+OK\r\n")
+        server.restart()
+        for link in (one, two):
+            assert wait_for_bytes(link, b"_\r\n") == b">2\r\n$10\r\ninvalidate\r\n_\r\n"
+        one.command("GET", "a")
+        assert wait_for_bytes(one, b"\r\n") == b"_\r\n"
+        two.command("PING")
+        assert wait_for_bytes(two, b"\r\n") == b"+PONG\r\n"
+        with pointsman.raw() as writer:
+            for key in ("a", "q:1", "r:1", "other"):
+                assert writer.ask("SET", key, 1) == b"OK"
+            assert wait_for_bytes(one, b"a\r\n") == invalidation(b"a")
+            assert wait_for_bytes(two, b"r:1\r\n") == invalidation(b"q:1") + invalidation(b"r:1")
+            assert writer.ask("PUBLISH", "news", "x") == 1
+
+
+def test_client_that_opts_in_key_by_key_is_disconnected_with_its_connection(processes):
+    """CLIENT CACHING YES may have been for a command that another connection answers."""
     server = processes(Server("lost")).ready()
     pointsman = processes(Pointsman(server.address))
-    with tracking(pointsman) as link:
-        link.command("GET", "a")
+    with tracking(pointsman, "OPTIN") as link:
+        link.send(encode("CLIENT", "CACHING", "YES") + encode("GET", "a"))
         wait_for_bytes(link, b"_\r\n")
         server.restart()
         assert link.socket.recv(100) == b""

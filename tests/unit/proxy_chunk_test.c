@@ -212,6 +212,34 @@ static void small_copies_go_to_the_intake_and_large_ones_to_a_chunk_to_measure(v
     }
 }
 
+static void what_is_kept_is_copied_behind_what_was_kept_before(void **unused)
+{
+    (void)unused;
+    struct chunk_pool pool;
+    chunk_pool_init(&pool);
+    struct spans spans = {0};
+    enum { PIECES = 3000, PIECE = 10 };
+    char expected[PIECES * PIECE];
+    for (size_t i = 0; i < PIECES; i++) {
+        char *piece = expected + i * PIECE;
+        memset(piece, 'a' + (int)(i % 26), PIECE);
+        assert_true(spans_add_kept(&pool, &spans, (struct slice){piece, PIECE}));
+    }
+    assert_spans(&spans, (struct slice){expected, sizeof expected});
+    assert_true(count_spans(&spans) <= 2); /* chunks of 16 KiB */
+    spans_consume(&pool, &spans, 15);
+    assert_true(spans_add_kept(&pool, &spans, SLICE("z")));
+    assert_int_equal(spans.bytes, sizeof expected - 14);
+    assert_int_equal(*(spans.last->bytes + spans.last->size - 1), 'z');
+    static char large[100000];
+    assert_true(spans_add_kept(&pool, &spans, (struct slice){large, sizeof large}));
+    assert_int_equal(spans.last->size, sizeof large);
+    assert_true(spans_add_kept(&pool, &spans, SLICE("after")));
+    assert_null(pool.intake);
+    spans_clear(&pool, &spans);
+    chunk_pool_finish(&pool);
+}
+
 static void moving_leaves_nothing_behind(void **unused)
 {
     (void)unused;
@@ -471,6 +499,7 @@ int main(void)
         cmocka_unit_test(ranges_that_touch_become_one_and_others_do_not),
         cmocka_unit_test(static_text_is_never_joined_nor_released),
         cmocka_unit_test(small_copies_go_to_the_intake_and_large_ones_to_a_chunk_to_measure),
+        cmocka_unit_test(what_is_kept_is_copied_behind_what_was_kept_before),
         cmocka_unit_test(moving_leaves_nothing_behind),
         cmocka_unit_test(consuming_ends_at_any_byte),
         cmocka_unit_test(settling_frees_shared_chunks_of_small_ranges_alone),

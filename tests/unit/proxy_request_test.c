@@ -216,6 +216,46 @@ static void queues_keep_their_order_through_any_sequence(void **unused)
     }
 }
 
+static void what_is_queued_in_front_comes_first(void **unused)
+{
+    (void)unused;
+    struct request requests[3] = {0};
+    struct request_queue queue = {0};
+    request_queue_push_front(&queue, &requests[1]);
+    request_queue_push(&queue, &requests[2]);
+    request_queue_push_front(&queue, &requests[0]);
+    for (size_t i = 0; i < 3; i++)
+        assert_ptr_equal(request_queue_pop(&queue), &requests[i]);
+    assert_null(request_queue_pop(&queue));
+    assert_null(queue.last);
+}
+
+/* SUBSCRIBE a b c, of which two confirmations came, then one, then none, before the connection broke. */
+static void a_subscription_sent_again_keeps_in_mind_what_its_client_has_seen(void **unused)
+{
+    (void)unused;
+    struct request request = {.pin = PIN_SUBSCRIBE, .subscriptions = 3};
+    static const uint32_t seen[] = {2, 1, 0};
+    for (size_t i = 0; i < COUNT_OF(seen); i++) {
+        request.confirmations = seen[i];
+        request_restart_subscription(&request);
+        assert_int_equal(request.confirmations, 0);
+        assert_int_equal(request.known_confirmations, 2);
+        assert_int_equal(request.subscriptions, 3);
+    }
+}
+
+/* Those that are undone already are not confirmed by the node a second time. */
+static void an_undoing_of_all_sent_again_is_counted_anew(void **unused)
+{
+    (void)unused;
+    struct request request = {.pin = PIN_UNSUBSCRIBE, .undoes_all = true, .subscriptions = 5, .confirmations = 3};
+    request_restart_subscription(&request);
+    assert_int_equal(request.confirmations, 0);
+    assert_int_equal(request.known_confirmations, 0);
+    assert_int_equal(request.subscriptions, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +268,9 @@ int main(void)
         cmocka_unit_test(a_request_can_be_taken_out_from_any_place),
         cmocka_unit_test(an_emptied_queue_is_as_good_as_new),
         cmocka_unit_test(queues_keep_their_order_through_any_sequence),
+        cmocka_unit_test(what_is_queued_in_front_comes_first),
+        cmocka_unit_test(a_subscription_sent_again_keeps_in_mind_what_its_client_has_seen),
+        cmocka_unit_test(an_undoing_of_all_sent_again_is_counted_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,9 +44,12 @@ static const char *state_of(const struct session *session)
 {
     static char text[120];
     size_t size = 0;
-    const uint32_t *counts = session->subscriptions;
+    uint32_t counts[SESSION_KINDS];
+    for (int kind = 0; kind < SESSION_KINDS; kind++)
+        counts[kind] = subscriptions_count(&session->subscriptions[kind]);
     text[0] = '\0';
 #define SAY(...) size += (size_t)snprintf(text + size, sizeof text - size, __VA_ARGS__)
+    if (session->is_lost) SAY(" lost");
     if (session->is_broken) SAY(" broken");
     if (session->in_multi) SAY(" multi:%u", session->queued);
     if (session->is_watching) SAY(" watching");
@@ -56,18 +59,33 @@ static const char *state_of(const struct session *session)
     return size ? text + 1 : "shared";
 }
 
-/* A session that has been given these words: commands, "lost" for the end of its connection, and ":a/b/c" for
- * confirmations that leave that many subscriptions of each kind. Broken ones answer first, as the proxy does.
- */
+/* Subscribes to so many names of each kind: "a", "b" ..., "x*", "y*" ... and "s", "t" .... */
+static void subscribe(struct session *session, const uint32_t counts[SESSION_KINDS])
+{
+    static const char firsts[SESSION_KINDS] = {'a', 'x', 's'};
+    for (int kind = 0; kind < SESSION_KINDS; kind++) {
+        subscriptions_clear(&session->subscriptions[kind]);
+        for (uint32_t i = 0; i < counts[kind]; i++) {
+            char name[] = {(char)(firsts[kind] + (char)i), '*'};
+            struct slice whole = {name, kind == SESSION_PATTERNS ? 2 : 1};
+            assert_true(subscriptions_add(&session->subscriptions[kind], whole));
+        }
+    }
+}
+
+/* A session that has been given these words: commands, "lost" for the end of its connection, "restored", and
+ * ":a/b/c" for confirmations that leave that many subscriptions of each kind. Broken ones answer first, as the
+ * proxy does. To be finished. */
 static struct session session_after(const char *words)
 {
     struct session session = {0};
     while (*words) {
         size_t size = strcspn(words, " ");
-        if (words[0] == ':')
-            assert_int_equal(sscanf(words, ":%u/%u/%u", &session.subscriptions[0], &session.subscriptions[1],
-                                    &session.subscriptions[2]),
-                             3);
+        uint32_t counts[SESSION_KINDS];
+        if (sscanf(words, ":%u/%u/%u", &counts[0], &counts[1], &counts[2]) == 3)
+            subscribe(&session, counts);
+        else if (slice_is((struct slice){words, size}, "restored"))
+            session_restored(&session);
         else if (slice_is((struct slice){words, size}, "lost"))
             session_lost_connection(&session);
         else if (session_answer_broken(&session, pin_of(words, size)) == SESSION_FORWARD)
@@ -87,6 +105,7 @@ static void expect_states(const struct steps *samples, size_t count)
         struct session session = session_after(samples[i].given);
         if (strcmp(state_of(&session), samples[i].expected) != 0) print_error("after %s\n", samples[i].given);
         assert_string_equal(state_of(&session), samples[i].expected);
+        session_finish(&session);
     }
 }
 
@@ -240,6 +259,7 @@ static void every_state_tells_what_it_needs(void **unused)
         assert_int_equal(session_is_pushed_to(&session), samples[i].is_pushed_to);
         assert_int_equal(session_forwards_all(&session), samples[i].forwards_all);
         assert_int_equal(session_is_subscribed(&session), samples[i].is_subscribed);
+        session_finish(&session);
     }
 }
 
@@ -256,10 +276,14 @@ static void a_lost_connection_breaks_what_had_begun_on_it(void **unused)
         {"MULTI lost lost", "broken multi:0"},
         {"MULTI EXEC lost", "shared"},
         {"WATCH UNWATCH lost", "shared"},
-        {"MONITOR lost", "shared"},
-        {":2/1/4 lost", "shared"},
-        {"WATCH :1/0/0 lost", "broken watching"},
-        {"WATCH MONITOR lost", "broken watching"},
+        {"MONITOR lost", "lost monitoring"},
+        {":2/1/4 lost", "lost subscribed:2/1/4"},
+        {"WATCH :1/0/0 lost", "lost broken watching subscribed:1/0/0"},
+        {"WATCH MONITOR lost", "lost broken watching monitoring"},
+        {":1/0/0 lost restored", "subscribed:1/0/0"},
+        {":1/0/0 lost lost", "lost subscribed:1/0/0"},
+        {"WATCH :1/0/0 lost restored", "broken watching subscribed:1/0/0"},
+        {"MONITOR lost restored lost", "lost monitoring"},
     };
     expect_states(samples, COUNT_OF(samples));
 }
@@ -329,6 +353,7 @@ static void a_broken_transaction_is_answered_until_the_client_has_ended_it(void 
             print_error("after %s, %s\n", sample->given, sample->command);
         assert_int_equal(answer, sample->answer);
         assert_string_equal(state_of(&session), sample->expected);
+        session_finish(&session);
     }
 }
 
@@ -373,6 +398,7 @@ static void expect_frames(const struct frame_sample *samples, size_t count)
             print_error("after \"%s\": %.*s\n", sample->given, (int)sample->frame.size, sample->frame.bytes);
         assert_int_equal(frame, sample->expected);
         assert_string_equal(state_of(&session), sample->state);
+        session_finish(&session);
     }
 }
 
@@ -398,7 +424,7 @@ static void confirmations_count_subscriptions_of_their_kind(void **unused)
          "subscribed:2/1/1"},
         {":2/1/1", SLICE("*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:2\r\n"), true, SESSION_CONFIRMATION,
          "subscribed:1/1/1"},
-        {":1/1/1", SLICE("*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n"), true, SESSION_CONFIRMATION,
+        {":1/1/1", SLICE("*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n"), true, SESSION_CONFIRMATION,
          "subscribed:0/1/1"},
         {":0/1/1", SLICE("*3\r\n$12\r\npunsubscribe\r\n$2\r\nx*\r\n:0\r\n"), true, SESSION_CONFIRMATION,
          "subscribed:0/0/1"},
@@ -533,6 +559,7 @@ static void each_channel_is_confirmed_and_none_means_all_of_its_kind(void **unus
         struct session session = session_after(samples[i].given);
         assert_int_equal(session_confirmations(&session, samples[i].kind, samples[i].channels),
                          samples[i].expected);
+        session_finish(&session);
     }
 }
 
@@ -586,6 +613,109 @@ static void undoing_all_ends_with_as_many_confirmations_as_were_foretold(void **
     assert_string_equal(state_of(&session), "shared");
 }
 
+/* ---- restoring ---- */
+
+static void expect_restoration(const char *given, bool has_monitor, const char *words, uint32_t replies)
+{
+    struct session session = session_after(given);
+    session.is_resp3 = true;
+    struct session_restoration restoration = session_restore(&session, has_monitor, NULL);
+    assert_int_equal(restoration.replies, replies);
+    char *bytes = malloc(restoration.bytes + 1);
+    assert_non_null(bytes);
+    struct session_restoration written = session_restore(&session, has_monitor, bytes);
+    assert_int_equal(written.bytes, restoration.bytes);
+    bytes[written.bytes] = '\0';
+    assert_string_equal(bytes, words);
+    free(bytes);
+    session_finish(&session);
+}
+
+static void all_that_can_go_on_elsewhere_is_said_anew(void **unused)
+{
+    (void)unused;
+    expect_restoration("", true, "", 0);
+    expect_restoration("WATCH lost", true, "", 0);
+    expect_restoration(":2/0/0 lost", true, "*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n", 2);
+    expect_restoration(":1/1/1 lost", true,
+                       "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n*2\r\n$10\r\nPSUBSCRIBE\r\n$2\r\nx*\r\n"
+                       "*2\r\n$10\r\nSSUBSCRIBE\r\n$1\r\ns\r\n",
+                       3);
+    expect_restoration("MONITOR :0/1/0 lost", true,
+                       "*2\r\n$10\r\nPSUBSCRIBE\r\n$2\r\nx*\r\n*1\r\n$7\r\nMONITOR\r\n", 2);
+    expect_restoration("MONITOR :0/1/0 lost", false, "*2\r\n$10\r\nPSUBSCRIBE\r\n$2\r\nx*\r\n", 1);
+    expect_restoration("MONITOR lost", false, "", 0);
+}
+
+/* "Can't execute 'monitor': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed" */
+static void monitor_comes_before_what_would_forbid_it(void **unused)
+{
+    (void)unused;
+    struct session session = session_after("MONITOR :1/0/0 lost");
+    static const char expected[] = "*1\r\n$7\r\nMONITOR\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n";
+    char bytes[sizeof expected];
+    assert_int_equal(session_restore(&session, true, NULL).bytes, sizeof expected - 1);
+    assert_int_equal(session_restore(&session, true, bytes).replies, 2);
+    assert_memory_equal(bytes, expected, sizeof expected - 1);
+    session_finish(&session);
+}
+
+/* No command of the proxy's is longer than need be: the node serves nobody else while it reads one. */
+static void many_names_are_said_in_several_commands(void **unused)
+{
+    (void)unused;
+    struct session session = {0};
+    for (int i = 0; i < 1000; i++) {
+        char name[16];
+        int size = snprintf(name, sizeof name, "channel:%d", i);
+        assert_true(subscriptions_add(&session.subscriptions[SESSION_CHANNELS], (struct slice){name, (size_t)size}));
+    }
+    struct session_restoration restoration = session_restore(&session, true, NULL);
+    assert_int_equal(restoration.replies, 1000);
+    char *bytes = malloc(restoration.bytes + 1);
+    assert_non_null(bytes);
+    session_restore(&session, true, bytes);
+    bytes[restoration.bytes] = '\0';
+    int commands = 0;
+    for (const char *at = bytes; (at = strchr(at, '*')); at++)
+        commands++;
+    assert_int_equal(commands, 4);
+    free(bytes);
+    session_finish(&session);
+}
+
+/* As the node answers what was said anew: nothing is counted twice. */
+static void confirmations_of_what_is_known_change_nothing(void **unused)
+{
+    (void)unused;
+    static const struct frame_sample samples[] = {
+        {":2/1/0 lost", SLICE("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"), true, SESSION_CONFIRMATION,
+         "lost subscribed:2/1/0"},
+        {":2/1/0 lost", SLICE("*3\r\n$10\r\npsubscribe\r\n$2\r\nx*\r\n:3\r\n"), true, SESSION_CONFIRMATION,
+         "lost subscribed:2/1/0"},
+        {"MONITOR lost", SLICE("+OK\r\n"), true, SESSION_REPLY, "lost monitoring"},
+        {"MONITOR lost", MONITORED_LINE, true, SESSION_PUSH, "lost monitoring"},
+        {":1/0/0 lost", SLICE("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"), true, SESSION_PUSH,
+         "lost subscribed:1/0/0"},
+    };
+    expect_frames(samples, COUNT_OF(samples));
+}
+
+static void names_take_memory_until_they_are_undone(void **unused)
+{
+    (void)unused;
+    struct session session = session_after("");
+    assert_int_equal(session_bytes(&session), 0);
+    assert_int_equal(session_received(&session, SUBSCRIBED_A, true), SESSION_CONFIRMATION);
+    size_t one = session_bytes(&session);
+    assert_true(one > 1);
+    assert_int_equal(session_received(&session, SUBSCRIBED_A, true), SESSION_CONFIRMATION);
+    assert_int_equal(session_bytes(&session), one);
+    struct slice undone = SLICE("*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n");
+    assert_int_equal(session_received(&session, undone, true), SESSION_CONFIRMATION);
+    assert_int_equal(session_bytes(&session), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -607,6 +737,11 @@ int main(void)
         cmocka_unit_test(each_channel_is_confirmed_and_none_means_all_of_its_kind),
         cmocka_unit_test(command_names_tell_the_kind_of_channel),
         cmocka_unit_test(undoing_all_ends_with_as_many_confirmations_as_were_foretold),
+        cmocka_unit_test(all_that_can_go_on_elsewhere_is_said_anew),
+        cmocka_unit_test(monitor_comes_before_what_would_forbid_it),
+        cmocka_unit_test(many_names_are_said_in_several_commands),
+        cmocka_unit_test(confirmations_of_what_is_known_change_nothing),
+        cmocka_unit_test(names_take_memory_until_they_are_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
