@@ -595,9 +595,15 @@ void client_fail(struct request *request, enum error error)
         client_close(client, "its subscriptions cannot be restored");
         return;
     }
-    if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
-        client->session.is_broken = client->session.in_multi || client->session.is_watching;
+    client_break_session(request);
     client_answer(request, error_reply(error));
+}
+
+void client_break_session(const struct request *request)
+{
+    struct session *session = &request->client->session;
+    if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
+        session->is_broken = session->in_multi || session->is_watching;
 }
 
 void client_answer(struct request *request, struct slice reply)

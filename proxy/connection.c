@@ -595,6 +595,8 @@ static void take_database(struct connection *connection, struct slice reply)
         }
         struct request *request = next_answered(connection);
         spans_add_copy(&worker->chunks, &request->reply, reply);
+        if (request->client)
+            client_break_session(request);
         finish_request(connection, request);
     }
     connection_close(connection, OUTCOME_CUT, NULL);

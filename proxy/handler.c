@@ -48,10 +48,10 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
             client_settle(client);
         return true;
     }
-    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
-        return refuse_dangerous(client, pin);
     if (is_right && client->session.in_multi && is_for_no_transaction(at_hand))
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
+    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
+        return refuse_dangerous(client, pin);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
     if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);

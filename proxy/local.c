@@ -74,7 +74,7 @@ static bool read_protocol(struct client *client, struct slice word, uint8_t *pro
 static bool nodes_speak_resp3(const struct client *client);
 static void speak(struct client *client, uint8_t protocol);
 static void reply_hello(struct client *client);
-static struct chunk *rewrite_info(struct slice reply);
+static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply);
 static struct chunk *rewrite_role(struct slice reply);
 static bool leads_past_us(struct slice line);
 static void append(struct chunk *chunk, struct slice text);
@@ -503,7 +503,8 @@ void local_rewrite(struct request *request)
     struct slice reply = {whole->bytes, whole->filled};
     struct chunk *rewritten = NULL;
     if (reply.bytes[0] != '-')
-        rewritten = request->inspection == INSPECT_INFO ? rewrite_info(reply) : rewrite_role(reply);
+        rewritten = request->inspection == INSPECT_INFO ? rewrite_info(request->client->worker->group, reply)
+                                                            : rewrite_role(reply);
     if (rewritten) {
         spans_clear(pool, &request->reply);
         spans_add(pool, &request->reply, rewritten, rewritten->bytes, rewritten->filled);
@@ -512,21 +513,27 @@ void local_rewrite(struct request *request)
     chunk_release(pool, whole);
 }
 
-/* Line by line: what would lead a client past the proxy goes. */
-static struct chunk *rewrite_info(struct slice reply)
+/* Line by line: what would lead a client past the proxy goes, and clients are those of the proxy. */
+static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply)
 {
-    static const struct {
+    char clients[48], max_clients[48];
+    int clients_size = snprintf(clients, sizeof clients, "connected_clients:%u\r\n",
+                                atomic_load_explicit(&group->client_count, memory_order_relaxed));
+    int max_clients_size = snprintf(max_clients, sizeof max_clients, "maxclients:%u\r\n", group->max_clients);
+    const struct {
         struct slice name, line;
     } fixed[] = {
-        {{"role:", 5}, {"role:master\r\n", 13}},
-        {{"redis_mode:", 11}, {"redis_mode:standalone\r\n", 23}},
-        {{"cluster_enabled:", 16}, {"cluster_enabled:0\r\n", 19}},
+        {SLICE("role:"), SLICE("role:master\r\n")},
+        {SLICE("redis_mode:"), SLICE("redis_mode:standalone\r\n")},
+        {SLICE("cluster_enabled:"), SLICE("cluster_enabled:0\r\n")},
+        {SLICE("connected_clients:"), {clients, (size_t)clients_size}},
+        {SLICE("maxclients:"), {max_clients, (size_t)max_clients_size}},
     };
     size_t position = 0;
     struct resp_value value;
     if (!resp_value_next(reply, &position, &value) || value.is_null)
         return NULL;
-    struct chunk *body = chunk_create_sized(value.text.size + 64);
+    struct chunk *body = chunk_create_sized(value.text.size + 128);
     if (!body)
         return NULL;
     for (struct slice rest = value.text; rest.size > 0;) {

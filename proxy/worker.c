@@ -37,6 +37,7 @@ static void *worker_run(void *argument);
 static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events);
 static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events);
 static void reroute_requests(struct worker *worker);
+static void clear_marks(struct worker *worker);
 static void resume_clients(struct worker *worker);
 static void flush_connections(struct worker *worker);
 static void flush_clients(struct worker *worker);
@@ -60,6 +61,7 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     worker->index = index;
     worker->listeners = listeners;
     worker->listener_count = listener_count;
+    clear_marks(worker);
     worker->now_ms = clock_us() / 1000;
     worker->seed = clock_us() * 2654435761U + index + 1;
     worker->scripts.seed = worker->seed * 0x9e3779b97f4a7c15U;
@@ -131,6 +133,15 @@ void worker_stop(struct worker *worker)
     mailbox_post(&worker->mailbox, letter);
 }
 
+static void clear_marks(struct worker *worker)
+{
+    worker->dirty_clients = worker->resumable_clients = NULL;
+    worker->dirty_connections = NULL;
+    worker->dirty_clients_end = &worker->dirty_clients;
+    worker->resumable_clients_end = &worker->resumable_clients;
+    worker->dirty_connections_end = &worker->dirty_connections;
+}
+
 void worker_join(struct worker *worker) { pthread_join(worker->thread, NULL); }
 
 void worker_destroy(struct worker *worker)
@@ -144,8 +155,7 @@ void worker_destroy(struct worker *worker)
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_finish(&worker->upstreams[i]);
     reroute_requests(worker);
-    worker->dirty_clients = worker->resumable_clients = NULL; /* the loop was left in the middle of a turn */
-    worker->dirty_connections = NULL;
+    clear_marks(worker); /* the loop was left in the middle of a turn */
     bury_the_dead(worker);
     for (uint32_t i = 0; i < worker->listener_count; i++)
         listener_close(&worker->listeners[i]);
@@ -163,8 +173,9 @@ void worker_mark_connection(struct worker *worker, struct connection *connection
     if (connection->is_dirty)
         return;
     connection->is_dirty = true;
-    connection->next_dirty = worker->dirty_connections;
-    worker->dirty_connections = connection;
+    connection->next_dirty = NULL;
+    *worker->dirty_connections_end = connection;
+    worker->dirty_connections_end = &connection->next_dirty;
 }
 
 void worker_mark_client(struct worker *worker, struct client *client)
@@ -172,8 +183,9 @@ void worker_mark_client(struct worker *worker, struct client *client)
     if (client->is_dirty || client->is_closed)
         return;
     client->is_dirty = true;
-    client->next_dirty = worker->dirty_clients;
-    worker->dirty_clients = client;
+    client->next_dirty = NULL;
+    *worker->dirty_clients_end = client;
+    worker->dirty_clients_end = &client->next_dirty;
 }
 
 void worker_resume_client(struct worker *worker, struct client *client)
@@ -181,8 +193,9 @@ void worker_resume_client(struct worker *worker, struct client *client)
     if (client->is_resumable || client->is_closed)
         return;
     client->is_resumable = true;
-    client->next_resumable = worker->resumable_clients;
-    worker->resumable_clients = client;
+    client->next_resumable = NULL;
+    *worker->resumable_clients_end = client;
+    worker->resumable_clients_end = &client->next_resumable;
 }
 
 static void *worker_run(void *argument)
@@ -240,6 +253,7 @@ static void resume_clients(struct worker *worker)
 {
     struct client *client = worker->resumable_clients;
     worker->resumable_clients = NULL;
+    worker->resumable_clients_end = &worker->resumable_clients;
     while (client) {
         struct client *next = client->next_resumable;
         client->is_resumable = false;
@@ -252,6 +266,7 @@ static void flush_connections(struct worker *worker)
 {
     struct connection *connection = worker->dirty_connections;
     worker->dirty_connections = NULL;
+    worker->dirty_connections_end = &worker->dirty_connections;
     while (connection) {
         struct connection *next = connection->next_dirty;
         connection->is_dirty = false;
@@ -264,6 +279,7 @@ static void flush_clients(struct worker *worker)
 {
     struct client *client = worker->dirty_clients;
     worker->dirty_clients = NULL;
+    worker->dirty_clients_end = &worker->dirty_clients;
     while (client) {
         struct client *next = client->next_dirty;
         client->is_dirty = false;

@@ -69,10 +69,10 @@ struct worker {
 
     struct client *clients;
     uint32_t client_count;
-    struct client *dirty_clients;      /* something to write */
-    struct client *resumable_clients;  /* may go on with their input */
+    struct client *dirty_clients, **dirty_clients_end;         /* something to write; first marked, first written */
+    struct client *resumable_clients, **resumable_clients_end; /* may go on with their input */
     struct client *dead_clients;
-    struct connection *dirty_connections;
+    struct connection *dirty_connections, **dirty_connections_end; /* what came first reaches the node first */
     struct connection *dead_connections;
     struct backend *dead_backends;
     struct request_queue reroute;      /* to be dispatched once more */

@@ -15,12 +15,10 @@ enum refusal refusal_of(struct slice reply)
         {{"-READONLY ", 10}, REFUSAL_READONLY},
         {{"-LOADING ", 9}, REFUSAL_LOADING},
         {{"-MASTERDOWN ", 12}, REFUSAL_MASTERDOWN},
-        {{"-UNBLOCKED ", 11}, REFUSAL_UNBLOCKED},
+        {{"-UNBLOCKED force unblock", 24}, REFUSAL_UNBLOCKED}, /* others are answers: CLIENT UNBLOCK, a deleted stream */
         {{"-ERR WAIT cannot be used with replica", 37}, REFUSAL_READONLY},
         {{"-ERR WAITAOF cannot be used with replica", 40}, REFUSAL_READONLY},
     };
-    if (slice_starts_with(reply, SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK")))
-        return REFUSAL_NONE; /* somebody asked for it: that is the answer */
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (slice_starts_with(reply, words[i].word))
             return words[i].refusal;

@@ -47,7 +47,7 @@ enum refusal {
     REFUSAL_UNBLOCKED,  /* a blocking command ended by a change of role, not by CLIENT UNBLOCK; it did not run */
 };
 
-/* Reads the first word of an error reply ("-READONLY You can't write ..."). */
+/* Reads the first words of an error reply ("-READONLY You can't write ..."). */
 enum refusal refusal_of(struct slice reply);
 
 enum outcome {

@@ -468,3 +468,16 @@ def test_wait_of_a_user_who_may_not_mark_is_refused_rather_than_wrong(processes)
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "app", "&__pointsman:wait")
         assert link.ask("WAIT", 0, 10) == 0
+
+
+def test_stream_that_is_deleted_under_a_waiting_group_is_told_of_as_by_redis(processes):
+    """-UNBLOCKED has many causes: only a change of role means that the command belongs elsewhere."""
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address))
+    with pointsman.raw() as link, pointsman.raw() as other:
+        assert other.ask("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM") == b"OK"
+        link.command("XREADGROUP", "GROUP", "g", "one", "BLOCK", 0, "STREAMS", "s", ">")
+        wait_for(lambda: server.info("clients")["blocked_clients"] == 1, what="it to wait")
+        assert other.ask("DEL", "s") == 1
+        assert link.read() == b"UNBLOCKED the stream key no longer exists"
+    assert "refused" not in pointsman.log_text() and "answered UNBLOCKED" not in pointsman.log_text()

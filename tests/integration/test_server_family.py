@@ -492,3 +492,17 @@ def test_reset_and_quit_leave_every_state_as_at_a_plain_server(ends, state, endi
     assert talk(ends.pointsman.port, data, end=None) == talk(ends.plain.port, data, end=None)
     with ends.cluster.servers[0].client() as client:
         assert not client.exists("fam:quit")
+
+
+def test_info_counts_the_clients_of_the_proxy(processes):
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address, proxy_max_clients=321))
+    with pointsman.client() as client:
+        before = wait_for(lambda: client.info("clients")["connected_clients"] == 1 and 1, what="others to be gone")
+        links = [pointsman.raw() for _ in range(7)]
+        for link in links:
+            assert link.ask("PING") == b"PONG"
+        info = client.info("clients")
+        assert (info["connected_clients"], info["maxclients"]) == (before + 7, 321)
+        for link in links:
+            link.close()

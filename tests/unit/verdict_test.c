@@ -191,6 +191,7 @@ static void refusals_are_known_by_the_first_word(void **unused)
                "replica?)\r\n"),
          REFUSAL_UNBLOCKED},
         {SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"), REFUSAL_NONE}, /* an answer */
+        {SLICE("-UNBLOCKED the stream key no longer exists\r\n"), REFUSAL_NONE},
         {SLICE("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica "
                "is configured to be writable (which is not the default) writes to replicas are just local and are "
                "not propagated.\r\n"),
