@@ -121,6 +121,8 @@ void client_close(struct client *client, const char *reason)
     if (client->next)
         client->next->previous = client->previous;
     worker->client_count--;
+    if (client->stall == STALL_PAUSED)
+        pause_unstall(client);
     atomic_fetch_sub_explicit(&worker->group->client_count, 1, memory_order_relaxed);
 
     detach_requests(client);

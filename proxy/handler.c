@@ -38,8 +38,10 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         return client_stall(client, STALL_DRAINED); /* whether it is subscribed is not known yet */
     client->last_command = command && !(command->flags & COMMAND_LEARNED) ? command->full_name : "unknown";
 
-    if (atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed) && pause_holds(client, at_hand))
-        return client_stall(client, STALL_PAUSED);
+    if (atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed) && pause_holds(client, at_hand)) {
+        pause_stall(client);
+        return false;
+    }
 
     bool is_right = command && command_arity_is_right(command, at_hand->count);
     enum command_pin pin = pin_of(at_hand);

@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { INFO_GROWS_BY = 256 }; /* at most, by numbers of ours */
+
 /* What HELLO asks for. */
 struct hello {
     uint8_t protocol;
@@ -75,6 +77,7 @@ static bool nodes_speak_resp3(const struct client *client);
 static void speak(struct client *client, uint8_t protocol);
 static void reply_hello(struct client *client);
 static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply);
+static bool append_instead(struct chunk *body, const struct worker_group *group, struct slice line);
 static struct chunk *rewrite_role(struct slice reply);
 static bool leads_past_us(struct slice line);
 static void append(struct chunk *chunk, struct slice text);
@@ -516,37 +519,19 @@ void local_rewrite(struct request *request)
 /* Line by line: what would lead a client past the proxy goes, and clients are those of the proxy. */
 static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply)
 {
-    char clients[48], max_clients[48];
-    int clients_size = snprintf(clients, sizeof clients, "connected_clients:%u\r\n",
-                                atomic_load_explicit(&group->client_count, memory_order_relaxed));
-    int max_clients_size = snprintf(max_clients, sizeof max_clients, "maxclients:%u\r\n", group->max_clients);
-    const struct {
-        struct slice name, line;
-    } fixed[] = {
-        {SLICE("role:"), SLICE("role:master\r\n")},
-        {SLICE("redis_mode:"), SLICE("redis_mode:standalone\r\n")},
-        {SLICE("cluster_enabled:"), SLICE("cluster_enabled:0\r\n")},
-        {SLICE("connected_clients:"), {clients, (size_t)clients_size}},
-        {SLICE("maxclients:"), {max_clients, (size_t)max_clients_size}},
-    };
     size_t position = 0;
     struct resp_value value;
     if (!resp_value_next(reply, &position, &value) || value.is_null)
         return NULL;
-    struct chunk *body = chunk_create_sized(value.text.size + 128);
+    struct chunk *body = chunk_create_sized(value.text.size + INFO_GROWS_BY);
     if (!body)
         return NULL;
     for (struct slice rest = value.text; rest.size > 0;) {
         const char *end = memchr(rest.bytes, '\n', rest.size);
         struct slice line = {rest.bytes, end ? (size_t)(end - rest.bytes) + 1 : rest.size};
         rest = (struct slice){rest.bytes + line.size, rest.size - line.size};
-        if (leads_past_us(line))
-            continue;
-        for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
-            if (slice_starts_with(line, fixed[i].name))
-                line = fixed[i].line;
-        }
-        append(body, line);
+        if (!leads_past_us(line) && !append_instead(body, group, line))
+            append(body, line);
     }
     char head[32];
     bool is_verbatim = value.type == '='; /* in RESP3 */
@@ -560,6 +545,43 @@ static struct chunk *rewrite_info(const struct worker_group *group, struct slice
     }
     free(body);
     return whole;
+}
+
+/* True if another line stands there instead. What the node says of blocked clients is of those that it knows. */
+static bool append_instead(struct chunk *body, const struct worker_group *group, struct slice line)
+{
+    static const struct {
+        struct slice name, line;
+    } fixed[] = {
+        {{"role:", 5}, {"role:master\r\n", 13}},
+        {{"redis_mode:", 11}, {"redis_mode:standalone\r\n", 23}},
+        {{"cluster_enabled:", 16}, {"cluster_enabled:0\r\n", 19}},
+    };
+    const struct {
+        struct slice name;
+        bool adds; /* to what the node says */
+        uint32_t number;
+    } counted[] = {
+        {SLICE("connected_clients:"), false, atomic_load_explicit(&group->client_count, memory_order_relaxed)},
+        {SLICE("maxclients:"), false, group->max_clients},
+        {SLICE("blocked_clients:"), true, atomic_load_explicit(&group->pause.waiting, memory_order_relaxed)},
+    };
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        if (slice_starts_with(line, fixed[i].name)) {
+            append(body, fixed[i].line);
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof counted / sizeof *counted; i++) {
+        if (!slice_starts_with(line, counted[i].name))
+            continue;
+        char text[64];
+        unsigned long said = counted[i].adds ? strtoul(line.bytes + counted[i].name.size, NULL, 10) : 0;
+        int size = snprintf(text, sizeof text, "%s%lu\r\n", counted[i].name.bytes, said + counted[i].number);
+        append(body, (struct slice){text, (size_t)size});
+        return true;
+    }
+    return false;
 }
 
 /* "slave0:ip=...", and what a master that has just become a replica says of its own master. */

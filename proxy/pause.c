@@ -71,12 +71,24 @@ bool pause_holds(struct client *client, const struct command_at_hand *at_hand)
     return true;
 }
 
+void pause_stall(struct client *client)
+{
+    client_stall(client, STALL_PAUSED);
+    atomic_fetch_add_explicit(&pause_of(client)->waiting, 1, memory_order_relaxed);
+}
+
+void pause_unstall(struct client *client)
+{
+    client_stall(client, STALL_NONE);
+    atomic_fetch_sub_explicit(&pause_of(client)->waiting, 1, memory_order_relaxed);
+}
+
 void pause_release(struct worker *worker)
 {
     ev_timer_stop(worker->loop, &worker->unpause); /* was set for this pause; another may end sooner */
     for (struct client *client = worker->clients; client; client = client->next) {
         if (client->stall != STALL_PAUSED) continue;
-        client->stall = STALL_NONE;
+        pause_unstall(client);
         worker_resume_client(worker, client);
     }
 }

@@ -26,6 +26,7 @@ struct worker;
 struct pause {
     _Alignas(64) _Atomic uint64_t until; /* its end in ms of the workers' clock, times 2, plus 1 for ALL; 0 =
                                             none. Nothing that is often written lies beside it. */
+    _Alignas(64) _Atomic uint32_t waiting; /* clients that wait for its end */
 };
 
 /* CLIENT PAUSE and UNPAUSE, as handlers of local.h. */
@@ -35,6 +36,10 @@ bool pause_end(struct client *client, const struct command_at_hand *at_hand);
 /* True if the command has to wait; the worker will then let the client go on. To be asked if until is not
  * zero. */
 bool pause_holds(struct client *client, const struct command_at_hand *at_hand);
+
+/* The client is stalled until then, or is so no more. */
+void pause_stall(struct client *client);
+void pause_unstall(struct client *client);
 
 /* Lets this worker's clients look again. */
 void pause_release(struct worker *worker);

@@ -585,3 +585,16 @@ def test_pause_is_of_the_clients_of_the_proxy_and_not_of_the_node(proxy, unpause
         assert asker.command("PING").is_silent(0.05)
         assert node.ask("SET", "p:node", 1) == b"OK"
         assert asker.is_silent(0.05) and asker.read() == b"PONG"
+
+
+def test_info_counts_paused_clients_as_blocked(proxy, unpaused):
+    with proxy.raw() as admin, proxy.raw() as one, proxy.raw() as two, proxy.client() as watcher:
+        assert admin.ask("CLIENT", "PAUSE", 60000, "WRITE") == b"OK"
+        for link in (one, two):
+            link.command("SET", "paused", 1)
+        wait_for(lambda: watcher.info("clients")["blocked_clients"] == 2, what="both to be counted")
+        one.close()
+        wait_for(lambda: watcher.info("clients")["blocked_clients"] == 1, what="the one that left not to be")
+        assert admin.ask("CLIENT", "UNPAUSE") == b"OK"
+        assert two.read() == b"OK"
+        wait_for(lambda: watcher.info("clients")["blocked_clients"] == 0, what="none to be counted")
