@@ -99,7 +99,7 @@ class Generator:
         self.chance = random.Random(seed)
         versions = {"2": (2,), "3": (3,), "mixed": (2, 3)}[protocol]
         self.values = commands.Values(self.chance, dumps, versions)
-        self.values.shas = [hashlib.sha1(script).hexdigest().encode() for script in commands.SCRIPTS[:12]] + [b"0" * 40, b"x"]
+        self.values.shas = [hashlib.sha1(script).hexdigest().encode() for script in commands.CALLED_BY_SHA] + [b"0" * 40, b"x"]
         self.groups = [commands.Templates(text) for text, _ in commands.GROUPS]
         self.weights = [weight for _, weight in commands.GROUPS]
         self.subscriber = commands.Templates(commands.SUBSCRIBER)
@@ -118,7 +118,9 @@ class Generator:
         """The step without what is not the same inside a transaction, where it may be in one."""
         kept = []
         for command in step.commands:
-            if self.may_be_in_multi[step.connection] and name_in(UNEQUAL_IN_TRANSACTIONS, command):
+            # A script that is queued can be called by its SHA1 before EXEC, or although it was discarded.
+            is_early = bool(set(command.words) & set(commands.CALLED_BY_SHA)) and command.name in (b"EVAL", b"EVAL_RO", b"SCRIPT")
+            if self.may_be_in_multi[step.connection] and (is_early or name_in(UNEQUAL_IN_TRANSACTIONS, command)):
                 continue
             kept.append(command)
             if command.name in (b"MULTI", b"EXEC", b"DISCARD", b"RESET") and len(command.words) == 1:

@@ -280,11 +280,9 @@ ACL (WHOAMI|LIST|USERS|CAT|CAT hash|CAT nosuch|HELP|NOSUCH|GETUSER default|GETUS
 DEBUG (HELP|NOSUCH|OBJECT nosuchkey|SLEEP 0|STRINGMATCH-LEN 10 x|SET-ACTIVE-EXPIRE 1|LISTPACK nosuchkey)
 DEBUG PROTOCOL (string|integer|double|bignum|null|array|set|map|attrib|verbatim|true|false|nosuch)
 DEBUG DIGEST
-SAVE
 MIGRATE 127.0.0.1 1 nosuchkey 0 10
 MIGRATE 127.0.0.1 1 "" 0 x KEYS a
 RESTORE-ASKING a 0 x
-BGSAVE x
 MODULE LOAD /nosuch
 LATENCY DOCTOR
 CLUSTER (INFO|SLOTS|NODES|KEYSLOT a|NOSUCH|HELP|MYID)
@@ -301,7 +299,7 @@ AUTH <v>
 AUTH (default|nobody) <v>
 AUTH a b c
 HELLO (1|4|x|-1|-0|10000000000|03)
-HELLO <protocol> [ SETNAME <clientname> ]
+HELLO <protocol>
 HELLO <protocol> AUTH (default|nobody) <v>
 HELLO <protocol> (NOSUCH|AUTH default|SETNAME)
 CLIENT SETNAME <clientname>
@@ -398,6 +396,9 @@ SPOP lone:set
 ZADD lex:<n> { 0 <member> }
 SADD lone:set lonely
 EXPIRE <any> -1
+HELLO <protocol> SETNAME <clientname>
+SAVE
+BGSAVE x
 RPUSH sorted:<n> { <i> }
 LTRIM sorted:<n> -9 -1
 SORT sorted:<n> BY (nosort|string:*|hash:*->f1) [ LIMIT <n> <n> ] [ GET # ] [ GET string:* ] [ DESC ] [ ALPHA ]
@@ -442,6 +443,8 @@ SCRIPTS = (
     b"return redis.call('select', 2)", b"return redis.call('subscribe', 'a')", b"return redis.call('blpop', 'empty:list', 0)",
     b"return {map={a=1}}", b"return redis.setresp(4)", b"return redis.REDIS_VERSION", b"return math.floor(2.5)",
 )  # fmt: skip
+
+CALLED_BY_SHA = SCRIPTS[:12]
 
 LIBRARIES = (
     b"#!lua name=lib1\nredis.register_function('f1', function(keys, args) return redis.call('set', keys[1], args[1]) end)",

@@ -133,8 +133,8 @@ EXCEPTIONS = [
 ]  # fmt: skip
 
 # Queued by Redis like everything else, to change or to describe the connection when EXEC comes. Through Pointsman a
-# transaction runs on a connection of the pool, so these are answered at once, refused, or of that connection; and ROLE
-# is the node's own, with its replicas. A subscription that EXEC begins is not carried on. Not sent there.
+# transaction runs on a connection of the pool, so these are answered at once, refused, or of that connection; ROLE is
+# the node's own, with its replicas. None of them is sent there.
 UNEQUAL_IN_TRANSACTIONS = {
     "AUTH", "HELLO", "CLIENT", "ROLE", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE",
 }  # fmt: skip
