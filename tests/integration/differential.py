@@ -509,6 +509,7 @@ class Comparison:
         if not link or not link.is_open:
             link = self.links[step.connection] = Link(step.connection, self.plain.port, self.pointsman.port)
             link.send(first_of(step.connection, self.protocol))
+            link.settle()
         link.send(step.commands, step.is_cut)
         self.played += len(step.commands)
         if step.is_awaited:
