@@ -6,6 +6,7 @@
 #include "proxy/control.h"
 #include "proxy/log.h"
 #include "proxy/scripts.h"
+#include "proxy/tunnel.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/backoff.h"
@@ -86,9 +87,10 @@ bool backend_is_busy(const struct backend *backend)
 
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason)
 {
+    struct worker *worker = worker_of(backend);
+    tunnels_cut(worker, backend);
     while (backend->connections)
         connection_close(backend->connections, outcome, reason);
-    struct worker *worker = worker_of(backend);
     for (struct request *request; (request = request_queue_pop(&backend->waiting));) {
         client_unheld(request->client);
         request->state = REQUEST_NEW;

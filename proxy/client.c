@@ -8,6 +8,7 @@
 #include "proxy/log.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
+#include "proxy/tunnel.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -269,6 +270,10 @@ static void consume(struct client *client, struct chunk *chunk, size_t start)
         client_close(client, "out of memory");
         return;
     }
+    if (client->stall == STALL_TUNNEL) {
+        tunnel_begin(client);
+        return;
+    }
     watch(client);
     finish_input(client);
 }
@@ -419,6 +424,7 @@ void client_unstall(struct client *client)
     case STALL_NONE:
     case STALL_GATHER:
     case STALL_PAUSED:
+    case STALL_TUNNEL:
     case STALL_SCRIPT:
         return;
     case STALL_DRAINED:

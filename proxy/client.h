@@ -47,6 +47,7 @@ enum client_stall {
     STALL_OUTPUT,  /* until it has read some of what waits for it */
     STALL_GATHER,  /* until all workers have told of their clients */
     STALL_PAUSED,  /* until CLIENT PAUSE is over */
+    STALL_TUNNEL,  /* it has become a replica: goes on as a tunnel at once */
     STALL_SCRIPT,  /* until the master has the script that its transaction calls */
 };
 

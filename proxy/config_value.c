@@ -261,9 +261,6 @@ static bool say_no_danger(struct config_wrong *wrong, const char *name)
     config_guess_begin(&guess, name);
     for (int i = 0; command_dangers[i]; i++)
         config_guess_offer(&guess, command_dangers[i]);
-    if (command && command->pin == PIN_SYNC)
-        return config_say_bad(wrong, name, "cannot be let through",
-                              "replication needs a connection to the node itself");
     if (command && !(command->flags & COMMAND_DANGEROUS))
         return config_say_bad(wrong, name, "is not refused", "leave it out");
     if (config_guess_end(&guess))

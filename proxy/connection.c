@@ -74,20 +74,30 @@ static bool refuses_mark(struct connection *connection, const struct request *re
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
 
+int connection_begin(const struct backend *backend)
+{
+    int fd = socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    set_socket_options(fd, backend->address.ss_family);
+    if (connect(fd, (const struct sockaddr *)&backend->address, backend->address_size) == 0 || errno == EINPROGRESS)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
 struct connection *connection_open(struct backend *backend, uint32_t database, uint8_t protocol, bool is_dedicated)
 {
     struct worker *worker = backend->upstream->worker;
-    int fd = socket(backend->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = connection_begin(backend);
     if (fd < 0)
         return NULL;
-    set_socket_options(fd, backend->address.ss_family);
     struct connection *connection = calloc(1, sizeof *connection);
-    if (!connection || (connect(fd, (const struct sockaddr *)&backend->address, backend->address_size) != 0 &&
-                        errno != EINPROGRESS)) {
-        int error = connection ? errno : ENOMEM;
-        free(connection);
+    if (!connection) {
         close(fd);
-        errno = error;
+        errno = ENOMEM;
         return NULL;
     }
     connection->backend = backend;
@@ -471,14 +481,29 @@ static void connection_connected(struct connection *connection)
 
 static void connection_authenticate(struct connection *connection)
 {
-    const struct config_upstream *config = connection->backend->upstream->config;
-    struct slice words[3] = {SLICE("AUTH")};
-    size_t count = 1;
+    struct slice words[3];
+    size_t count = connection_auth(connection->backend->upstream->config, words);
+    connection->state = CONNECTION_AUTHENTICATING;
+    send_greeting(connection, words, count);
+}
+
+size_t connection_auth(const struct config_upstream *config, struct slice words[3])
+{
+    size_t count = 0;
+    words[count++] = SLICE("AUTH");
     if (config->username[0])
         words[count++] = slice_of(config->username);
     words[count++] = slice_of(config->password);
-    connection->state = CONNECTION_AUTHENTICATING;
-    send_greeting(connection, words, count);
+    return count;
+}
+
+bool connection_is_let_in(struct slice reply)
+{
+    static const struct slice needs_none[] = {
+        {"-ERR AUTH <password> called without any password", 48},
+        {"-ERR Client sent AUTH, but no password is set", 45},
+    };
+    return reply.bytes[0] == '+' || slice_starts_with(reply, needs_none[0]) || slice_starts_with(reply, needs_none[1]);
 }
 
 static void connection_negotiate(struct connection *connection)
@@ -533,16 +558,9 @@ static void send_greeting(struct connection *connection, const struct slice *wor
 
 static void take_greeting(struct connection *connection, struct slice reply)
 {
-    static const struct slice needs_none[] = {
-        {"-ERR AUTH <password> called without any password", 48},
-        {"-ERR Client sent AUTH, but no password is set", 45},
-    };
-    bool is_good = reply.bytes[0] == '+';
     switch (connection->state) {
     case CONNECTION_AUTHENTICATING:
-        for (size_t i = 0; i < 2; i++)
-            is_good |= slice_starts_with(reply, needs_none[i]);
-        if (is_good)
+        if (connection_is_let_in(reply))
             connection_negotiate(connection);
         else
             close_unwelcome(connection, "AUTH", reply);

@@ -31,6 +31,7 @@
 
 struct backend;
 struct client;
+struct config_upstream;
 
 /* Somebody in the proxy who waits for what a node says. */
 struct inquiry {
@@ -99,6 +100,12 @@ struct connection {
     bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
+
+/* What a connection of another kind (tunnel.h) needs as well: a socket that connects, or -1 (errno); the words of AUTH,
+ * and how many, where a password is configured; whether the answer to that lets us in. */
+int connection_begin(const struct backend *backend);
+size_t connection_auth(const struct config_upstream *config, struct slice words[3]);
+bool connection_is_let_in(struct slice reply);
 
 /* Begins to connect; the connection may be queued on at once. protocol is 2 or 3. NULL if it cannot even begin
  * (errno). */

@@ -11,8 +11,9 @@
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
-static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin);
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand);
 static bool refuse_dangerous(struct client *client, enum command_pin pin);
+static bool become_replica(struct client *client);
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection);
 static enum command_pin pin_of(const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
@@ -52,8 +53,10 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     }
     if (is_right && client->session.in_multi && is_for_no_transaction(at_hand))
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
-    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand, pin))
+    if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand))
         return refuse_dangerous(client, pin);
+    if (pin == PIN_SYNC && !session_is_confined(&client->session))
+        return become_replica(client);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
     if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);
@@ -105,10 +108,8 @@ static bool answer_broken(struct client *client, enum command_pin pin)
     return false;
 }
 
-static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand, enum command_pin pin)
+static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand)
 {
-    if (pin == PIN_SYNC)
-        return false;
     int danger = command_danger(at_hand->command, at_hand->words, at_hand->count);
     return danger == DANGER_NONE || (client->worker->group->config->allow_dangerous >> danger & 1);
 }
@@ -134,6 +135,17 @@ static bool spoil_multi(struct client *client, enum command_pin pin, enum reques
     traits.inspection = (uint8_t)inspection;
     client->worker->arguments.is_canonical = false; /* these words are not the client's */
     client_submit(client, &instead, &traits);
+    return true;
+}
+
+/* Its command stays where it is, and goes to the master as it came. */
+static bool become_replica(struct client *client)
+{
+    if (client->inflight > 0 || client->restoring)
+        return client_stall(client, STALL_DRAINED);
+    if (upstream_master(client->upstream))
+        return client_stall(client, STALL_TUNNEL);
+    client_reply(client, error_reply(ERROR_NO_MASTER));
     return true;
 }
 

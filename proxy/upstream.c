@@ -156,6 +156,12 @@ void upstream_tick(struct upstream *upstream)
     tick_held(upstream);
 }
 
+struct backend *upstream_master(const struct upstream *upstream)
+{
+    uint32_t node = pick_write(upstream->topology, &upstream->topology->shards[0], upstream->loads);
+    return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection)
 {
     uint32_t master = upstream->topology->shards[0].master;

@@ -61,6 +61,9 @@ void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);
 
 void upstream_tick(struct upstream *upstream);
 
+/* The master, or NULL while there is none that may be written to. */
+struct backend *upstream_master(const struct upstream *upstream);
+
 /* True if a connection leads to what is now the master of its shard. */
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection);
 

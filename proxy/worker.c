@@ -5,6 +5,7 @@
 #include "proxy/clock.h"
 #include "proxy/connection.h"
 #include "proxy/log.h"
+#include "proxy/tunnel.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -151,6 +152,7 @@ void worker_destroy(struct worker *worker)
     worker->is_draining = true; /* nothing is held any more */
     while (worker->clients)
         client_close(worker->clients, "the proxy ends");
+    tunnels_finish(worker);
     mailbox_finish(&worker->mailbox);
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_finish(&worker->upstreams[i]);
@@ -318,6 +320,7 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
     struct worker *worker = watcher->data;
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_tick(&worker->upstreams[i]);
+    tunnels_tick(worker);
     if (++worker->ticks % CLIENT_TICKS == 0) {
         for (struct client *client = worker->clients, *next; client; client = next) {
             next = client->next;
@@ -368,6 +371,7 @@ static void begin_drain(struct letter *letter, void *receiver)
     for (uint32_t i = 0; i < worker->listener_count; i++)
         listener_stop(&worker->listeners[i]);
     worker->is_draining = true;
+    tunnels_finish(worker);
     worker->drain_deadline_ms = worker->now_ms + (uint64_t)worker->group->config->drain_time_ms;
     drain_tick(worker);
 }

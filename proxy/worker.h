@@ -75,6 +75,7 @@ struct worker {
     struct connection *dirty_connections, **dirty_connections_end; /* what came first reaches the node first */
     struct connection *dead_connections;
     struct backend *dead_backends;
+    struct tunnel *tunnels;
     struct request_queue reroute;      /* to be dispatched once more */
 
     uint32_t ticks;

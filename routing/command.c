@@ -59,7 +59,8 @@ static const struct option migrate_options[] = {{"AUTH", 1}, {"AUTH2", 2}};
 const char *const command_dangers[] = {
     "shutdown",      "debug|assert",   "debug|crash-and-recover", "debug|oom",
     "debug|panic",   "debug|restart",  "debug|segfault",          "failover",
-    "replicaof",     "slaveof",        NULL,
+    "replicaof",     "slaveof",        "replconf",      "psync",                  "sync",
+    NULL,
 };
 enum { DANGERS_ENDING_NODE = 7 };
 

@@ -199,7 +199,7 @@ extern const char *const command_dangers[];
 enum { DANGER_NONE = -1 };
 
 /* The place of what these arguments ask for, or DANGER_NONE. Always DANGER_NONE where the row lacks
- * COMMAND_DANGEROUS, and where the command would make the connection a replication link (PIN_SYNC). */
+ * COMMAND_DANGEROUS. */
 int command_danger(const struct command *command, const struct slice *arguments, size_t count);
 
 /* True if, once it is carried out, the node is gone and no reply comes: SHUTDOWN, DEBUG SEGFAULT. */

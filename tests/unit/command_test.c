@@ -268,7 +268,8 @@ static void what_would_end_the_node_or_change_its_role_is_known_by_name(void **s
         {"DEBUG OOM", "debug|oom", true},
         {"DEBUG OBJECT oom", NULL, false},
         {"DEBUG", NULL, false},
-        {"PSYNC ? -1", NULL, false},
+        {"PSYNC ? -1", "psync", false},
+        {"SYNC", "sync", false},
         {"FLUSHALL", NULL, false},
     };
     (void)state;

@@ -55,7 +55,7 @@ static const struct {
      "-ERR pointsman: refused by the proxy, since it would end the master or change its role; "
      "admin.allow_dangerous can let it through\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
-     "-ERR pointsman: replication through the proxy is not supported\r\n"},
+     "-ERR pointsman: replication through the proxy is refused; admin.allow_dangerous can let it through\r\n"},
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
      "not executed\r\n"},
