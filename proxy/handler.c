@@ -8,6 +8,8 @@
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
+static bool take_plain(struct client *client, const struct command_at_hand *at_hand);
+static bool client_is_plain(const struct client *client);
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
 static bool answer_broken(struct client *client, enum command_pin pin);
@@ -27,12 +29,15 @@ static bool leaves_traces(const struct client *client, const struct command *com
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_go_now(const struct client *client, const struct request *traits);
+static inline bool may_follow(const struct client *client, const struct request *traits);
 static bool is_for_no_transaction(const struct command_at_hand *at_hand);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
 bool handler_take(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
+    if (command && command_is_plain(command) && client_is_plain(client))
+        return take_plain(client, at_hand);
     if (!client->is_authenticated && refuse_stranger(client, at_hand))
         return true;
     if (client->subscribing > 0 && !is_subscription(command))
@@ -61,6 +66,35 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);
     return handler_forward(client, at_hand);
+}
+
+/* The short way of most commands: what the long one below makes of it where nothing is special about the command and
+ * nothing about the client. */
+static bool take_plain(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    const struct config *config = client->worker->group->config;
+    struct request traits = {.database = client->database, .timeout_ms = (uint32_t)config->request_timeout_ms};
+    traits.is_read = command->access == COMMAND_READ;
+    traits.needs_master =
+        !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    if (client->inflight > 0 && (client->inflight_bytes + at_hand->bytes.size > (uint64_t)config->client_input_limit ||
+                                 !may_follow(client, &traits)))
+        return client_stall(client, STALL_DRAINED);
+    client->last_command = command->flags & COMMAND_LEARNED ? "unknown" : command->full_name;
+    client_submit(client, at_hand, &traits);
+    return true;
+}
+
+/* No state, no connection of its own, and nobody is paused. A session with state that no connection carries is broken or
+ * lost; a client that is being let into one has something in flight there. */
+static bool client_is_plain(const struct client *client)
+{
+    const struct session *session = &client->session;
+    return client->is_authenticated && !client->dedicated && !client->subscribing && !client->restoring &&
+           !session->in_multi && !session->is_watching && !session->is_broken && !session->is_lost &&
+           !session->is_monitoring && !client->blocking &&
+           !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
 }
 
 static bool is_subscription(const struct command *command)
@@ -406,9 +440,16 @@ static bool may_go_now(const struct client *client, const struct request *traits
         return false;
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
+    return may_follow(client, traits);
+}
+
+/* True if all that is in flight is on one shared connection, which is right for this as well. */
+static inline bool may_follow(const struct client *client, const struct request *traits)
+{
     const struct connection *route = client->route;
-    return route && client->routed == client->inflight && !route->is_retiring &&
-           route->target_database == traits->database && (!traits->needs_master || upstream_is_master(client->upstream, route));
+    return client->held == 0 && route && client->routed == client->inflight && !route->is_retiring &&
+           route->target_database == traits->database &&
+           (!traits->needs_master || upstream_is_master(client->upstream, route));
 }
 
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand)

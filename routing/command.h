@@ -185,6 +185,14 @@ static inline bool command_arity_is_right(const struct command *command, size_t 
 /* True if CLIENT PAUSE in mode WRITE keeps it waiting: a write, or what may reach replicas. Takes its time. */
 bool command_may_change(const struct command *command);
 
+/* True if nothing about it is special: it is sent to a node over a shared connection, and its reply is what it is. */
+static inline bool command_is_plain(const struct command *command)
+{
+    return !(command->pin | command->local | command->special) &&
+           !(command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY | COMMAND_NO_TIMEOUT | COMMAND_DANGEROUS |
+                               COMMAND_NOT_IN_MULTI));
+}
+
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
 
