@@ -114,7 +114,8 @@ void client_close(struct client *client, const char *reason)
     client->is_closed = true;
     log_debug("client %llu: closed: %s", (unsigned long long)client->id, reason);
     ev_io_stop(worker->loop, &client->io);
-    close(client->io.fd);
+    if (client->io.fd >= 0)
+        close(client->io.fd);
     if (client->previous)
         client->previous->next = client->next;
     else
@@ -135,6 +136,14 @@ void client_close(struct client *client, const char *reason)
     spans_clear(&worker->chunks, &client->output);
     client->next_dead = worker->dead_clients;
     worker->dead_clients = client;
+}
+
+int client_take_descriptor(struct client *client)
+{
+    int fd = client->io.fd;
+    ev_io_stop(client->worker->loop, &client->io);
+    ev_io_set(&client->io, -1, 0);
+    return fd;
 }
 
 void client_destroy(struct client *client)

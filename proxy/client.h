@@ -110,6 +110,10 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
 
 /* The one place where a client ends; reason is logged at debug level. */
 void client_close(struct client *client, const char *reason);
+
+/* Takes the descriptor away from a client that is to be closed next: it goes on as something else. */
+int client_take_descriptor(struct client *client);
+
 void client_destroy(struct client *client);
 
 /* Goes on with input that had to wait. */

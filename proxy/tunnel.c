@@ -6,7 +6,6 @@
 #include "proxy/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -68,15 +67,12 @@ static struct tunnel *create(struct client *client, struct backend *backend)
 {
     struct worker *worker = client->worker;
     struct tunnel *tunnel = calloc(1, sizeof *tunnel);
-    int client_fd = fcntl(client->io.fd, F_DUPFD_CLOEXEC, 0);
     int node_fd = connection_begin(backend);
     size_t sent = client->input ? client->input->filled - client->input_start : 0;
-    bool is_good = tunnel && client_fd >= 0 && node_fd >= 0 &&
+    bool is_good = tunnel && node_fd >= 0 &&
                    init_flow(&tunnel->upwards, &tunnel->client_io, &tunnel->node_io, sent) &&
                    init_flow(&tunnel->downwards, &tunnel->node_io, &tunnel->client_io, client->output.bytes);
     if (!is_good) {
-        if (client_fd >= 0)
-            close(client_fd);
         if (node_fd >= 0)
             close(node_fd);
         if (tunnel)
@@ -91,7 +87,7 @@ static struct tunnel *create(struct client *client, struct backend *backend)
     tunnel->worker = worker;
     tunnel->backend = backend;
     tunnel->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
-    ev_io_init(&tunnel->client_io, tunnel_event, client_fd, 0);
+    ev_io_init(&tunnel->client_io, tunnel_event, client_take_descriptor(client), 0);
     ev_io_init(&tunnel->node_io, tunnel_event, node_fd, EV_WRITE);
     tunnel->client_io.data = tunnel->node_io.data = tunnel;
     ev_io_start(worker->loop, &tunnel->node_io);
@@ -249,8 +245,6 @@ static void relay(struct tunnel *tunnel)
  * ended. */
 static bool move(struct tunnel *tunnel, struct flow *flow)
 {
-    if (flow->start == flow->end)
-        flow->start = flow->end = 0;
     if (flow->end < flow->room && !flow->is_ending) {
         ssize_t size = recv(flow->source->fd, flow->bytes + flow->end, flow->room - flow->end, 0);
         if (size > 0)
@@ -267,6 +261,8 @@ static bool move(struct tunnel *tunnel, struct flow *flow)
             return false;
         }
     }
+    if (flow->start == flow->end)
+        flow->start = flow->end = 0; /* there is room again: it is watched for */
     if (flow->is_ending && flow->start == flow->end) {
         close_tunnel(tunnel, flow == &tunnel->upwards ? "closed by the replica" : "closed by the node");
         return false;
