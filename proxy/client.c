@@ -769,6 +769,8 @@ void client_push(struct client *client, const struct spans *frame)
 {
     struct worker *worker = client->worker;
     struct spans *output = &client->output;
+    if (client->reply_mode == REPLY_OFF && frame->first && frame->first->bytes[0] == '+')
+        return; /* to Redis the lines of MONITOR are replies, and messages are not */
     for (const struct span *span = frame->first; span; span = span->next) {
         bool is_added = client->is_blocked_output
                             ? spans_add_kept(&worker->chunks, output, (struct slice){span->bytes, span->size})
