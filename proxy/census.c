@@ -253,8 +253,8 @@ void census_flags(const struct client *client, char flags[CENSUS_FLAGS_MAX])
     } all[] = {
         {'O', session->is_monitoring}, {'P', session_is_subscribed(session)},
         {'x', session->in_multi},      {'b', client->blocking || client->stall == STALL_PAUSED},
-        {'t', session->is_tracking},   {'U', client->is_unix},
-        {'e', client->is_not_evicted},
+        {'t', session->is_tracking},   {'B', session->tracks_by_prefix},
+        {'U', client->is_unix},        {'e', client->is_not_evicted},
     };
     size_t count = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {

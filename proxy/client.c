@@ -152,6 +152,7 @@ void client_destroy(struct client *client)
     free(client->name);
     free(client->library_name);
     free(client->library_version);
+    scripts_forget_queued(client);
     free(client);
 }
 
@@ -728,6 +729,7 @@ static void inspect(struct request *request)
         return;
     case INSPECT_TRACKING_ON:
     case INSPECT_TRACKING_OPTIN:
+    case INSPECT_TRACKING_BCAST:
     case INSPECT_TRACKING_OFF:
         tracking_answered(request, type == '+');
         return;
@@ -758,10 +760,13 @@ static void reply_instead(struct request *request, struct slice reply)
     spans_add_copy(pool, &request->reply, reply);
 }
 
-/* The database that the last good SELECT of the transaction asked for. */
+/* The scripts that were queued have been carried out, and the database is the one that the last good SELECT of the
+ * transaction asked for. */
 static void inspect_exec(struct request *request)
 {
     struct client *client = request->client;
+    scripts_carried_out(client, request);
+    if (client->session.select_count == 0) return;
     struct chunk *whole = spans_join(&request->reply);
     if (!whole) {
         if (client->dedicated)
@@ -779,6 +784,8 @@ void client_push(struct client *client, const struct spans *frame)
 {
     struct worker *worker = client->worker;
     struct spans *output = &client->output;
+    if (client->reply_mode == REPLY_OFF && frame->first && frame->first->bytes[0] == '+')
+        return; /* to Redis the lines of MONITOR are replies, and messages are not */
     for (const struct span *span = frame->first; span; span = span->next) {
         bool is_added = client->is_blocked_output
                             ? spans_add_kept(&worker->chunks, output, (struct slice){span->bytes, span->size})
@@ -955,6 +962,7 @@ void client_restored(struct client *client)
 
 void client_reset_session(struct client *client)
 {
+    scripts_forget_queued(client);
     cancel_restoration(client);
     if (client->dedicated) {
         struct connection *dedicated = client->dedicated;

@@ -79,6 +79,7 @@ struct client {
     struct blocked blocked;   /* ... and all about that */
     uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; 0 = never */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
+    struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;

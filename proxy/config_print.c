@@ -56,6 +56,15 @@ static const struct config_type *const types[] = {
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 
+static void write_type(FILE *out, const char *margin, const struct config_type *type)
+{
+    enum { NOUN_WIDTH = 12 };
+    char indent[32];
+    int used = snprintf(indent, sizeof indent, "%s%*s", margin, NOUN_WIDTH + 2, "");
+    fprintf(out, "%s%-*s  ", margin, NOUN_WIDTH, type->noun);
+    write_wrapped(out, indent, (size_t)used, type->syntax);
+}
+
 /* ---- --help ---- */
 
 static void write_option(FILE *out, const struct config_option *option)
@@ -123,7 +132,7 @@ void config_print_help(FILE *out)
 {
     fputs("Every key with its default. Values are written so:\n\n", out);
     for (size_t i = 0; i < TYPE_COUNT; i++)
-        fprintf(out, "  %-12s  %s\n", types[i]->noun, types[i]->syntax);
+        write_type(out, "  ", types[i]);
     for (size_t i = 0; i < config_section_count; i++) {
         fprintf(out, "\n[%s]  %s\n", config_sections[i].name, config_sections[i].help);
         for (size_t k = 0; k < config_key_count; k++)
@@ -162,7 +171,7 @@ void config_print_example(FILE *out)
           "# Values are written so:\n",
           out);
     for (size_t i = 0; i < TYPE_COUNT; i++)
-        fprintf(out, "#   %-12s  %s\n", types[i]->noun, types[i]->syntax);
+        write_type(out, "#   ", types[i]);
     for (size_t i = 0; i < config_section_count; i++) {
         fputc('\n', out);
         write_wrapped(out, "# ", 0, config_sections[i].help);

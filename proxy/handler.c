@@ -237,7 +237,9 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     }
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_EXEC && session->select_count > 0)
+    if (traits->pin == PIN_DISCARD || (traits->pin == PIN_MULTI && !session->in_multi))
+        scripts_forget_queued(client);
+    if (traits->pin == PIN_EXEC && (session->select_count > 0 || client->queued_scripts))
         traits->inspection = INSPECT_EXEC;
     if (client->flushes_scripts)
         follow_flush(client, (enum command_pin)traits->pin);
@@ -353,10 +355,10 @@ static bool take_special(struct client *client, const struct command_at_hand *at
     switch ((enum command_special)at_hand->command->special) {
     case SPECIAL_EVAL: /* with a wrong number of keys the node does not look at the script */
         if (command_keys(at_hand->command, words, at_hand->count, NULL, 0) >= 0)
-            scripts_saw(client->worker, words[1], SCRIPT_EVALUATED);
+            scripts_sent(client, words[1], SCRIPT_EVALUATED, traits->in_multi);
         return true;
     case SPECIAL_SCRIPT_LOAD:
-        scripts_saw(client->worker, words[2], SCRIPT_CALLED);
+        scripts_sent(client, words[2], SCRIPT_CALLED, traits->in_multi);
         return true;
     case SPECIAL_EVALSHA:
         return !traits->in_multi || !scripts_has(client->worker, words[1]) || scripts_ready(client, words[1]);
@@ -364,6 +366,7 @@ static bool take_special(struct client *client, const struct command_at_hand *at
         if (!is_flush(at_hand))
             return true;
         scripts_flush(client->worker);
+        scripts_forget_queued(client);
         if (traits->in_multi)
             client->flushes_scripts = true;
         else

@@ -92,10 +92,6 @@ bool local_handles(const struct client *client, const struct command *command)
     case LOCAL_RESET:
     case LOCAL_HTTP:
         return true;
-    case LOCAL_AUTH:
-    case LOCAL_HELLO:
-    case LOCAL_CLIENT_REPLY: /* queued in a transaction, they would change the node's connection, not the client's */
-        return !session_is_confined(session);
     case LOCAL_PING:
     case LOCAL_ECHO: /* behind the pushes that what was sent before brings */
         if (client->dedicated && !session->is_broken)

@@ -48,8 +48,9 @@ enum request_inspection {
     INSPECT_ROLE,   /* replicas are taken out */
     INSPECT_TRACKING_ON,  /* +OK: the client's connection is its own from now on */
     INSPECT_TRACKING_OPTIN, /* the same, with OPTIN */
+    INSPECT_TRACKING_BCAST, /* with BCAST */
     INSPECT_TRACKING_OFF, /* +OK: no longer */
-    INSPECT_EXEC,   /* an array carries out a SELECT queued in the transaction */
+    INSPECT_EXEC,   /* an array carries out a SELECT, or scripts, queued in the transaction */
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
     INSPECT_MONITOR,/* an error: it is not monitoring */

@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/scripts.h"
 
+#include <stdlib.h>
+
 #include "proxy/backend.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
 enum { HOLDS_MS = 1000 };
 
+struct script_queued {
+    struct script_queued *older;
+    enum script_use use;
+    uint32_t place; /* among those of its transaction, from 1 */
+    size_t size;
+    char body[];
+};
+
+static void saw(struct worker *worker, struct slice body, enum script_use use);
+static bool queue(struct client *client, struct slice body, enum script_use use);
 static uint64_t hash_of(struct slice body, uint64_t seed);
 static bool load(struct connection *connection, const struct script_sha *sha);
 static enum script_place place_of(struct backend *backend, const struct script_sha *sha,
@@ -22,11 +34,49 @@ static struct worker *worker_of(const struct backend *backend)
 
 /* ---- the store, as one worker sees it ---- */
 
+void scripts_sent(struct client *client, struct slice body, enum script_use use, bool is_queued)
+{
+    if (body.size > SCRIPT_BODY_MOST) return;
+    if (!is_queued || !queue(client, body, use)) saw(client->worker, body, use);
+}
+
+/* False if there are too many, or memory is short. A command that had to wait comes twice. */
+static bool queue(struct client *client, struct slice body, enum script_use use)
+{
+    struct script_queued *older = client->queued_scripts;
+    if (older && older->use == use && slice_equals(body, (struct slice){older->body, older->size})) return true;
+    uint32_t place = older ? older->place + 1 : 1;
+    struct script_queued *script = place <= SCRIPTS_QUEUED_MOST ? malloc(sizeof *script + body.size) : NULL;
+    if (!script) return false;
+    *script = (struct script_queued){.older = older, .use = use, .place = place, .size = body.size};
+    memcpy(script->body, body.bytes, body.size);
+    client->queued_scripts = script;
+    return true;
+}
+
+/* An array, and not the null one of a key that was watched and has changed. */
+void scripts_carried_out(struct client *client, const struct request *request)
+{
+    const struct span *first = request->reply.first;
+    bool is_done = first && first->bytes[0] == '*' && !(first->size > 1 && first->bytes[1] == '-');
+    for (const struct script_queued *script = client->queued_scripts; script && is_done; script = script->older)
+        saw(client->worker, (struct slice){script->body, script->size}, script->use);
+    scripts_forget_queued(client);
+}
+
+void scripts_forget_queued(struct client *client)
+{
+    while (client->queued_scripts) {
+        struct script_queued *script = client->queued_scripts;
+        client->queued_scripts = script->older;
+        free(script);
+    }
+}
+
 /* Two bodies with the same hash: the second is not kept, which is no harm. */
-void scripts_saw(struct worker *worker, struct slice body, enum script_use use)
+static void saw(struct worker *worker, struct slice body, enum script_use use)
 {
     struct script_store *store = worker->group->scripts;
-    if (body.size > SCRIPT_BODY_MOST) return;
     uint64_t flushes = script_store_flushes(store);
     uint64_t hash = hash_of(body, worker->scripts.seed);
     struct script_seen *seen = &worker->scripts.seen[hash % SCRIPTS_SEEN];

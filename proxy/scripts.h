@@ -21,7 +21,11 @@
 #include "proxy/connection.h"
 #include "proxy/script_book.h"
 
-enum { SCRIPTS_SEEN = 64, SCRIPTS_ASKED = 256 };
+enum {
+    SCRIPTS_SEEN = 64,
+    SCRIPTS_ASKED = 256,
+    SCRIPTS_QUEUED_MOST = 16, /* in one transaction; what is beyond counts at once */
+};
 
 /* What a worker remembers of the store, so that a script in steady use costs neither a lock nor its SHA1.
  * Each entry holds for a second, after which the store is told that the script is still in use. */
@@ -41,8 +45,14 @@ struct scripts {
     } asked[SCRIPTS_ASKED];
 };
 
-/* A client has sent a script. */
-void scripts_saw(struct worker *worker, struct slice body, enum script_use use);
+/* A client has sent a script. Inside MULTI it counts when EXEC has carried it out, as nobody can call it before. */
+void scripts_sent(struct client *client, struct slice body, enum script_use use, bool is_queued);
+
+/* The request, EXEC, has been answered. */
+void scripts_carried_out(struct client *client, const struct request *request);
+
+/* The transaction ends without it. */
+void scripts_forget_queued(struct client *client);
 
 /* True if the script with the SHA1 in this word is kept. */
 bool scripts_has(struct worker *worker, struct slice word);

@@ -44,6 +44,8 @@ enum request_inspection tracking_inspection(const struct command_at_hand *at_han
             i++;
         else if (slice_is(at_hand->words[i], "OPTIN"))
             return INSPECT_TRACKING_OPTIN;
+        else if (slice_is(at_hand->words[i], "BCAST"))
+            return INSPECT_TRACKING_BCAST; /* never with OPTIN */
     }
     return INSPECT_TRACKING_ON;
 }
@@ -59,6 +61,7 @@ void tracking_answered(struct request *request, bool is_good)
         return;
     }
     session->tracks_by_option |= request->inspection == INSPECT_TRACKING_OPTIN;
+    session->tracks_by_prefix |= request->inspection == INSPECT_TRACKING_BCAST;
     if (!session_tracks(session, (struct slice){request->bytes, request->size}))
         client_close(client, "what it tracks cannot be kept");
 }

@@ -94,7 +94,7 @@ static const struct command client_subcommands[] = {
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("PAUSE", "client|pause"), .arity = -3, .local = LOCAL_CLIENT_PAUSE, .flags = COMMAND_NOT_IN_MULTI | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous @connection"},
-    {NAMES("REPLY", "client|reply"), .arity = 3, .local = LOCAL_CLIENT_REPLY,
+    {NAMES("REPLY", "client|reply"), .arity = 3, .local = LOCAL_CLIENT_REPLY, .flags = COMMAND_NOT_IN_MULTI,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
     {NAMES("SETINFO", "client|setinfo"), .arity = 4, .local = LOCAL_CLIENT_SETINFO,
      .redis_flags = "noscript loading stale", .categories = "@slow @connection"},
@@ -959,7 +959,7 @@ const struct command command_table[] = {
 
     /* ---- The connection itself ---- */
     {NAMES("AUTH", "auth"), .arity = -2, .local = LOCAL_AUTH,
-     .flags = COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
+     .flags = COMMAND_NOT_IN_MULTI | COMMAND_WHILE_BUSY | COMMAND_WITHOUT_AUTH,
      .redis_flags = "noscript loading stale fast no_auth allow_busy", .categories = "@fast @connection"},
     {NAMES("CLIENT", "client"), .arity = -2, .access = COMMAND_WRITE,
      .flags = COMMAND_CONTAINER | COMMAND_STATEFUL, SUBCOMMANDS(client_subcommands),

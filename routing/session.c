@@ -55,7 +55,7 @@ void session_tracks_not(struct session *session)
     free(session->tracking);
     session->tracking = NULL;
     session->tracking_bytes = session->tracking_commands = 0;
-    session->is_tracking = session->tracks_by_option = false;
+    session->is_tracking = session->tracks_by_option = session->tracks_by_prefix = false;
 }
 
 void session_sent(struct session *session, enum command_pin pin)

@@ -59,6 +59,7 @@ struct session {
     char *tracking;       /* the commands that switched tracking on, one after the other; NULL = it is off */
     size_t tracking_bytes;
     uint32_t tracking_commands;
+    bool tracks_by_prefix; /* BCAST: what others write is told of, whether it was read here or not */
     bool tracks_by_option; /* OPTIN: CLIENT CACHING YES concerns the next command, on the same connection only */
 };
 

@@ -288,6 +288,30 @@ def test_flush_in_a_transaction_counts_when_it_is_carried_out(pair, steady):
         assert isinstance(other.ask("EVALSHA", sha(script), 1, "n", 1), int)
 
 
+def test_script_in_a_transaction_counts_when_it_is_carried_out(pair, steady):
+    script, later, loaded = fresh(ADD), fresh(ADD), fresh(ADD)
+
+    def called(script):
+        return other.ask("EVALSHA", sha(script), 1, "n", 1)
+
+    with steady.raw() as link, steady.raw() as other:
+        for ending in ("DISCARD", "RESET", "NOSUCH", "EXEC"):
+            assert [link.ask("MULTI"), link.ask("EVAL", script, 1, "n", 1)] == [b"OK", b"QUEUED"]
+            assert [link.ask("SCRIPT", "LOAD", loaded), called(script), called(loaded)] == [b"QUEUED", NOSCRIPT, NOSCRIPT]
+            link.ask(ending)
+            if ending == "NOSUCH":
+                assert link.ask("EXEC").startswith(b"EXECABORT")
+            if ending != "EXEC":
+                assert [called(script), called(loaded)] == [NOSCRIPT, NOSCRIPT]
+        assert isinstance(called(script), int) and isinstance(called(loaded), int)
+
+        assert [link.ask("WATCH", "w"), other.ask("SET", "w", 1), link.ask("MULTI")] == [b"OK"] * 3
+        assert [link.ask("EVAL", later, 1, "n", 1), link.ask("EXEC"), called(later)] == [b"QUEUED", None, NOSCRIPT]
+
+        switch(pair, link, other)
+        assert isinstance(called(script), int) and isinstance(called(loaded), int)
+
+
 def test_wrong_calls_are_answered_as_by_a_plain_server(direct, steady):
     script = fresh(ADD)
     commands = [

@@ -435,6 +435,19 @@ def test_monitor_is_left_as_at_a_plain_server(ends, lines):
     assert after_monitor(ends.pointsman, *lines) == after_monitor(ends.plain, *lines)
 
 
+def test_monitor_says_nothing_while_replies_are_off_and_messages_come(ends):
+    with ends.pointsman.raw() as link, ends.pointsman.raw() as other:
+        link.ask("MONITOR")
+        link.send(encode("CLIENT", "REPLY", "OFF") + encode("SUBSCRIBE", "fam:ch"))
+        wait_for(lambda: other.ask("PUBLISH", "fam:ch", "early") == 1, what="the subscription")
+        while not (frame := link.read_bytes()).startswith(b"*3") or b"early" not in frame:
+            pass
+        for text in ("one", "two"):
+            other.ask("PUBLISH", "fam:ch", text)
+        frames = [link.read_bytes(), link.read_bytes()]
+    assert [frame.split(b"\r\n")[-2] for frame in frames] == [b"one", b"two"]
+
+
 def test_second_monitor_is_passed_over_in_silence_as_by_redis(ends):
     with ends.pointsman.raw() as link:
         for words in (["MONITOR"], ["MONITOR"], ["RESET"], ["PING"]):

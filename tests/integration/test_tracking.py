@@ -45,6 +45,18 @@ def test_writes_of_others_through_the_proxy_and_past_it_invalidate(pointsman, pa
         assert wait_for_bytes(link, b"_\r\n") == b">2\r\n$10\r\ninvalidate\r\n_\r\n"
 
 
+def test_list_of_clients_shows_how_each_tracks(pointsman):
+    def flags(link):
+        link.command("CLIENT", "INFO")
+        return dict(word.split(b"=", 1) for word in wait_for_bytes(link, b"resp=3").split() if b"=" in word)[b"flags"]
+
+    with tracking(pointsman) as one, tracking(pointsman, "BCAST", "PREFIX", "p:") as two:
+        assert (flags(one), flags(two)) == (b"t", b"tB")
+        two.command("CLIENT", "TRACKING", "OFF")
+        wait_for_bytes(two, b"+OK\r\n")
+        assert flags(two) == b"N"
+
+
 def test_what_a_tracking_client_reads_is_read_where_it_is_tracked(pointsman, pair):
     with tracking(pointsman) as link, pair.counting() as counts:
         for number in range(20):
