@@ -6,6 +6,7 @@
 #include "proxy/worker.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -127,6 +128,7 @@ static void add_line(struct census *census, const struct client *client)
         census->lines = larger;
         census->line_room = room;
     }
+    assert(census->lines);
     char text[CENSUS_LINE_MAX];
     size_t size = census_describe(client, client->id == census->gather.client_id ? census->asked : 0, text,
                                   sizeof text);

@@ -69,7 +69,7 @@ void script_book_drop(struct script_book *book, const struct script_sha *sha)
 
 void script_book_drop_connection(struct script_book *book, const struct connection *connection)
 {
-    for (size_t i = 0; i < SETS * WAYS; i++) {
+    for (size_t i = 0; i < (size_t)SETS * WAYS; i++) {
         struct entry *entry = &book->entries[i / WAYS][i % WAYS];
         if (entry->connection == connection) *entry = (struct entry){.place = SCRIPT_ABSENT};
     }

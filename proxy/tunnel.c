@@ -154,8 +154,10 @@ void tunnels_tick(struct worker *worker)
 
 void tunnels_finish(struct worker *worker)
 {
-    while (worker->tunnels)
-        close_tunnel(worker->tunnels, "the proxy ends");
+    for (struct tunnel *tunnel = worker->tunnels, *next; tunnel; tunnel = next) {
+        next = tunnel->next;
+        close_tunnel(tunnel, "the proxy ends");
+    }
 }
 
 static void tunnel_event(struct ev_loop *loop, ev_io *io, int events)

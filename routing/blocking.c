@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Longer ones would end beyond what Redis can count in milliseconds since 1970, and it refuses them. */
-#define LONGEST_MS ((uint64_t)INT64_MAX / 4)
+static const uint64_t LONGEST_MS = (uint64_t)INT64_MAX / 4;
 
 typedef bool (*timeout_reader)(struct slice text, uint64_t *timeout_ms);
 
