@@ -385,7 +385,7 @@ static bool begins_pin(enum command_pin pin)
 }
 
 /* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
- * the same connection. */
+ * the same connection. A script waits until they are answered; what comes behind it follows it on the lane of scripts. */
 static bool may_go_now(const struct client *client, const struct request *traits)
 {
     if (client->inflight == 0)
@@ -395,6 +395,8 @@ static bool may_go_now(const struct client *client, const struct request *traits
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
     const struct connection *route = client->route;
+    if (traits->special && request_is_script(traits) && route && !route->is_for_scripts)
+        return false; /* there it could keep other clients' requests waiting */
     return route && client->routed == client->inflight && !route->is_retiring &&
            route->target_database == traits->database && (!traits->needs_master || upstream_is_master(client->upstream, route));
 }
