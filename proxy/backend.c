@@ -123,6 +123,7 @@ static struct connection *lane(struct backend *backend, uint32_t database, uint8
         return NULL;
     }
     connection->lane_index = lane_index;
+    connection->is_for_scripts = lane_index == SCRIPT_LANE;
     return connection;
 }
 

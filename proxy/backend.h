@@ -65,7 +65,7 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
  * false). */
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client);
 
-/* The same for scripts that a replica may run: should one take long, no other client's reads are behind it. */
+/* The same for scripts: should one take long, no other client's requests are behind it. */
 struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client);
 
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or

@@ -44,6 +44,7 @@ static void client_receive(struct client *client);
 static struct chunk *input_with_room(struct client *client);
 static void consume(struct client *client, struct chunk *chunk, size_t start);
 static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end);
+static uint64_t output_high(const struct client *client);
 static bool has_room(struct client *client);
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
@@ -194,6 +195,11 @@ void client_tick(struct client *client)
     struct pollfd hangup = {.fd = client->io.fd, .events = POLLRDHUP};
     if (is_deaf && poll(&hangup, 1, 0) == 1)
         client_close(client, "gone while it was blocked or paused");
+    if (!client->is_closed && client->stall == STALL_OUTPUT && !client->has_read) {
+        client->sends_first = true;
+        client_unstall(client);
+    }
+    client->has_read = false;
 }
 
 void client_drain(struct client *client)
@@ -410,10 +416,17 @@ static void watch(struct client *client)
         ev_io_start(loop, &client->io);
 }
 
+/* One that sends all of a pipeline before it reads, as Redis lets it, would wait for us as we for it. */
+static uint64_t output_high(const struct client *client)
+{
+    uint64_t limit = (uint64_t)config_of(client)->client_output_limit;
+    return client->sends_first && limit / 2 > OUTPUT_HIGH ? limit / 2 : OUTPUT_HIGH;
+}
+
 /* False, and stalled, while too much of what it asked for is unanswered or unread. */
 static bool has_room(struct client *client)
 {
-    if (client->output.bytes > OUTPUT_HIGH)
+    if (client->output.bytes > output_high(client))
         return client_stall(client, STALL_OUTPUT);
     if (client->stored_bytes > OUTPUT_HIGH)
         return client_stall(client, STALL_DRAINED);
@@ -446,7 +459,7 @@ void client_unstall(struct client *client)
             return;
         break;
     case STALL_OUTPUT:
-        if (client->output.bytes > OUTPUT_LOW)
+        if (client->output.bytes > (client->sends_first ? output_high(client) : OUTPUT_LOW))
             return;
         break;
     }
@@ -834,8 +847,10 @@ void client_flush(struct client *client)
             client_close(client, strerror(errno));
             return;
         }
-        if (written > 0)
+        if (written > 0) {
+            client->has_read = true;
             spans_consume(&worker->chunks, &client->output, (size_t)written);
+        }
         if (written < (ssize_t)total)
             break;
     }
@@ -846,6 +861,7 @@ void client_flush(struct client *client)
         client->is_blocked_output = is_blocked;
         watch(client);
     }
+    client->sends_first &= is_blocked;
     client_unstall(client);
     if (!is_blocked)
         finish_input(client);

@@ -97,6 +97,8 @@ struct client {
     bool is_unix : 1;
     bool is_quitting : 1;       /* after QUIT or a protocol error: what follows is not looked at */
     bool is_blocked_output : 1; /* the socket takes no more for now */
+    bool has_read : 1;          /* any of its replies since the last tick */
+    bool sends_first : 1;       /* reads nothing while its input is left alone: it may read when it has sent all */
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
     bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
@@ -189,7 +191,7 @@ void client_unstall(struct client *client);
 /* Sends the command at hand on its way. */
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
 
-/* Every second or so: idle clients, blocked clients that are gone. */
+/* Every second or so: idle clients, blocked clients that are gone, those that read nothing. */
 void client_tick(struct client *client);
 
 /* The worker drains: close if nothing is in flight. */

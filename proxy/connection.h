@@ -91,6 +91,7 @@ struct connection {
     uint8_t run;            /* enum connection_run */
     uint16_t run_mark;      /* once told; 0 = the node does not say */
     bool is_dedicated : 1;
+    bool is_for_scripts : 1; /* the lane of scripts */
     bool is_dirty : 1;
     bool is_retiring : 1; /* gets no new requests and is closed when its queue is empty */
     bool was_used : 1;    /* something of the present borrower was written to it */

@@ -434,7 +434,7 @@ static bool begins_pin(enum command_pin pin)
 }
 
 /* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
- * the same connection. */
+ * the same connection. A script waits until they are answered; what comes behind it follows it on the lane of scripts. */
 static bool may_go_now(const struct client *client, const struct request *traits)
 {
     if (client->inflight == 0)
@@ -443,6 +443,8 @@ static bool may_go_now(const struct client *client, const struct request *traits
         return false;
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
+    if (traits->special && request_is_script(traits) && client->route && !client->route->is_for_scripts)
+        return false; /* there it could keep other clients' requests waiting */
     return may_follow(client, traits);
 }
 

@@ -82,7 +82,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
             if (!backend)
                 break;
-            connection = request->special && request_is_script(request) && backend->role == NODE_ROLE_REPLICA
+            connection = request->special && request_is_script(request)
                              ? backend_script_lane(backend, request->database, request->client)
                              : backend_lane(backend, request->database, request->client);
         }

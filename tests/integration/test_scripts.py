@@ -370,6 +370,23 @@ def test_master_that_a_script_keeps_busy_stays_the_master_and_is_reached_by_scri
         assert busy.ask("SET", "n", 1) == b"OK"
 
 
+@pytest.mark.parametrize("before", [("PING",), ("SET", "n", 1)])
+def test_script_that_keeps_a_lone_master_busy_keeps_nobody_waiting(processes, before):
+    server = processes(Server("alone", settings={"busy-reply-threshold": "100"})).ready()
+    pointsman = processes(Pointsman(server.address, upstream_kind="static", proxy_threads=1))
+    with pointsman.raw() as busy, pointsman.raw() as other, pointsman.raw() as far, pointsman.raw() as killer:
+        assert other.ask("SET", "n", 1) == b"OK"
+        assert far.ask("SELECT", 5) == b"OK"
+        busy.send(encode(*before) + encode("EVAL", "while true do end", 1, "n"))
+        for link, command in [(other, ("GET", "n")), (other, ("SET", "n", 2)), (far, ("GET", "n"))]:
+            wait_for(lambda link=link, command=command: b"BUSY Redis is busy" in (link.ask(*command) or b""),
+                     what=f"{command} to be answered BUSY")  # fmt: skip
+        assert killer.ask("SCRIPT", "KILL") == b"OK"
+        busy.read()
+        assert b"Script killed by user" in busy.read()
+        assert other.ask("SET", "n", 3) == b"OK"
+
+
 # ------------------------------------------------------------------------------------------------ the rest
 
 
