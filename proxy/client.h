@@ -127,7 +127,8 @@ void client_fail(struct request *request, enum error error);
 /* ... with a reply of ours that is none. */
 void client_answer(struct request *request, struct slice reply);
 
-/* The request never reached its node: if it belongs to a transaction, nothing of that can be carried out. */
+/* The request never reached its node: if it belongs to a transaction, nothing of that can be carried out, and what
+ * is still on its way there is spoiled. */
 void client_break_session(const struct request *request);
 
 /* Its reply is request->reply, whatever was there. */

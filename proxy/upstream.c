@@ -274,6 +274,10 @@ static void note_write(const struct upstream *upstream, const struct request *re
 static void dispatch_dedicated(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
+    if (request->is_spoiled) {
+        client_fail(request, ERROR_TRANSACTION_LOST);
+        return;
+    }
     if (request->is_blocking && cannot_wait(upstream, request))
         return;
     if (client->dedicated) {
