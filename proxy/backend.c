@@ -30,6 +30,7 @@ static struct connection *pop_idle(struct backend *backend, uint32_t database, u
 static struct connection *take_idle(struct connection **link);
 static struct connection *pop_idle_for_wait(struct backend *backend, const struct client *client);
 static bool is_over(const struct request *request);
+static bool may_be_served(const struct backend *backend);
 static void serve_waiting(struct backend *backend);
 static void release_behind(struct backend *backend, const struct client *client);
 static void tick_connection(struct backend *backend, struct connection *connection);
@@ -89,11 +90,15 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
 {
     while (backend->connections)
         connection_close(backend->connections, outcome, reason);
-    struct worker *worker = worker_of(backend);
+}
+
+void backend_take_waiting(struct backend *backend, struct request_queue *queue)
+{
     for (struct request *request; (request = request_queue_pop(&backend->waiting));) {
         client_unheld(request->client);
         request->state = REQUEST_NEW;
-        request_queue_push(&worker->reroute, request);
+        request->hold_deadline_ms = 0; /* it has waited for something else */
+        request_queue_push(queue, request);
     }
 }
 
@@ -353,9 +358,15 @@ static struct connection *pop_idle_for_wait(struct backend *backend, const struc
     return NULL;
 }
 
+/* A master that may not be written to gets nothing, though connections to it may be idle. */
+static bool may_be_served(const struct backend *backend)
+{
+    return backend->load->is_usable || backend->role != NODE_ROLE_MASTER;
+}
+
 static void serve_waiting(struct backend *backend)
 {
-    while (backend->waiting.first) {
+    while (backend->waiting.first && may_be_served(backend)) {
         struct request *request = backend->waiting.first;
         struct client *client = request->client;
         struct connection *connection = request->is_spoiled ? NULL : backend_borrow(backend, request);
@@ -433,6 +444,10 @@ static void tick_trial(struct backend *backend)
 static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
+    if (backend->waiting.first && !may_be_served(backend)) {
+        upstream_release_waiting(backend->upstream, backend);
+        return;
+    }
     serve_waiting(backend);
     struct request_queue waiting = backend->waiting;
     struct request_queue due = {0};

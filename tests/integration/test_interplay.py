@@ -3,6 +3,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -11,31 +12,56 @@ from harness import Forwarder, Pointsman, Reply, Server, encode, wait_for
 REFUSAL = b"-ERR max number of clients reached\r\n"
 
 
+class Gate:
+    """In the way of what the server says on one connection."""
+
+    def __init__(self, door, near):
+        self.door = door
+        self.near = near
+
+    def wait(self):
+        while self.door.only_word and self.door.only_word not in self.door.begins.get(self.near, b""):
+            time.sleep(0.01)
+
+
 class Doorkeeper(Forwarder):
-    """Turns away the connections that begin with a word, as a server at its maxclients does, when told to."""
+    """Knows connections by the words that they begin with. Turns one away, as a server at its maxclients does; ends
+    one; lets nothing of the server through but on one."""
 
     def __init__(self, target_port):
         self.word = None
         self.has_come = threading.Event()
         self.may_refuse = threading.Event()
+        self.begins = {}
+        self.only_word = None
         super().__init__(target_port)
 
     def _pump(self, source, sink, gate, chunk):
         is_from_proxy = source.getsockname()[1] == self.port
-        if is_from_proxy and self.word:
-            try:
-                begin = source.recv(1 << 16, socket.MSG_PEEK)
-                if self.word and self.word in begin:
-                    self.word = None
-                    self.has_come.set()
-                    self.may_refuse.wait(60)
-                    source.recv(1 << 16)
-                    source.sendall(REFUSAL)
-                    source.shutdown(socket.SHUT_RDWR)
-                    return
-            except OSError:
+        try:
+            if is_from_proxy and self._turns_away(source):
                 return
+            if not is_from_proxy:
+                gate = Gate(self, sink)
+        except OSError:
+            return
         super()._pump(source, sink, gate, chunk)
+
+    def end(self, word):
+        for near in [near for near, begin in self.begins.items() if word in begin and b"BLPOP" not in begin]:
+            near.shutdown(socket.SHUT_RDWR)
+
+    def _turns_away(self, source):
+        begin = self.begins[source] = source.recv(1 << 16, socket.MSG_PEEK)
+        if not self.word or self.word not in begin:
+            return False
+        self.word = None
+        self.has_come.set()
+        self.may_refuse.wait(60)
+        source.recv(1 << 16)
+        source.sendall(REFUSAL)
+        source.shutdown(socket.SHUT_RDWR)
+        return True
 
 
 @pytest.fixture
@@ -77,3 +103,26 @@ def test_rest_of_a_transaction_is_not_carried_out_without_its_beginning(server, 
             assert found == [None, None]
         else:
             assert rest[2] == [b"OK", b"OK"] and found == [b"1", b"1"]
+
+
+def test_connection_that_is_given_back_does_not_serve_a_suspect_master(server, door, processes):
+    """Another connection to the master broke, and it was not asked since whether it still is the master."""
+    pointsman = processes(
+        Pointsman(door.address, proxy_threads=1, pool_dedicated_connections=1, pool_wait="60s", failover_hold_time="60s")
+    )
+    with pointsman.raw(timeout=60) as blocker, pointsman.raw(timeout=60) as client, server.client() as direct:
+        blocker.command("BLPOP", "list", 0)
+        wait_for(lambda: in_info(server, "blocked_clients") == 1, what="the blocker to have the only connection")
+        client.command("MULTI")
+        assert client.is_silent(0.3)
+        door.only_word = b"BLPOP"
+        door.end(b"SET")
+        time.sleep(0.1)  # it has read that end before the next command comes
+        with pointsman.raw(timeout=60) as other:
+            other.command("SET", "x", 1)
+            wait_for(lambda: "requests are held" in pointsman.log_text(), what="pointsman to suspect the master")
+        direct.rpush("list", "e")
+        assert blocker.read() == [b"list", b"e"]
+        assert client.is_silent(0.5)
+        door.only_word = None
+        assert client.read() == b"OK"
