@@ -424,7 +424,11 @@ void client_unstall(struct client *client)
     case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
-        if (client->inflight > 0 || client->restoring)
+        if (client->inflight > 0)
+            return;
+        break;
+    case STALL_RESTORED:
+        if (client->restoring)
             return;
         break;
     case STALL_WINDOW:

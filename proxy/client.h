@@ -43,6 +43,7 @@ struct command_at_hand {
 enum client_stall {
     STALL_NONE,
     STALL_DRAINED, /* until none of its requests is unanswered */
+    STALL_RESTORED,/* until its session is restored */
     STALL_WINDOW,  /* until fewer are unanswered */
     STALL_OUTPUT,  /* until it has read some of what waits for it */
     STALL_GATHER,  /* until all workers have told of their clients */

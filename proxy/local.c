@@ -203,8 +203,10 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
     struct hello hello = {.protocol = session_protocol(&client->session)};
-    if (client->inflight > 0 || client->restoring)
+    if (client->inflight > 0)
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
+    if (client->restoring)
+        return client_stall(client, STALL_RESTORED);
     if (!read_hello(client, at_hand, &hello))
         return true;
     if (hello.name.bytes && !set_text(&client->name, hello.name)) {

@@ -126,3 +126,22 @@ def test_connection_that_is_given_back_does_not_serve_a_suspect_master(server, d
         assert client.is_silent(0.5)
         door.only_word = None
         assert client.read() == b"OK"
+
+
+def test_client_whose_session_is_lost_gets_errors_for_all_that_it_sends(server, processes):
+    """Tracking waits for a master as long as it takes; commands do not."""
+    pointsman = processes(Pointsman(server.address, failover_hold_time="1s"))
+    with pointsman.raw(timeout=60) as client:
+        client.ask("HELLO", 3)
+        assert client.ask("CLIENT", "TRACKING", "ON") == b"OK"
+        server.kill()
+        assert client.read() == [b"invalidate", None]
+        client.send(encode("GET", "x") + encode("SET", "x", 1) + encode("GET", "x"))
+        for _ in range(3):
+            assert b"no master within failover.hold_time" in client.read()
+        server.start().ready()
+        wait_for(lambda: client.ask("SET", "x", 2) == b"OK", what="a write at the master that is back")
+        assert client.ask("GET", "x") == b"2"
+        with server.client() as direct:
+            direct.set("x", 3)
+        assert client.read() == [b"invalidate", [b"x"]]
