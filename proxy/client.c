@@ -902,6 +902,8 @@ void client_lost_dedicated(struct client *client, bool had_session)
     cancel_restoration(client);
     if (client->session.is_lost)
         restore(client);
+    else
+        client_unstall(client); /* what the proxy itself asked there is over, too */
 }
 
 /* Ahead of all that the client has sent: it goes to the front of each queue that it comes to. */

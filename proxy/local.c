@@ -203,7 +203,7 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
     struct hello hello = {.protocol = session_protocol(&client->session)};
-    if (client->inflight > 0)
+    if (client->inflight > 0 || (client->dedicated && client->dedicated->queue.first))
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
     if (client->restoring)
         return client_stall(client, STALL_RESTORED);
