@@ -1045,7 +1045,7 @@ static void end_request(struct connection *connection, struct request *request, 
     case VERDICT_HOLD:
         break;
     }
-    if (request->is_blocking)
+    if (request->is_blocking && was_sent)
         request->hold_deadline_ms = 0; /* that it was held before may be long ago */
     request_queue_push(&worker->reroute, request);
 }

@@ -30,6 +30,7 @@ class Doorkeeper(Forwarder):
 
     def __init__(self, target_port):
         self.word = None
+        self.is_stubborn = False  # turns all such away, not just the first
         self.has_come = threading.Event()
         self.may_refuse = threading.Event()
         self.begins = {}
@@ -55,7 +56,8 @@ class Doorkeeper(Forwarder):
         begin = self.begins[source] = source.recv(1 << 16, socket.MSG_PEEK)
         if not self.word or self.word not in begin:
             return False
-        self.word = None
+        if not self.is_stubborn:
+            self.word = None
         self.has_come.set()
         self.may_refuse.wait(60)
         source.recv(1 << 16)
@@ -160,3 +162,14 @@ def test_connection_of_a_command_that_was_unblocked_before_it_left_is_given_back
         second.command("BLPOP", "nothing", 0)
         wait_for(lambda: in_info(server, "blocked_clients") == 1, 5, "the next one to get the only connection")
         assert first.ask("PING") == b"PONG"
+
+
+def test_blocking_command_whose_connection_is_refused_again_and_again_ends_with_an_error(door, processes):
+    """It is not held anew each time: no node has had it."""
+    pointsman = processes(Pointsman(door.address, failover_hold_time="2s"))
+    door.word = b"ID"
+    door.is_stubborn = True
+    door.may_refuse.set()
+    with pointsman.raw(timeout=20) as client:
+        client.command("BLPOP", "list", 0)
+        assert b"no master within failover.hold_time" in client.read()
