@@ -141,6 +141,8 @@ def test_client_whose_session_is_lost_gets_errors_for_all_that_it_sends(server, 
         client.send(encode("GET", "x") + encode("SET", "x", 1) + encode("GET", "x"))
         for _ in range(3):
             assert b"no master within failover.hold_time" in client.read()
+        for protocol in (2, 3):
+            assert not isinstance(client.ask("HELLO", protocol), Reply)
         server.start().ready()
         wait_for(lambda: client.ask("SET", "x", 2) == b"OK", what="a write at the master that is back")
         assert client.ask("GET", "x") == b"2"
@@ -173,3 +175,16 @@ def test_blocking_command_whose_connection_is_refused_again_and_again_ends_with_
     with pointsman.raw(timeout=20) as client:
         client.command("BLPOP", "list", 0)
         assert b"no master within failover.hold_time" in client.read()
+
+
+def test_scan_after_a_busy_script_has_cursors_that_know_their_node(server, processes):
+    """The script keeps the node from telling which one it is."""
+    pointsman = processes(Pointsman(server.address, proxy_threads=1))
+    with pointsman.raw(timeout=60) as client, server.client() as direct, server.raw() as busy:
+        direct.mset({f"key:{number}": 1 for number in range(100)})
+        direct.config_set("busy-reply-threshold", 10)
+        busy.command("EVAL", "while true do end", 0)
+        wait_for(lambda: client.ask("SCAN", 0, "COUNT", 2).startswith(b"BUSY"), what="the node to be busy")
+        direct.execute_command("SCRIPT", "KILL")
+        cursor, _ = wait_for(lambda: isinstance(answer := client.ask("SCAN", 0, "COUNT", 2), list) and answer)
+        assert int(cursor) >> 40
