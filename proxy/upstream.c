@@ -13,6 +13,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
 static void release(struct upstream *upstream, struct request_queue *waiting);
+static void tell_end_of_holding(struct upstream *upstream);
 static void note_write(const struct upstream *upstream, const struct request *request);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
@@ -138,9 +139,17 @@ static void release(struct upstream *upstream, struct request_queue *waiting)
         upstream_dispatch(upstream, request);
     for (struct request *request; (request = pop_of_client(upstream, &held));)
         upstream_dispatch(upstream, request);
+    tell_end_of_holding(upstream);
+}
+
+/* Not before the master has answered: what is on its way may be held again at once. */
+static void tell_end_of_holding(struct upstream *upstream)
+{
     const struct topology *topology = upstream->topology;
-    bool is_over = pick_write(topology, &topology->shards[0], upstream->loads) != PICK_NONE;
-    if (upstream->is_holding && is_over && !upstream->held.first) {
+    if (!upstream->is_holding || upstream->held.first)
+        return;
+    uint32_t master = pick_write(topology, &topology->shards[0], upstream->loads);
+    if (master != PICK_NONE && upstream->by_node[master]->failures == 0) {
         log_info("held requests are on their way; %llu had to be answered with an error meanwhile",
                  (unsigned long long)upstream->failed_held);
         upstream->is_holding = false;
@@ -171,6 +180,7 @@ void upstream_tick(struct upstream *upstream)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
     tick_held(upstream);
+    tell_end_of_holding(upstream);
 }
 
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection)
