@@ -911,11 +911,11 @@ static bool refuses_mark(struct connection *connection, const struct request *re
 }
 
 /* Frames that are no replies leave for the client at once: nothing before them may be sent elsewhere and come
- * late. */
+ * late, but where they have a type of their own and may come at any time. */
 static bool has_pushes(const struct connection *connection)
 {
     const struct client *owner = connection->owner;
-    return owner && (session_is_pushed_to(&owner->session) || owner->subscribing > 0);
+    return owner && (session_has_hidden_pushes(&owner->session) || owner->subscribing > 0);
 }
 
 /* The command did not run. On a shared connection it goes elsewhere alone, and those behind it will be told the

@@ -190,3 +190,19 @@ def test_scan_after_a_busy_script_has_cursors_that_know_their_node(server, proce
         direct.execute_command("SCRIPT", "KILL")
         cursor, _ = wait_for(lambda: isinstance(answer := client.ask("SCAN", 0, "COUNT", 2), list) and answer)
         assert int(cursor) >> 40
+
+
+def test_write_of_a_subscriber_in_resp3_waits_for_a_master_like_any_other(server, processes):
+    """A node that has just lost its role refuses it; the subscription goes on, too."""
+    pointsman = processes(Pointsman(server.address, failover_hold_time="60s"))
+    with pointsman.raw(timeout=60) as client, server.client() as direct:
+        client.ask("HELLO", 3)
+        client.command("SUBSCRIBE", "news")
+        assert client.read() == [b"subscribe", b"news", 1]
+        direct.execute_command("REPLICAOF", "127.0.0.1", 1)
+        client.command("SET", "x", 1)
+        assert client.is_silent(0.5)
+        direct.execute_command("REPLICAOF", "NO", "ONE")
+        assert client.read() == b"OK"
+        wait_for(lambda: direct.publish("news", "hello") == 1, what="the subscription to be restored")
+        assert client.read() == [b"message", b"news", b"hello"]
