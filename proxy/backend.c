@@ -31,7 +31,9 @@ static struct connection *pop_idle(struct backend *backend, uint32_t database, u
 static struct connection *take_idle(struct connection **link);
 static struct connection *pop_idle_for_wait(struct backend *backend, const struct client *client);
 static bool is_over(const struct request *request);
+static bool may_be_served(const struct backend *backend);
 static void serve_waiting(struct backend *backend);
+static void release_behind(struct backend *backend, const struct client *client);
 static void tick_connection(struct backend *backend, struct connection *connection);
 static void tick_trial(struct backend *backend);
 static void tick_waiting(struct backend *backend);
@@ -91,10 +93,15 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
     tunnels_cut(worker, backend);
     while (backend->connections)
         connection_close(backend->connections, outcome, reason);
+}
+
+void backend_take_waiting(struct backend *backend, struct request_queue *queue)
+{
     for (struct request *request; (request = request_queue_pop(&backend->waiting));) {
         client_unheld(request->client);
         request->state = REQUEST_NEW;
-        request_queue_push(&worker->reroute, request);
+        request->hold_deadline_ms = 0; /* it has waited for something else */
+        request_queue_push(queue, request);
     }
 }
 
@@ -355,20 +362,30 @@ static struct connection *pop_idle_for_wait(struct backend *backend, const struc
     return NULL;
 }
 
+/* A master that may not be written to gets nothing, though connections to it may be idle. */
+static bool may_be_served(const struct backend *backend)
+{
+    return backend->load->is_usable || backend->role != NODE_ROLE_MASTER;
+}
+
 static void serve_waiting(struct backend *backend)
 {
-    while (backend->waiting.first) {
+    while (backend->waiting.first && may_be_served(backend)) {
         struct request *request = backend->waiting.first;
         struct client *client = request->client;
-        struct connection *connection = backend_borrow(backend, request);
-        if (!connection)
+        struct connection *connection = request->is_spoiled ? NULL : backend_borrow(backend, request);
+        if (!connection && !request->is_spoiled)
             return;
         request_queue_pop(&backend->waiting);
         client_unheld(client);
         request->hold_deadline_ms = 0;
-        upstream_send_dedicated(backend->upstream, connection, request);
-        if (client->held > 0)
-            upstream_retry_at(backend->upstream, worker_of(backend)->now_ms); /* what is held behind it follows */
+        if (connection) {
+            upstream_send_dedicated(backend->upstream, connection, request);
+        } else {
+            request->state = REQUEST_NEW;
+            client_fail(request, ERROR_TRANSACTION_LOST);
+        }
+        release_behind(backend, client);
     }
 }
 
@@ -431,6 +448,10 @@ static void tick_trial(struct backend *backend)
 static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
+    if (backend->waiting.first && !may_be_served(backend)) {
+        upstream_release_waiting(backend->upstream, backend);
+        return;
+    }
     serve_waiting(backend);
     struct request_queue waiting = backend->waiting;
     struct request_queue due = {0};
@@ -444,13 +465,23 @@ static void tick_waiting(struct backend *backend)
         request_queue_push(is_due ? &due : &backend->waiting, request);
     }
     for (struct request *request; (request = request_queue_pop(&due));) {
-        if (!request->client)
+        struct client *client = request->client;
+        if (!client)
             request_destroy(&worker_of(backend)->requests, &worker_of(backend)->chunks, request);
         else if (is_over(request))
             blocked_end(request);
         else
             client_fail(request, ERROR_POOL_EMPTY);
+        if (client)
+            release_behind(backend, client);
     }
+}
+
+/* What is held behind a request that has waited follows it. */
+static void release_behind(struct backend *backend, const struct client *client)
+{
+    if (!client->is_closed && client->held > 0)
+        upstream_retry_at(backend->upstream, worker_of(backend)->now_ms);
 }
 
 /* A blocking command that is to be sent again, and whose own time has passed. */

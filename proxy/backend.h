@@ -61,6 +61,10 @@ bool backend_is_busy(const struct backend *backend);
 /* Closes every connection: the node lost its role. */
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
 
+/* Appends what waits for a dedicated connection to the queue, to be dispatched anew: ahead of what is held, since
+ * that may be behind it. */
+void backend_take_waiting(struct backend *backend, struct request_queue *queue);
+
 /* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
  * false). */
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client);

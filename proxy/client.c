@@ -51,6 +51,8 @@ static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
+static void spoil_transaction(const struct request *request);
+static bool ends_transaction(const struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
@@ -451,7 +453,11 @@ void client_unstall(struct client *client)
     case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
-        if (client->inflight > 0 || client->restoring)
+        if (client->inflight > 0)
+            return;
+        break;
+    case STALL_RESTORED:
+        if (client->restoring)
             return;
         break;
     case STALL_WINDOW:
@@ -632,9 +638,37 @@ void client_fail(struct request *request, enum error error)
 
 void client_break_session(const struct request *request)
 {
-    struct session *session = &request->client->session;
-    if ((request->in_multi || request->pin == PIN_WATCH) && request->pin != PIN_EXEC)
+    struct client *client = request->client;
+    struct session *session = &client->session;
+    if (!request->in_multi && request->pin != PIN_WATCH)
+        return;
+    if (request->pin != PIN_EXEC)
         session->is_broken = session->in_multi || session->is_watching;
+    if (!request->is_spoiled)
+        spoil_transaction(request);
+    if (client->dedicated)
+        client->dedicated->is_marked = true; /* the node may be in the midst of the transaction */
+}
+
+/* Without one of its commands EXEC would carry out a part of it, and without MULTI each would run at once. */
+static void spoil_transaction(const struct request *request)
+{
+    struct request *begin = request->client->first;
+    for (struct request *each = begin; each != request; each = each->next_of_client) {
+        if (ends_transaction(each))
+            begin = each->next_of_client;
+    }
+    for (struct request *each = begin; each; each = each->next_of_client) {
+        bool is_to_come = each->state != REQUEST_QUEUED && each->state != REQUEST_ANSWERED;
+        each->is_spoiled |= each->in_multi && is_to_come;
+        if (ends_transaction(each))
+            return;
+    }
+}
+
+static bool ends_transaction(const struct request *request)
+{
+    return request->in_multi && (request->pin == PIN_EXEC || request->pin == PIN_DISCARD);
 }
 
 void client_answer(struct request *request, struct slice reply)
@@ -906,6 +940,8 @@ void client_lost_dedicated(struct client *client, bool had_session)
     cancel_restoration(client);
     if (client->session.is_lost)
         restore(client);
+    else
+        client_unstall(client); /* what the proxy itself asked there is over, too */
 }
 
 /* Ahead of all that the client has sent: it goes to the front of each queue that it comes to. */

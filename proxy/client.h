@@ -43,6 +43,7 @@ struct command_at_hand {
 enum client_stall {
     STALL_NONE,
     STALL_DRAINED, /* until none of its requests is unanswered */
+    STALL_RESTORED,/* until its session is restored */
     STALL_WINDOW,  /* until fewer are unanswered */
     STALL_OUTPUT,  /* until it has read some of what waits for it */
     STALL_GATHER,  /* until all workers have told of their clients */
@@ -135,7 +136,8 @@ void client_fail(struct request *request, enum error error);
 /* ... with a reply of ours that is none. */
 void client_answer(struct request *request, struct slice reply);
 
-/* The request never reached its node: if it belongs to a transaction, nothing of that can be carried out. */
+/* The request never reached its node: if it belongs to a transaction, nothing of that can be carried out, and what
+ * is still on its way there is spoiled. */
 void client_break_session(const struct request *request);
 
 /* Its reply is request->reply, whatever was there. */

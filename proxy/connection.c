@@ -765,6 +765,8 @@ static void take_frame(struct connection *connection, struct slice frame)
         return;
     if (head->question)
         take_own(connection, head, frame);
+    if (head->is_mark && frame.bytes[0] == '-')
+        connection->marked_for = 0; /* the next WAIT needs another */
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
@@ -863,6 +865,11 @@ static void end_orphan(struct connection *connection, struct request *request)
     if (inquiry)
         inquiry->answered(inquiry, whole ? (struct slice){whole->bytes, whole->filled} : SLICE(""));
     chunk_release(&worker->chunks, whole);
+    struct client *owner = connection->owner;
+    if (owner && !connection->queue.first) { /* it may have waited for no more than this */
+        client_settle(owner);
+        client_unstall(owner);
+    }
 }
 
 /* True if the error was not an answer but a refusal, and the request goes on its way again. */
@@ -908,22 +915,25 @@ static bool refuses_mark(struct connection *connection, const struct request *re
 {
     if (!request->is_mark || !slice_starts_with(error, SLICE("-NOPERM ")))
         return false;
+    bool has_wait = request->next != NULL;
     finish_request(connection, next_answered(connection));
-    struct request *wait = connection->queue.first ? next_answered(connection) : NULL;
-    if (wait && wait->client)
+    if (!has_wait)
+        return true;
+    struct request *wait = next_answered(connection);
+    if (wait->client)
         client_fail(wait, ERROR_WAIT_REFUSED);
-    else if (wait)
+    else
         finish_request(connection, wait);
     connection_close(connection, OUTCOME_CUT, NULL);
     return true;
 }
 
 /* Frames that are no replies leave for the client at once: nothing before them may be sent elsewhere and come
- * late. */
+ * late, but where they have a type of their own and may come at any time. */
 static bool has_pushes(const struct connection *connection)
 {
     const struct client *owner = connection->owner;
-    return owner && (session_is_pushed_to(&owner->session) || owner->subscribing > 0);
+    return owner && (session_has_hidden_pushes(&owner->session) || owner->subscribing > 0);
 }
 
 /* The command did not run. On a shared connection it goes elsewhere alone, and those behind it will be told the
@@ -1053,7 +1063,7 @@ static void end_request(struct connection *connection, struct request *request, 
     case VERDICT_HOLD:
         break;
     }
-    if (request->is_blocking)
+    if (request->is_blocking && was_sent)
         request->hold_deadline_ms = 0; /* that it was held before may be long ago */
     request_queue_push(&worker->reroute, request);
 }

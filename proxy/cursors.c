@@ -39,7 +39,8 @@ void cursors_told(struct connection *connection, struct slice reply)
     struct resp_value value;
     if (reply.bytes[0] != '-' && resp_value_next(reply, &position, &value) && !value.is_null)
         info_copy(value.text, "run_id", run_id, sizeof run_id);
-    connection->run = RUN_TOLD;
+    bool is_busy = slice_starts_with(reply, SLICE("-BUSY ")); /* a script runs; it will tell later */
+    connection->run = is_busy ? RUN_UNKNOWN : RUN_TOLD;
     connection->run_mark = (uint16_t)cursor_mark(slice_of(run_id));
     for (struct request *request = connection->gate; request; request = request->next) {
         if (is_scan(request)) put_in_place(request, connection->run_mark);

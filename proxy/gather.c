@@ -18,6 +18,10 @@ bool gather_send(struct gather *gather, const struct gather_kind *kind, struct c
 
 void gather_again(struct gather *gather, struct worker *worker)
 {
+    if (atomic_load(&worker->group->is_ending)) { /* nobody opens letters any more */
+        gather->kind->destroy(gather);
+        return;
+    }
     gather->letter.deliver = arrive;
     mailbox_post(&worker->mailbox, &gather->letter);
 }

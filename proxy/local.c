@@ -199,8 +199,10 @@ static bool answer_auth(struct client *client, const struct command_at_hand *at_
 static bool answer_hello(struct client *client, const struct command_at_hand *at_hand)
 {
     struct hello hello = {.protocol = session_protocol(&client->session)};
-    if (client->inflight > 0 || client->restoring)
+    if (client->inflight > 0 || (client->dedicated && client->dedicated->queue.first))
         return client_stall(client, STALL_DRAINED); /* replies to what came before are in the protocol of then */
+    if (client->restoring && client->dedicated)
+        return client_stall(client, STALL_RESTORED);
     if (!read_hello(client, at_hand, &hello))
         return true;
     if (hello.name.bytes && !set_text(&client->name, hello.name)) {
@@ -277,6 +279,8 @@ static void speak(struct client *client, uint8_t protocol)
     client->session.is_resp3 = protocol == 3;
     if (client->dedicated)
         connection_speak(client->dedicated, protocol);
+    else if (client->restoring)
+        client_lost_dedicated(client, false); /* it is begun anew, in that protocol */
 }
 
 /* Field by field as Redis 7 has it. Before any node was seen the version is the oldest that this proxy is for. */

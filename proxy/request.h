@@ -95,6 +95,7 @@ struct request {
     bool needs_dedicated : 1;
     bool is_blocking : 1;
     bool in_multi : 1;            /* queued by the node until EXEC; MULTI and EXEC themselves included */
+    bool is_spoiled : 1;          /* another command of its transaction has failed: it must not run without that */
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */

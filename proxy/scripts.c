@@ -24,7 +24,7 @@ static bool load(struct connection *connection, const struct script_sha *sha);
 static enum script_place place_of(struct backend *backend, const struct script_sha *sha,
                                   const struct connection *connection);
 static bool will_always_fail(struct slice error);
-static void wake(struct worker *worker, bool is_in_vain);
+static void wake(const struct backend *backend, bool is_in_vain);
 static bool sha_of_request(const struct request *request, struct script_sha *sha);
 
 static struct worker *worker_of(const struct backend *backend)
@@ -203,7 +203,7 @@ void scripts_loaded(struct connection *connection, const struct request *request
         else
             script_book_loaded(backend->scripts, &sha, connection);
     }
-    wake(worker_of(backend), is_error);
+    wake(backend, is_error);
 }
 
 /* Not a script, or not allowed: trying again with each EVALSHA would help nobody. */
@@ -241,17 +241,19 @@ void scripts_connection_closed(struct connection *connection, enum outcome outco
         script_book_clear(backend->scripts);
     else if (connection->loads_scripts)
         script_book_drop_connection(backend->scripts, connection);
-    if (connection->loads_scripts) wake(worker_of(backend), true);
+    if (connection->loads_scripts) wake(backend, true);
 }
 
-/* Those that wait in a transaction go on; in vain: without looking for the script once more. */
-static void wake(struct worker *worker, bool is_in_vain)
+/* Those that wait in a transaction go on; in vain: without looking for the script once more, if they wait for this
+ * node. */
+static void wake(const struct backend *backend, bool is_in_vain)
 {
+    struct worker *worker = worker_of(backend);
     if (!worker->scripts.has_waiters) return;
     worker->scripts.has_waiters = false;
     for (struct client *client = worker->clients; client; client = client->next) {
         if (client->stall != STALL_SCRIPT) continue;
-        client->script_is_missing = is_in_vain;
+        client->script_is_missing = is_in_vain && client->dedicated && client->dedicated->backend == backend;
         client->stall = STALL_NONE;
         worker_resume_client(worker, client);
     }

@@ -10,8 +10,10 @@
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
 static bool bind_backends(struct upstream *upstream, struct topology *topology);
-static void cut_changed_roles(struct upstream *upstream);
-static void drop_retired(struct upstream *upstream);
+static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
+static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
+static void release(struct upstream *upstream, struct request_queue *waiting);
+static void tell_end_of_holding(struct upstream *upstream);
 static void note_write(const struct upstream *upstream, const struct request *request);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
@@ -62,11 +64,12 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
         topology_release(topology);
         return;
     }
-    cut_changed_roles(upstream);
-    drop_retired(upstream);
+    struct request_queue waiting = {0};
+    cut_changed_roles(upstream, &waiting);
+    drop_retired(upstream, &waiting);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_refresh(backend);
-    upstream_release_held(upstream);
+    release(upstream, &waiting);
 }
 
 void upstream_dispatch(struct upstream *upstream, struct request *request)
@@ -118,12 +121,35 @@ void upstream_forget(struct upstream *upstream, struct request *request)
 
 void upstream_release_held(struct upstream *upstream)
 {
-    struct request_queue queue = take_held(upstream, UINT64_MAX);
-    for (struct request *request; (request = pop_of_client(upstream, &queue));)
+    release(upstream, &(struct request_queue){0});
+}
+
+void upstream_release_waiting(struct upstream *upstream, struct backend *backend)
+{
+    struct request_queue waiting = {0};
+    backend_take_waiting(backend, &waiting);
+    release(upstream, &waiting);
+}
+
+/* Those that have waited for a connection go first: of the same client, they are the older ones. */
+static void release(struct upstream *upstream, struct request_queue *waiting)
+{
+    struct request_queue held = take_held(upstream, UINT64_MAX);
+    for (struct request *request; (request = pop_of_client(upstream, waiting));)
         upstream_dispatch(upstream, request);
+    for (struct request *request; (request = pop_of_client(upstream, &held));)
+        upstream_dispatch(upstream, request);
+    tell_end_of_holding(upstream);
+}
+
+/* Not before the master has answered: what is on its way may be held again at once. */
+static void tell_end_of_holding(struct upstream *upstream)
+{
     const struct topology *topology = upstream->topology;
-    bool is_over = pick_write(topology, &topology->shards[0], upstream->loads) != PICK_NONE;
-    if (upstream->is_holding && is_over && !upstream->held.first) {
+    if (!upstream->is_holding || upstream->held.first)
+        return;
+    uint32_t master = pick_write(topology, &topology->shards[0], upstream->loads);
+    if (master != PICK_NONE && upstream->by_node[master]->failures == 0) {
         log_info("held requests are on their way; %llu had to be answered with an error meanwhile",
                  (unsigned long long)upstream->failed_held);
         upstream->is_holding = false;
@@ -154,6 +180,7 @@ void upstream_tick(struct upstream *upstream)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
     tick_held(upstream);
+    tell_end_of_holding(upstream);
 }
 
 struct backend *upstream_master(const struct upstream *upstream)
@@ -221,7 +248,7 @@ static struct backend *backend_for(struct upstream *upstream, const struct topol
 }
 
 /* What is no longer the master gets nothing more, and what was sent to it has an unknown outcome: at once. */
-static void cut_changed_roles(struct upstream *upstream)
+static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting)
 {
     const struct topology *topology = upstream->topology;
     uint64_t now_ms = upstream->worker->now_ms;
@@ -235,8 +262,10 @@ static void cut_changed_roles(struct upstream *upstream)
             upstream->last_master = backend;
             upstream->master_epoch++;
         }
-        if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER)
+        if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER) {
             backend_cut(backend, OUTCOME_CUT, NULL);
+            backend_take_waiting(backend, waiting);
+        }
         if (was != node->role) {
             backend->failures = 0;
             backend->retry_at_ms = 0;
@@ -248,7 +277,7 @@ static void cut_changed_roles(struct upstream *upstream)
     }
 }
 
-static void drop_retired(struct upstream *upstream)
+static void drop_retired(struct upstream *upstream, struct request_queue *waiting)
 {
     for (struct backend **link = &upstream->backends; *link;) {
         struct backend *backend = *link;
@@ -260,6 +289,7 @@ static void drop_retired(struct upstream *upstream)
         if (backend == upstream->last_master)
             upstream->last_master = NULL;
         backend_cut(backend, OUTCOME_CUT, NULL);
+        backend_take_waiting(backend, waiting);
         backend->next = upstream->worker->dead_backends; /* its closed connections still point to it */
         upstream->worker->dead_backends = backend;
     }
@@ -280,13 +310,17 @@ static void note_write(const struct upstream *upstream, const struct request *re
 static void dispatch_dedicated(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
+    if (request->is_spoiled) {
+        client_fail(request, ERROR_TRANSACTION_LOST);
+        return;
+    }
     if (request->is_blocking && cannot_wait(upstream, request))
         return;
     if (client->dedicated) {
         upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
-    bool is_behind = client->held > 0 || (client->restoring && client->restoring != request);
+    bool is_behind = !request->is_restoring && (client->held > 0 || client->restoring);
     uint32_t node = is_behind ? PICK_NONE : node_for_dedicated(upstream, request);
     if (node == PICK_NONE) {
         hold(upstream, request);
@@ -296,6 +330,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         upstream_send_dedicated(upstream, connection, request);
+        if (client->held > 0)
+            upstream_retry_at(upstream, upstream->worker->now_ms); /* what is held behind it follows */
         return;
     }
     request_settle(&upstream->worker->chunks, request);

@@ -53,6 +53,9 @@ void upstream_forget(struct upstream *upstream, struct request *request);
 /* Dispatches all held requests once more, in order. */
 void upstream_release_held(struct upstream *upstream);
 
+/* What waits for a connection of this backend is held instead, or goes elsewhere, in order with all held requests. */
+void upstream_release_waiting(struct upstream *upstream, struct backend *backend);
+
 /* Ends all held requests with an error. */
 void upstream_fail_held(struct upstream *upstream, enum error error);
 
