@@ -164,7 +164,7 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     connection->owner = client;
     client->dedicated = connection;
     if (!request->is_urgent)
-        connection_name(connection, client->name ? client->name : "");
+        connection_name(connection, client->name ? client->name : "", request->timeout_ms);
     return connection;
 }
 

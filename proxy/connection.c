@@ -176,7 +176,7 @@ static void prepare(struct connection *connection, struct request *request)
 }
 
 /* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
-void connection_name(struct connection *connection, const char *name)
+void connection_name(struct connection *connection, const char *name, uint32_t timeout_ms)
 {
     if (strcmp(connection->name ? connection->name : "", name) == 0)
         return;
@@ -189,6 +189,7 @@ void connection_name(struct connection *connection, const char *name)
     }
     free(connection->name);
     connection->name = copy;
+    request->timeout_ms = timeout_ms;
     connection_queue(connection, request);
 }
 

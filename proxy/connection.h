@@ -123,8 +123,9 @@ void connection_prepare(struct connection *connection, uint32_t database, uint8_
  * unanswered. */
 void connection_speak(struct connection *connection, uint8_t protocol);
 
-/* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next. */
-void connection_name(struct connection *connection, const char *name);
+/* Lets the node know the borrower's name (CLIENT SETNAME) if it has another, ahead of what is queued next, whose
+ * timeout it has, lest it hide that. */
+void connection_name(struct connection *connection, const char *name, uint32_t timeout_ms);
 
 /* Asks the node for the connection's id there (CLIENT ID) if that was not done yet, ahead of what is queued next. */
 void connection_identify(struct connection *connection);
