@@ -62,9 +62,6 @@ static void reply_instead(struct request *request, struct slice reply);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
 static void detach_requests(struct client *client);
-static void restore(struct client *client);
-static bool awaits_monitor(const struct client *client);
-static void cancel_restoration(struct client *client);
 static bool next_is_silent(struct client *client);
 
 static const struct config *config_of(const struct client *client) { return client->worker->group->config; }
@@ -163,7 +160,7 @@ void client_destroy(struct client *client)
 static void detach_requests(struct client *client)
 {
     struct worker *worker = client->worker;
-    cancel_restoration(client);
+    client_cancel_restoration(client);
     while (client->first) {
         struct request *request = client->first;
         client->first = request->next_of_client;
@@ -929,99 +926,6 @@ void client_unheld(struct client *client)
 {
     assert(client->held > 0);
     client->held--;
-}
-
-void client_lost_dedicated(struct client *client, bool had_session)
-{
-    if (had_session && !tracking_lost(client))
-        return;
-    if (had_session)
-        session_lost_connection(&client->session);
-    cancel_restoration(client);
-    if (client->session.is_lost)
-        restore(client);
-    else
-        client_unstall(client); /* what the proxy itself asked there is over, too */
-}
-
-/* Ahead of all that the client has sent: it goes to the front of each queue that it comes to. */
-static void restore(struct client *client)
-{
-    struct worker *worker = client->worker;
-    const struct session *session = &client->session;
-    bool has_monitor = !awaits_monitor(client);
-    struct session_restoration restoration = session_restore(session, has_monitor, NULL);
-    if (restoration.replies == 0) {
-        session_restored(&client->session);
-        client_unstall(client);
-        return;
-    }
-    struct chunk *chunk = chunk_create_sized(restoration.bytes);
-    struct request *request = chunk ? request_create(&worker->requests) : NULL;
-    if (!request) {
-        chunk_release(&worker->chunks, chunk);
-        client_close(client, "out of memory");
-        return;
-    }
-    session_restore(session, has_monitor, chunk->bytes);
-    chunk->filled = restoration.bytes;
-    request->client = client;
-    request->chunk = chunk;
-    request->bytes = chunk->bytes;
-    request->size = chunk->filled;
-    request->subscriptions = restoration.replies;
-    request->timeout_ms = (uint32_t)config_of(client)->request_timeout_ms;
-    request->database = client->database;
-    request->needs_dedicated = true;
-    request->is_restoring = true;
-    request->is_read = true;
-    client->restoring = request;
-    request_queue_push_front(&worker->reroute, request);
-}
-
-/* MONITOR that was not answered is sent again itself: its reply is the client's. */
-static bool awaits_monitor(const struct client *client)
-{
-    const struct request *request = client->first;
-    while (request && (request->inspection != INSPECT_MONITOR || request->state == REQUEST_ANSWERED))
-        request = request->next_of_client;
-    return request != NULL;
-}
-
-static void cancel_restoration(struct client *client)
-{
-    struct worker *worker = client->worker;
-    struct request *request = client->restoring;
-    client->restoring = NULL;
-    if (!request)
-        return;
-    if (request->state == REQUEST_HELD || request->state == REQUEST_WAITING) {
-        upstream_forget(client->upstream, request);
-        client_unheld(client);
-        request_destroy(&worker->requests, &worker->chunks, request);
-    } else {
-        request->client = NULL; /* whoever has it in a queue frees it */
-    }
-}
-
-void client_restored(struct client *client)
-{
-    log_debug("client %llu: its subscriptions are restored", (unsigned long long)client->id);
-    client->restoring = NULL;
-    session_restored(&client->session);
-    client_unstall(client);
-}
-
-void client_reset_session(struct client *client)
-{
-    scripts_forget_queued(client);
-    cancel_restoration(client);
-    if (client->dedicated) {
-        struct connection *dedicated = client->dedicated;
-        client->dedicated = NULL;
-        connection_abandon(dedicated);
-    }
-    session_finish(&client->session);
 }
 
 void client_settle(struct client *client)

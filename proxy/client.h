@@ -162,6 +162,9 @@ void client_unheld(struct client *client);
  * restored there, ahead of the client's requests. */
 void client_lost_dedicated(struct client *client, bool had_session);
 
+/* Whatever is to be restored is not, any more: the client goes, or begins anew. */
+void client_cancel_restoration(struct client *client);
+
 /* The request that restores is answered in full; it is gone already. */
 void client_restored(struct client *client);
 

@@ -3,6 +3,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/connection_own.h"
 #include "proxy/cursors.h"
 #include "proxy/log.h"
 #include "proxy/scripts.h"
@@ -54,7 +55,6 @@ static void take_confirmation(struct connection *connection, struct request *req
 static void take_restoring(struct connection *connection, struct request *request, struct slice frame);
 static void restoration_refused(struct connection *connection, struct slice error);
 static void finish_request(struct connection *connection, struct request *request);
-static void take_own(struct connection *connection, const struct request *request, struct slice reply);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
@@ -64,11 +64,6 @@ static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
 static bool refuses_everything(struct connection *connection, struct slice error);
-static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
-static void take_identity(struct inquiry *inquiry, struct slice reply);
-static void end_orphan(struct connection *connection, struct request *request);
-static void take_orphan(struct connection *connection, struct request *request, struct chunk *chunk, const char *bytes,
-                        size_t size, bool is_complete);
 
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error);
 
@@ -173,110 +168,6 @@ static void prepare(struct connection *connection, struct request *request)
     case SPECIAL_FCALL:
         return;
     }
-}
-
-/* A request without a client: its reply is dropped. Should memory be short, the node does not learn the name. */
-void connection_name(struct connection *connection, const char *name, uint32_t timeout_ms)
-{
-    if (strcmp(connection->name ? connection->name : "", name) == 0)
-        return;
-    char *copy = strdup(name);
-    const struct slice words[] = {SLICE("CLIENT"), SLICE("SETNAME"), slice_of(name)};
-    struct request *request = copy ? own_request(connection, words, 3) : NULL;
-    if (!request) {
-        free(copy);
-        return;
-    }
-    free(connection->name);
-    connection->name = copy;
-    request->timeout_ms = timeout_ms;
-    connection_queue(connection, request);
-}
-
-void connection_identify(struct connection *connection)
-{
-    if (connection->identity != CONNECTION_UNASKED)
-        return;
-    connection->identifying.answered = take_identity;
-    if (connection_inquire(connection, (struct slice[]){SLICE("CLIENT"), SLICE("ID")}, 2, 0, &connection->identifying))
-        connection->identity = CONNECTION_ASKED;
-}
-
-void connection_await_identity(struct connection *connection, struct inquiry *inquiry)
-{
-    inquiry->next = connection->awaiting_identity;
-    connection->awaiting_identity = inquiry;
-}
-
-static void take_identity(struct inquiry *inquiry, struct slice reply)
-{
-    struct connection *connection = (struct connection *)((char *)inquiry - offsetof(struct connection, identifying));
-    size_t position = 0;
-    struct resp_value value;
-    bool is_told = resp_value_next(reply, &position, &value) && value.type == ':';
-    connection->identity = is_told ? CONNECTION_IDENTIFIED : CONNECTION_NAMELESS;
-    connection->node_client_id = is_told ? (uint64_t)value.integer : 0;
-    while (connection->awaiting_identity) {
-        struct inquiry *next = connection->awaiting_identity;
-        connection->awaiting_identity = next->next;
-        next->answered(next, reply);
-    }
-}
-
-bool connection_inquire(struct connection *connection, const struct slice *words, size_t count, uint32_t timeout_ms,
-                        struct inquiry *inquiry)
-{
-    struct request *request = own_request(connection, words, count);
-    if (!request)
-        return false;
-    request->inquiry = inquiry;
-    request->timeout_ms = timeout_ms;
-    connection_queue(connection, request);
-    return true;
-}
-
-bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
-                    enum request_question question)
-{
-    struct request *request = own_request(connection, words, count);
-    if (!request)
-        return false;
-    int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
-    request->timeout_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
-    request->question = (uint8_t)question;
-    connection_queue(connection, request);
-    return true;
-}
-
-/* Outside of Redis Cluster a message to a shard channel goes to all replicas, and nobody listens to this one.
- * A Redis before 7.0 does not know it, but lets WAIT speak of the moment of the last command, whatever it was. */
-bool connection_mark(struct connection *connection)
-{
-    static const struct slice words[] = {{"SPUBLISH", 8}, {"__pointsman:wait", 16}, {"", 0}};
-    struct request *request = own_request(connection, words, 3);
-    if (!request)
-        return false;
-    request->is_mark = true;
-    connection->has_written = true;
-    connection_queue(connection, request);
-    return true;
-}
-
-/* A request without a client. */
-static struct request *own_request(struct connection *connection, const struct slice *words, size_t count)
-{
-    struct worker *worker = worker_of(connection);
-    struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, count));
-    struct request *request = chunk ? request_create(&worker->requests) : NULL;
-    if (!request) {
-        chunk_release(&worker->chunks, chunk);
-        return NULL;
-    }
-    chunk->filled = resp_encode(chunk->bytes, words, count);
-    request->chunk = chunk;
-    request->bytes = chunk->bytes;
-    request->size = chunk->filled;
-    return request;
 }
 
 bool connection_take_back(struct connection *connection, struct request *request)
@@ -689,7 +580,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
-            take_orphan(connection, head, chunk, bytes, size, is_complete);
+            connection_own_fragment(connection, head, chunk, bytes, size, is_complete);
         return;
     }
 
@@ -765,27 +656,12 @@ static void take_frame(struct connection *connection, struct slice frame)
     if (frame.bytes[0] == '-' && (was_refused(connection, head, frame) || refuses_mark(connection, head, frame)))
         return;
     if (head->question)
-        take_own(connection, head, frame);
+        connection_own_answered(connection, head, frame);
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
-}
-
-/* The answer to a question of ours. */
-static void take_own(struct connection *connection, const struct request *request, struct slice reply)
-{
-    switch ((enum request_question)request->question) {
-    case QUESTION_NONE:
-        return;
-    case QUESTION_RUN_ID:
-        cursors_told(connection, reply);
-        return;
-    case QUESTION_SCRIPT_LOAD:
-        scripts_loaded(connection, request, reply);
-        return;
-    }
 }
 
 /* Those that came before the command was sent again are with the client. */
@@ -844,33 +720,7 @@ static void finish_request(struct connection *connection, struct request *reques
     if (request->client)
         client_finish(request);
     else
-        end_orphan(connection, request);
-}
-
-/* The reply to a request whose client has gone is dropped; somebody may wait for that of one of our own. */
-static void take_orphan(struct connection *connection, struct request *request, struct chunk *chunk, const char *bytes,
-                        size_t size, bool is_complete)
-{
-    if (request->inquiry && !spans_add(&worker_of(connection)->chunks, &request->reply, chunk, bytes, size))
-        spans_clear(&worker_of(connection)->chunks, &request->reply);
-    if (is_complete)
-        end_orphan(connection, request);
-}
-
-static void end_orphan(struct connection *connection, struct request *request)
-{
-    struct worker *worker = worker_of(connection);
-    struct inquiry *inquiry = request->inquiry;
-    struct chunk *whole = inquiry && request->reply.first ? spans_join(&request->reply) : NULL;
-    request_destroy(&worker->requests, &worker->chunks, request);
-    if (inquiry)
-        inquiry->answered(inquiry, whole ? (struct slice){whole->bytes, whole->filled} : SLICE(""));
-    chunk_release(&worker->chunks, whole);
-    struct client *owner = connection->owner;
-    if (owner && !connection->queue.first) { /* it may have waited for no more than this */
-        client_settle(owner);
-        client_unstall(owner);
-    }
+        connection_own_end(connection, request);
 }
 
 /* True if the error was not an answer but a refusal, and the request goes on its way again. */
@@ -1020,7 +870,7 @@ static void end_request(struct connection *connection, struct request *request, 
     request->state = REQUEST_NEW;
     if (!request->client) {
         spans_clear(&worker->chunks, &request->reply);
-        end_orphan(connection, request);
+        connection_own_end(connection, request);
         return;
     }
     if (request->is_streaming) {
