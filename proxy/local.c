@@ -31,8 +31,8 @@ typedef bool local_handler(struct client *client, const struct command_at_hand *
 
 static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
     answer_client_id, answer_client_setname, answer_client_getname, answer_client_setinfo, answer_client_info,
-    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_acl_whoami, answer_cluster,
-    hang_up;
+    answer_client_switch, answer_client_reply, refuse_client, answer_command, answer_acl_whoami,
+    answer_script_debug, answer_cluster, hang_up;
 
 /* NULL: goes to a node (INFO and ROLE come back rewritten). */
 static local_handler *const handlers[LOCAL_COUNT] = {
@@ -61,6 +61,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_COMMAND] = answer_command,
     [LOCAL_ACL_WHOAMI] = answer_acl_whoami,
     [LOCAL_UNKNOWN] = local_answer_unknown,
+    [LOCAL_SCRIPT_DEBUG] = answer_script_debug,
     [LOCAL_CLUSTER] = answer_cluster,
     [LOCAL_HTTP] = hang_up,
 };
@@ -475,6 +476,18 @@ bool local_answer_unknown_subcommand(struct client *client, const struct command
     struct slice word = at_hand->words[1];
     client_reply_error(client, "-ERR unknown subcommand '%.*s'. Try %s HELP.",
                        (int)(word.size < 128 ? word.size : 128), word.bytes, at_hand->command->name);
+    return true;
+}
+
+static bool answer_script_debug(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct slice mode = at_hand->words[2];
+    if (slice_is(mode, "NO"))
+        reply_ok(client);
+    else if (slice_is(mode, "YES") || slice_is(mode, "SYNC"))
+        client_reply(client, error_reply(ERROR_SCRIPT_DEBUG));
+    else
+        client_reply_error(client, "-ERR Use SCRIPT DEBUG YES/SYNC/NO");
     return true;
 }
 

@@ -81,6 +81,7 @@ enum command_local {
     LOCAL_INFO,           /* asked of the master, with the lines that would lead a client past us rewritten */
     LOCAL_ACL_WHOAMI,     /* the client's user, not the one that the proxy is at the node */
     LOCAL_UNKNOWN,        /* what a plain Redis does not know either: SENTINEL -> ERR unknown command */
+    LOCAL_SCRIPT_DEBUG,   /* refused: EVAL would run elsewhere, and for good */
     LOCAL_CLUSTER,        /* CLUSTER *: ERR This instance has cluster support disabled */
     LOCAL_HTTP,           /* POST, Host: -> a browser was made to speak to us; the connection is closed, as Redis does */
     LOCAL_COUNT,

@@ -358,7 +358,8 @@ static const struct command pubsub_subcommands[] = {
 };
 
 static const struct command script_subcommands[] = {
-    {NAMES("DEBUG", "script|debug"), .arity = 3, .access = COMMAND_WRITE, .flags = COMMAND_STATEFUL,
+    {NAMES("DEBUG", "script|debug"), .arity = 3, .access = COMMAND_WRITE, .local = LOCAL_SCRIPT_DEBUG,
+     .flags = COMMAND_STATEFUL,
      .redis_flags = "noscript", .categories = "@slow @scripting"},
     {NAMES("EXISTS", "script|exists"), .arity = -3, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript", .categories = "@slow @scripting"},

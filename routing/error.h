@@ -32,7 +32,8 @@
     X(WAIT_REFUSED, "upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; not executed")      \
     X(DANGEROUS, "refused by the proxy, since it would end the master or change its role; "                    \
                  "admin.allow_dangerous can let it through")                                                   \
-    X(REPLICATION, "replication through the proxy is refused; admin.allow_dangerous can let it through")                                           \
+    X(REPLICATION, "replication through the proxy is refused; admin.allow_dangerous can let it through")       \
+    X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
     X(MEMORY, "out of memory; not executed")                                                                   \

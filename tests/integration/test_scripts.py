@@ -390,6 +390,15 @@ def test_script_that_keeps_a_lone_master_busy_keeps_nobody_waiting(processes, be
 # ------------------------------------------------------------------------------------------------ the rest
 
 
+def test_script_that_was_to_be_debugged_does_not_run_for_good_instead(pair, steady):
+    refusal = b"ERR pointsman: debugging of scripts through the proxy is not supported"
+    with steady.raw() as link, pair.master.raw() as direct:
+        assert link.ask("SCRIPT", "DEBUG", "YES") == refusal
+        assert link.ask("SCRIPT", "DEBUG", "sync") == refusal
+        for command in [("SCRIPT", "DEBUG", "no"), ("SCRIPT", "DEBUG", "maybe"), ("SCRIPT", "DEBUG")]:
+            assert link.command(*command).read_bytes() == direct.command(*command).read_bytes(), command
+
+
 def test_script_in_steady_use_is_loaded_once_for_a_node(pair, steady):
     script = fresh(ADD)
     with steady.raw() as link:

@@ -56,6 +56,8 @@ static const struct {
      "admin.allow_dangerous can let it through\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is refused; admin.allow_dangerous can let it through\r\n"},
+    {ERROR_SCRIPT_DEBUG, PROMISES_NOTHING,
+     "-ERR pointsman: debugging of scripts through the proxy is not supported\r\n"},
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
      "not executed\r\n"},
