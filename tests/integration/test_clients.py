@@ -58,8 +58,10 @@ GLIDE_SCENARIOS = [
     "scripts_blocking_pops_and_scans",
     "messages_reach_a_subscriber",
 ]
-# ioredis 6 begins with HELLO 3 and all else in one packet.
-SCENARIOS = [(client, scenario) for client in ("ioredis", "ioredis6", "redis4", "redis5") for scenario in SHARED_SCENARIOS]
+# ioredis 6 and node-redis 6 begin with HELLO 3, and all else in one packet.
+NEED_NODE_20 = ("ioredis6", "redis6")
+NODE_CLIENTS = ("ioredis", "ioredis6", "redis4", "redis5", "redis6")
+SCENARIOS = [(client, scenario) for client in NODE_CLIENTS for scenario in SHARED_SCENARIOS]
 SCENARIOS += [("iovalkey", scenario) for scenario in SHARED_SCENARIOS[1:7]]  # as much as differs little from ioredis
 SCENARIOS += [(client, "automatic_pipelines_answer_each_caller") for client in ("ioredis", "ioredis6")]
 SCENARIOS += [("bullmq", scenario) for scenario in BULLMQ_SCENARIOS]
@@ -138,8 +140,8 @@ def test_every_scenario_of_the_javascript_is_run(node):
 
 def skip_what_cannot_be_here(client):
     """npm installs these wherever it runs; they only work on some machines."""
-    if client == "ioredis6" and int(run(["node", "-p", "process.versions.node.split('.')[0]"])) < 20:
-        pytest.skip("ioredis 6 wants node 20")
+    if client in NEED_NODE_20 and int(run(["node", "-p", "process.versions.node.split('.')[0]"])) < 20:
+        pytest.skip(f"{client} wants node 20")
     if client == "glide" and not list((NODE_HOME / "node_modules/@valkey").glob("valkey-glide-*")):
         pytest.skip("@valkey/valkey-glide has no library for this machine")
 

@@ -22,6 +22,7 @@ const DIALECTS = {
         whenOthersWrite: (client, use) => use(client),
     },
 };
+DIALECTS.redis6 = DIALECTS.redis5; // which begins with HELLO 3
 
 module.exports = (name) => {
     const { WatchError, commandOptions, createClient, defineScript } = require(name);
