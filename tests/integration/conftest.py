@@ -71,6 +71,12 @@ def cluster():
     yield from made(harness.Replication())
 
 
+@pytest.fixture(scope="module")
+def pair():
+    """A master and a replica without Sentinels; a file whose tests break theirs has a fixture of its own."""
+    yield from made(harness.Replication(replicas=1, sentinels=0))
+
+
 @pytest.fixture
 def own_cluster():
     """The same for one test that breaks it."""

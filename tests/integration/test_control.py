@@ -170,7 +170,7 @@ def test_switch_is_published_at_once_and_the_old_master_never_comes_back(servers
     at_us, fields = watch.wait(lambda f: f["master"] not in ("none", address(old)), began_us)
     while not found:
         time.sleep(0.01)
-    assert at_us - found[0] < 900_000  # sooner than the next poll
+    assert at_us - found[0] < 200_000
 
     if how == "kill":
         servers.start_node(old)
@@ -201,7 +201,7 @@ def test_report_is_answered_by_a_newer_confirmation(servers):
         asked_us = now_us()
         watch.tell("master")
         at_us, _ = watch.wait(lambda f, t=asked_us: int(f["confirmed"]) >= t, asked_us)
-        assert at_us - asked_us < 900_000  # sooner than the next poll
+        assert at_us - asked_us < 200_000
     before = len(watch.snapshots)
     for _ in range(2000):
         watch.tell("master")
@@ -228,7 +228,7 @@ def test_replica_is_unfit_when_killed_and_fit_when_back(servers):
     replica, began_us = servers.nodes[1], now_us()
     servers.signal(replica, signal.SIGKILL)
     at_us, _ = watch.wait(lambda f: address(replica) not in f["replicas"], began_us)
-    assert at_us - began_us < 900_000
+    assert at_us - began_us < 500_000
     servers.start_node(replica, servers.nodes[0])
     watch.wait(lambda f: address(replica) in f["replicas"], at_us)
     watch.close()

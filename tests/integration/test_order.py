@@ -86,7 +86,7 @@ def test_client_waiting_for_a_hung_replica_delays_no_other(cluster, processes):
                     start = time.monotonic()
                     assert client.set("order:other", number)
                     slowest = max(slowest, time.monotonic() - start)
-            assert slowest < 5 * SLOWNESS, f"a write waited {slowest:.3f} s"
+            assert slowest < 0.5 * SLOWNESS, f"a write waited {slowest:.3f} s"
             answered = sum(not link.is_silent(0.05) for link in links)
             print(f"{answered} of 20 reads were answered at once, slowest write {slowest * 1000:.1f} ms")
             assert answered >= 5  # those that went to the other replica

@@ -286,7 +286,7 @@ def test_client_that_does_not_read_neither_delays_others_nor_fills_memory(cluste
                 slowest = max(slowest, time.monotonic() - start)
                 most = max(most, pointsman.rss() - before)
                 time.sleep(0.002)
-            assert slowest < 10 * SLOWNESS, "somebody waited for the one that does not read"
+            assert slowest < 1.5 * SLOWNESS, "somebody waited for the one that does not read"
             if not SANITIZED:
                 assert most < limit + 64 * MIB
             # It reads again: what comes is right, to the end or up to the point where it was cut off.

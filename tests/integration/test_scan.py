@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import HOST, Pointsman, Replication, Server, encode, wait_for
+from harness import HOST, Pointsman, Server, encode, wait_for
 
 COUNT = 2000
 KINDS = ["SCAN", "SSCAN", "HSCAN", "ZSCAN"]
@@ -60,13 +60,6 @@ class Scan:
 
     def check_nothing_is_missing(self):
         assert not MEMBERS - set(self.found)
-
-
-@pytest.fixture(scope="module")
-def pair():
-    replication = Replication(replicas=1, sentinels=0).start()
-    yield replication
-    replication.stop()
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,6 @@ def fresh(script):
 
 
 @pytest.fixture(scope="module")
-def pair():
-    replication = Replication(replicas=1, sentinels=0).start()
-    yield replication
-    replication.stop()
-
-
-@pytest.fixture(scope="module")
 def one_thread(pair):
     """So what one client has done is known to the next."""
     pointsman = Pointsman(pair, upstream_kind="static", proxy_threads=1).start()

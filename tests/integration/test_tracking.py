@@ -3,17 +3,10 @@
 
 import pytest
 
-from harness import Pointsman, Replication, Server, encode, wait_for
+from harness import Pointsman, Server, encode, wait_for
 from test_resp3 import wait_for_bytes
 
 INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n"
-
-
-@pytest.fixture(scope="module")
-def pair():
-    replication = Replication(replicas=1, sentinels=0).start()
-    yield replication
-    replication.stop()
 
 
 @pytest.fixture(scope="module")
