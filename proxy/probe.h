@@ -74,6 +74,7 @@ struct probe {
     char reason[300];
 
     /* For discovery. */
+    uint16_t shard; /* index in the verdict, or TOPOLOGY_NO_SHARD; 0 where there is but one */
     bool is_called_down;
     unsigned listers, listers_down; /* Sentinels that list it, and those of them that call it down */
     uint64_t listed_us;             /* when it last had a reason to keep the node */

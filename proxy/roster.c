@@ -64,22 +64,22 @@ static void roster_stop(void *discovery)
 static void roster_judge(void *discovery, uint64_t now_us)
 {
     struct roster *roster = discovery;
-    struct survey_verdict *verdict = &roster->survey->verdict;
+    struct survey_shard *shard = &roster->survey->only;
     struct roles_node nodes[ROSTER_NODES_MAX];
     size_t accepted = roster_describe(roster, nodes);
     struct roles_answer answer = roles_decide(nodes, roster->count, accepted);
 
     enum roster_stance stance = roster_stance(roster, &answer);
     roster_set_stance(roster, stance, &answer);
-    verdict->master = NULL;
+    shard->master = NULL;
     if (answer.master != ROLES_NONE)
         roster_accept(roster, roster->nodes[answer.master], answer.reason, now_us);
-    if (verdict->master && verdict->master->answers)
+    if (shard->master && shard->master->answers)
         roster->masterless_us = 0;
     else if (!roster->masterless_us)
         roster->masterless_us = now_us;
-    verdict->is_unsettled =
-        stance == ROSTER_NONE || stance == ROSTER_DISPUTED || (verdict->master && !verdict->master->answers);
+    roster->survey->verdict.is_unsettled =
+        stance == ROSTER_NONE || stance == ROSTER_DISPUTED || (shard->master && !shard->master->answers);
 }
 
 static void roster_ask(void *discovery)
@@ -154,18 +154,18 @@ static enum roster_stance roster_stance(const struct roster *roster, const struc
 
 static void roster_accept(struct roster *roster, struct probe *master, const char *reason, uint64_t now_us)
 {
-    struct survey_verdict *verdict = &roster->survey->verdict;
+    struct survey_shard *shard = &roster->survey->only;
     struct probe *before = roster->accepted;
-    roster->accepted = verdict->master = verdict->followed = master;
+    roster->accepted = shard->master = shard->followed = master;
     if (before != master) {
         uint64_t gap_ms = roster->masterless_us ? (now_us - roster->masterless_us) / 1000 : 0;
         log_info("%s: master is %s (was %s)%s%s, after %llu ms without a master",
                  survey_label(roster->survey), master->name, before ? before->name : "none",
                  reason[0] ? ": " : "", reason, (unsigned long long)gap_ms);
-        verdict->confirmed_us = 0;
+        shard->confirmed_us = 0;
     }
     uint64_t asked_us = roster_asked_us(roster);
-    if (master->answers && asked_us > verdict->confirmed_us) verdict->confirmed_us = asked_us;
+    if (master->answers && asked_us > shard->confirmed_us) shard->confirmed_us = asked_us;
 }
 
 /* The master is confirmed as of when all that answer, rivals to be, were asked for their roles. */

@@ -332,7 +332,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
         sentinel_stand_alone(sentinel, answer);
         break;
     case QUORUM_UNDECIDED:
-        sentinel->survey->verdict.master = NULL;
+        sentinel->survey->only.master = NULL;
         sentinel_set_stance(sentinel, STANCE_UNDECIDED, answer);
         break;
     case QUORUM_KEEPS:
@@ -351,7 +351,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     }
-    const struct probe *master = sentinel->survey->verdict.master;
+    const struct probe *master = sentinel->survey->only.master;
     if (master && master->answers)
         sentinel->masterless_us = 0;
     else if (!sentinel->masterless_us)
@@ -361,14 +361,14 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
 /* No majority to ask, or one that knows less than we do: the last master, while it says so itself. */
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
 {
-    struct survey_verdict *verdict = &sentinel->survey->verdict;
+    struct survey_shard *shard = &sentinel->survey->only;
     if (!sentinel->accepted) {
         bool is_late = answer->heard && clock_us() - sentinel->masterless_us > SENTINEL_LATE_US;
         if (is_late) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
         return;
     }
     bool agrees = !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
-    verdict->master = agrees ? sentinel->accepted : NULL;
+    shard->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
     sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
 }
@@ -379,7 +379,7 @@ static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll,
     sentinel->is_refuted = false;
     sentinel->candidate = NULL;
     if (!sentinel->accepted || sentinel->accepted->role != NODE_ROLE_MASTER) {
-        sentinel->survey->verdict.master = NULL;
+        sentinel->survey->only.master = NULL;
         sentinel_set_stance(sentinel, STANCE_VETOED, answer);
         return;
     }
@@ -410,7 +410,7 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
     named->listed_us = now_us;
     sentinel->is_refuted = true;
     if (named->role != NODE_ROLE_MASTER || named->role_asked_us < sentinel->candidate_us) {
-        sentinel->survey->verdict.master = NULL;
+        sentinel->survey->only.master = NULL;
         sentinel_set_stance(sentinel, STANCE_ASKING, answer);
         return;
     }
@@ -426,17 +426,17 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
 static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer,
                             const char *named_by)
 {
-    struct survey_verdict *verdict = &sentinel->survey->verdict;
-    struct probe *before = verdict->followed;
-    verdict->master = verdict->followed = sentinel->accepted;
-    verdict->epoch = answer->epoch;
+    struct survey_shard *shard = &sentinel->survey->only;
+    struct probe *before = shard->followed;
+    shard->master = shard->followed = sentinel->accepted;
+    shard->epoch = answer->epoch;
     if (before != sentinel->accepted) {
         uint64_t gap_ms = sentinel->masterless_us ? (clock_us() - sentinel->masterless_us) / 1000 : 0;
         log_info(
             "%s: master is %s (was %s), epoch %llu, named by sentinel %s, after %llu ms without a master",
             sentinel->setup.label, sentinel->accepted->name, before ? before->name : "none",
             (unsigned long long)answer->epoch, named_by, (unsigned long long)gap_ms);
-        verdict->confirmed_us = 0;
+        shard->confirmed_us = 0;
     }
     sentinel_confirm(sentinel, answer->asked_us);
     sentinel_set_stance(sentinel, STANCE_SETTLED, answer);
@@ -447,7 +447,7 @@ static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked
 {
     uint64_t role_asked_us = sentinel->accepted->role_asked_us;
     uint64_t began_us = sentinels_asked_us < role_asked_us ? sentinels_asked_us : role_asked_us;
-    uint64_t *confirmed_us = &sentinel->survey->verdict.confirmed_us;
+    uint64_t *confirmed_us = &sentinel->survey->only.confirmed_us;
     if (began_us > *confirmed_us) *confirmed_us = began_us;
 }
 
@@ -546,7 +546,7 @@ static void sentinel_drop_nodes(struct sentinel *sentinel)
     struct survey *survey = sentinel->survey;
     for (struct probe *probe = survey->probes, *next; probe; probe = next) {
         next = probe->next;
-        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == survey->verdict.followed)
+        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == survey->only.followed)
             probe->listed_us = sentinel->heard_us;
         if (is_outdated(sentinel, probe->listed_us)) survey_drop(survey, probe);
     }

@@ -22,6 +22,10 @@ static const struct discovery_kind *const kinds[] = {
 
 static void survey_node_changed(void *owner, struct probe *probe);
 static void survey_learn_commands(void *owner, struct slice reply);
+static bool is_in_verdict(const struct survey *survey, const struct probe *probe);
+static bool is_reported(const struct survey *survey);
+static bool answer_reports(struct survey *survey);
+static void survey_reset_verdict(struct survey *survey);
 static void survey_switch_kind(struct survey *survey);
 static void survey_start_hurry(struct survey *survey, double wait_s);
 static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events);
@@ -30,12 +34,17 @@ static void survey_judge_nodes(struct survey *survey);
 static void survey_judge_node(struct survey *survey, struct probe *probe);
 static bool is_fit_master(struct probe *probe);
 static bool is_fit_replica(struct survey *survey, struct probe *probe);
-static bool follows(const struct survey *survey, const struct probe *probe);
+static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe);
 static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
 static bool is_being_asked(const struct survey *survey, const struct probe *probe);
 static void survey_want_commands(struct survey *survey);
 static void survey_offer(struct survey *survey);
 static struct topology *survey_snapshot(const struct survey *survey);
+static void survey_draft_shards(const struct survey_verdict *verdict, struct topology_draft *draft,
+                                struct topology_draft_shard *shards);
+static void survey_draft_nodes(const struct survey *survey, struct topology_draft *draft,
+                               struct topology_node *nodes, struct topology_draft_shard *shards);
+static struct probe *survey_first_master(const struct survey *survey);
 static const char *survey_version(const struct survey *survey);
 
 struct survey *survey_create(const struct config_upstream *config, uint32_t index, struct ev_loop *loop,
@@ -62,6 +71,7 @@ struct survey *survey_create(const struct config_upstream *config, uint32_t inde
         .commands = survey_learn_commands,
         .owner = survey,
     };
+    survey_reset_verdict(survey);
     ev_init(&survey->hurry, survey_hurry);
     survey->hurry.data = survey;
     survey_become(survey, kinds[config->kind]);
@@ -105,7 +115,9 @@ void survey_run(struct survey *survey)
 
 void survey_report_master(struct survey *survey)
 {
-    survey->reported_us = clock_us();
+    uint64_t now_us = clock_us();
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++)
+        survey->verdict.shards[i].reported_us = now_us;
     survey->hurry_s = SURVEY_HURRY_FIRST_S;
     survey_ask(survey);
     survey_touch(survey);
@@ -149,7 +161,7 @@ struct probe *survey_node(struct survey *survey, const char *host, uint16_t port
 
 void survey_drop(struct survey *survey, struct probe *probe)
 {
-    assert(probe != survey->verdict.master && probe != survey->verdict.followed);
+    assert(!is_in_verdict(survey, probe));
     for (struct probe **at = &survey->probes; *at; at = &(*at)->next) {
         if (*at != probe) continue;
         *at = probe->next;
@@ -158,6 +170,25 @@ void survey_drop(struct survey *survey, struct probe *probe)
         survey_touch(survey);
         return;
     }
+}
+
+struct survey_shard *survey_shard_of(struct survey *survey, const struct probe *probe)
+{
+    return probe->shard < survey->verdict.shard_count ? &survey->verdict.shards[probe->shard] : NULL;
+}
+
+bool survey_is_master(const struct survey *survey, const struct probe *probe)
+{
+    return probe->shard < survey->verdict.shard_count && survey->verdict.shards[probe->shard].master == probe;
+}
+
+static bool is_in_verdict(const struct survey *survey, const struct probe *probe)
+{
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
+        const struct survey_shard *shard = &survey->verdict.shards[i];
+        if (probe == shard->master || probe == shard->followed) return true;
+    }
+    return false;
 }
 
 void survey_map(const struct survey *survey, const char **host, uint16_t *port)
@@ -223,13 +254,21 @@ static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events)
 
 static void survey_set_hurry(struct survey *survey)
 {
-    if (!survey->reported_us && !survey->verdict.is_unsettled) {
+    if (!is_reported(survey) && !survey->verdict.is_unsettled) {
         survey->hurry_s = SURVEY_HURRY_FIRST_S;
     } else if (!ev_is_active(&survey->hurry)) {
         survey_start_hurry(survey, survey->hurry_s);
         survey->hurry_s *= 1.5;
         if (survey->hurry_s > SURVEY_HURRY_LAST_S) survey->hurry_s = SURVEY_HURRY_LAST_S;
     }
+}
+
+static bool is_reported(const struct survey *survey)
+{
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
+        if (survey->verdict.shards[i].reported_us) return true;
+    }
+    return false;
 }
 
 static void survey_start_hurry(struct survey *survey, double wait_s)
@@ -243,11 +282,17 @@ static void survey_start_hurry(struct survey *survey, double wait_s)
 static void survey_switch_kind(struct survey *survey)
 {
     if (survey->discovery) survey->kind->stop(survey->discovery);
-    survey->verdict = (struct survey_verdict){.master = NULL};
+    survey_reset_verdict(survey);
     survey->kind = survey->next_kind;
     survey->discovery = survey->kind->start(survey);
     survey->next_kind = NULL;
     if (!survey->discovery) log_error("%s: out of memory, no discovery", survey_label(survey));
+}
+
+static void survey_reset_verdict(struct survey *survey)
+{
+    survey->only = (struct survey_shard){.master = NULL};
+    survey->verdict = (struct survey_verdict){.shards = &survey->only, .shard_count = 1};
 }
 
 /* ---- which nodes are fit ---- */
@@ -260,7 +305,7 @@ static void survey_judge_nodes(struct survey *survey)
 
 static void survey_judge_node(struct survey *survey, struct probe *probe)
 {
-    bool is_master = probe == survey->verdict.master;
+    bool is_master = survey_is_master(survey, probe);
     bool is_fit = is_master ? is_fit_master(probe) : is_fit_replica(survey, probe);
     node_log(survey, probe, is_fit);
     probe->was_fit = is_fit;
@@ -276,12 +321,13 @@ static bool is_fit_master(struct probe *probe)
 
 static bool is_fit_replica(struct survey *survey, struct probe *probe)
 {
-    struct probe *master = survey->verdict.master;
+    const struct survey_shard *shard = survey_shard_of(survey, probe);
+    struct probe *master = shard ? shard->master : NULL;
     struct roles_replica replica = {
         .is_heard = probe->answers && !probe->is_busy && probe->role != NODE_ROLE_UNKNOWN,
         .is_called_down = probe->is_called_down,
         .says_replica = probe->role == NODE_ROLE_REPLICA,
-        .follows_master = follows(survey, probe),
+        .follows_master = shard && follows(survey, shard->followed, probe),
         .is_linked = probe->is_linked,
         .was_linked = probe->was_linked,
         .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
@@ -300,9 +346,8 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
     return !fault;
 }
 
-static bool follows(const struct survey *survey, const struct probe *probe)
+static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe)
 {
-    const struct probe *followed = survey->verdict.followed;
     if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
     if (followed->port ==
         0) /* its replicas name it by a TCP address that we do not know; its history tells */
@@ -321,7 +366,7 @@ static void node_log(const struct survey *survey, struct probe *probe, bool is_f
     if (!is_new && is_fit == probe->was_fit) return;
     if (is_new && !is_fit && is_being_asked(survey, probe)) return;
 
-    const char *role = probe == survey->verdict.master ? "master" : "replica";
+    const char *role = survey_is_master(survey, probe) ? "master" : "replica";
     if (is_fit)
         log_info("%s: node %s: fit as %s", label, probe->name, role);
     else
@@ -334,14 +379,15 @@ static bool is_being_asked(const struct survey *survey, const struct probe *prob
 {
     if (!probe->answers) return !probe->has_refused && (!probe->tried_us || link_state(probe->link) != LINK_CLOSED);
     if (probe->role == NODE_ROLE_UNKNOWN) return !probe->role_asked_us;
-    return !survey->verdict.master;
+    return probe->shard >= survey->verdict.shard_count || !survey->verdict.shards[probe->shard].master;
 }
 
 /* ---- snapshots ---- */
 
+/* Of one master: the first there is. */
 static void survey_want_commands(struct survey *survey)
 {
-    struct probe *master = survey->verdict.master;
+    const struct probe *master = survey_first_master(survey);
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
         bool is_wanted = probe == master;
         if (is_wanted && !probe->wants_commands) {
@@ -353,6 +399,14 @@ static void survey_want_commands(struct survey *survey)
     }
 }
 
+static struct probe *survey_first_master(const struct survey *survey)
+{
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
+        if (survey->verdict.shards[i].master) return survey->verdict.shards[i].master;
+    }
+    return NULL;
+}
+
 /* Publishes what is new, and what a report waits for. */
 static void survey_offer(struct survey *survey)
 {
@@ -360,58 +414,94 @@ static void survey_offer(struct survey *survey)
     struct topology *topology = survey_snapshot(survey);
     if (!topology) return;
 
-    bool answers_report =
-        survey->reported_us && survey->verdict.master && survey->verdict.confirmed_us >= survey->reported_us;
+    bool answers_report = answer_reports(survey);
     if (survey->last && !answers_report && topology_is_same(topology, survey->last)) {
         topology_release(topology);
         return;
     }
-    if (answers_report) survey->reported_us = 0;
     survey->version++;
     topology_release(survey->last);
     survey->last = topology;
     survey->publish(survey->owner, survey->index, topology_take(topology));
 }
 
+/* True if one of the masters that were doubted has been confirmed since. */
+static bool answer_reports(struct survey *survey)
+{
+    bool is_any = false;
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
+        struct survey_shard *shard = &survey->verdict.shards[i];
+        if (!shard->reported_us || !shard->master || shard->confirmed_us < shard->reported_us) continue;
+        shard->reported_us = 0;
+        is_any = true;
+    }
+    return is_any;
+}
+
 static struct topology *survey_snapshot(const struct survey *survey)
 {
+    const struct survey_verdict *verdict = &survey->verdict;
     uint32_t count = 0;
     for (struct probe *probe = survey->probes; probe; probe = probe->next)
         count++;
     struct topology_node *nodes = calloc(count ? count : 1, sizeof(*nodes));
-    if (!nodes) return NULL;
+    struct topology_draft_shard *shards = calloc(verdict->shard_count, sizeof(*shards));
+    struct topology *topology = NULL;
+    if (nodes && shards) {
+        struct topology_draft draft = {.version = survey->version + 1,
+                                       .kind = survey->kind->name,
+                                       .server_version = survey_version(survey),
+                                       .nodes = nodes,
+                                       .shards = shards,
+                                       .shard_count = verdict->shard_count,
+                                       .slots = verdict->slots,
+                                       .is_cluster = verdict->is_cluster,
+                                       .distribution = verdict->distribution,
+                                       .commands = survey->commands};
+        survey_draft_shards(verdict, &draft, shards);
+        survey_draft_nodes(survey, &draft, nodes, shards);
+        topology = topology_create(&draft);
+    }
+    free(nodes);
+    free(shards);
+    return topology;
+}
 
-    struct topology_draft draft = {.version = survey->version + 1,
-                                   .epoch = survey->verdict.epoch,
-                                   .confirmed_us = survey->verdict.confirmed_us,
-                                   .kind = survey->kind->name,
-                                   .server_version = survey_version(survey),
-                                   .nodes = nodes,
-                                   .master = TOPOLOGY_NO_NODE,
-                                   .commands = survey->commands};
+static void survey_draft_shards(const struct survey_verdict *verdict, struct topology_draft *draft,
+                                struct topology_draft_shard *shards)
+{
+    for (uint32_t i = 0; i < verdict->shard_count; i++) {
+        const struct survey_shard *shard = &verdict->shards[i];
+        shards[i] = (struct topology_draft_shard){
+            .master = TOPOLOGY_NO_NODE, .confirmed_us = shard->confirmed_us, .epoch = shard->epoch};
+        if (shard->epoch > draft->epoch) draft->epoch = shard->epoch;
+    }
+}
+
+static void survey_draft_nodes(const struct survey *survey, struct topology_draft *draft,
+                               struct topology_node *nodes, struct topology_draft_shard *shards)
+{
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
-        bool is_master = probe == survey->verdict.master;
-        if (is_master) draft.master = draft.node_count;
-        nodes[draft.node_count++] = (struct topology_node){
+        bool is_master = survey_is_master(survey, probe);
+        if (is_master) shards[probe->shard].master = draft->node_count;
+        nodes[draft->node_count++] = (struct topology_node){
             .name = probe->name,
             .address = probe_address(probe),
             .port = probe->port,
             .role = is_master                          ? NODE_ROLE_MASTER
                     : probe->role == NODE_ROLE_REPLICA ? NODE_ROLE_REPLICA
                                                        : NODE_ROLE_UNKNOWN,
+            .shard = probe->shard < survey->verdict.shard_count ? probe->shard : TOPOLOGY_NO_SHARD,
             .is_fit = probe->was_fit,
             .reason = probe->reason,
             .gauge = probe->gauge,
         };
     }
-    struct topology *topology = topology_create(&draft);
-    free(nodes);
-    return topology;
 }
 
 static const char *survey_version(const struct survey *survey)
 {
-    const struct probe *master = survey->verdict.master;
+    const struct probe *master = survey_first_master(survey);
     if (master && master->version[0]) return master->version;
     for (const struct probe *probe = survey->probes; probe; probe = probe->next) {
         if (probe->version[0]) return probe->version;

@@ -21,14 +21,26 @@
 #include "proxy/probe.h"
 #include "routing/topology.h"
 
-/* What discovery has found. */
-struct survey_verdict {
-    struct probe *master; /* whom writes may go to; NULL while there is none */
+/* What discovery has found of one shard. */
+struct survey_shard {
+    struct probe *master;  /* whom writes may go to; NULL while there is none */
     struct probe
         *followed; /* whose replicas may be read from: the master, or the last one while there is none */
     uint64_t epoch;
     uint64_t confirmed_us; /* see topology.h */
-    bool is_unsettled;     /* discovery wants ask() again soon */
+    uint64_t reported_us;  /* the survey's: the newest report that waits for a confirmation; 0 = none */
+};
+
+/* What discovery has found. A kind that knows of one shard only leaves all but is_unsettled alone, and sets `only` of
+ * the survey, which shards points to. Other kinds own their lists, which stand as long as the verdict does; each of
+ * their probes names its shard. */
+struct survey_verdict {
+    struct survey_shard *shards;
+    uint32_t shard_count;
+    const uint16_t *slots; /* as in topology_draft */
+    bool is_cluster;
+    const struct distribution *distribution;
+    bool is_unsettled; /* discovery wants ask() again soon */
 };
 
 /* Takes one reference to the snapshot. */
@@ -44,6 +56,7 @@ struct survey {
     const struct discovery_kind *kind, *next_kind;
     void *discovery;
     struct survey_verdict verdict;
+    struct survey_shard only;
     bool is_touched;
 
     /* Private to survey.c. */
@@ -51,7 +64,6 @@ struct survey {
     void *owner;
     struct topology *last;
     uint64_t version;
-    uint64_t reported_us; /* the newest report that waits for a confirmation; 0 = none */
     uint64_t asked_us;
     ev_timer hurry;
     double hurry_s;
@@ -69,7 +81,7 @@ void survey_destroy(struct survey *survey);
 void survey_touch(struct survey *survey);
 void survey_run(struct survey *survey);
 
-/* A worker doubts the master, or a replica. */
+/* A worker doubts a master, or a replica. */
 void survey_report_master(struct survey *survey);
 void survey_report_node(struct survey *survey, const char *node_name);
 
@@ -83,6 +95,10 @@ void survey_become(struct survey *survey, const struct discovery_kind *kind);
 struct probe *survey_node(struct survey *survey, const char *host, uint16_t port);
 /* Forgets the node; never from a handler, and never one of the verdict. */
 void survey_drop(struct survey *survey, struct probe *probe);
+
+/* The shard whose master this is, or whose nodes it is one of; NULL if it is of none. */
+struct survey_shard *survey_shard_of(struct survey *survey, const struct probe *probe);
+bool survey_is_master(const struct survey *survey, const struct probe *probe);
 
 /* The address to use instead of an announced one: upstream.map applied. */
 void survey_map(const struct survey *survey, const char **host, uint16_t *port);

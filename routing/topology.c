@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/topology.h"
 
+#include "routing/slot.h"
+
+#include <assert.h>
 #include <stdlib.h>
 
 static bool topology_copy(struct topology *topology, const struct topology_draft *draft);
 static bool topology_copy_node(struct topology_node *to, const struct topology_node *from);
-static bool topology_make_shard(struct topology *topology, const struct topology_draft *draft);
+static bool topology_make_shards(struct topology *topology, const struct topology_draft *draft);
+static bool topology_list_replicas(struct topology *topology, uint32_t index);
+static void topology_map_places(struct topology *topology, const uint16_t *slots);
 static void topology_free(struct topology *topology);
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b);
 static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b);
@@ -19,11 +24,20 @@ struct topology *topology_create(const struct topology_draft *draft)
     topology->version = draft->version;
     topology->epoch = draft->epoch;
     topology->commands = draft->commands ? command_set_take(draft->commands) : command_set_builtin();
-    if (!topology_copy(topology, draft) || !topology_make_shard(topology, draft)) {
+    topology->is_cluster = draft->is_cluster;
+    topology->distribution = draft->distribution;
+    if (!topology_copy(topology, draft) || !topology_make_shards(topology, draft)) {
         topology_free(topology);
         return NULL;
     }
-    return topology; /* calloc() has pointed all slots to shard 0 */
+    topology_map_places(topology, draft->slots);
+    return topology;
+}
+
+uint32_t topology_place_of(const struct topology *topology, struct slice key)
+{
+    (void)topology;
+    return slot_of(key);
 }
 
 struct topology *topology_take(struct topology *topology)
@@ -62,7 +76,8 @@ void node_gauge_release(struct node_gauge *gauge)
 bool topology_is_same(const struct topology *a, const struct topology *b)
 {
     if (strcmp(a->kind, b->kind) != 0 || strcmp(a->server_version, b->server_version) != 0) return false;
-    if (a->commands != b->commands) return false;
+    if (a->commands != b->commands || a->is_cluster != b->is_cluster || a->distribution != b->distribution)
+        return false;
     if (a->node_count != b->node_count || a->shard_count != b->shard_count) return false;
     for (uint32_t i = 0; i < a->node_count; i++) {
         if (!nodes_are_same(&a->nodes[i], &b->nodes[i])) return false;
@@ -96,31 +111,54 @@ static bool topology_copy_node(struct topology_node *to, const struct topology_n
     to->reason = strdup(from->reason ? from->reason : "");
     to->port = from->port;
     to->role = from->role;
+    to->shard = from->shard;
     to->is_fit = from->is_fit;
     to->gauge = from->gauge ? node_gauge_take(from->gauge) : node_gauge_create();
     return to->name && to->address && to->reason && to->gauge;
 }
 
-static bool topology_make_shard(struct topology *topology, const struct topology_draft *draft)
+static bool topology_make_shards(struct topology *topology, const struct topology_draft *draft)
 {
-    uint32_t *replicas = calloc(draft->node_count ? draft->node_count : 1, sizeof(*replicas));
-    topology->shards = calloc(1, sizeof(*topology->shards));
-    if (!replicas || !topology->shards) {
-        free(replicas);
-        return false;
-    }
+    const struct topology_draft_shard only = {.master = draft->master, .confirmed_us = draft->confirmed_us};
+    const struct topology_draft_shard *drafts = draft->shards ? draft->shards : &only;
+    uint32_t count = draft->shards ? draft->shard_count : 1;
+    assert(count >= 1 && count <= TOPOLOGY_SHARDS_MAX);
+    topology->shards = calloc(count, sizeof(*topology->shards));
+    if (!topology->shards) return false;
 
-    struct topology_shard *shard = topology->shards;
-    topology->shard_count = 1;
-    shard->master = draft->master < draft->node_count ? draft->master : TOPOLOGY_NO_NODE;
-    shard->confirmed_us = draft->confirmed_us;
+    for (uint32_t i = 0; !draft->shards && i < topology->node_count; i++)
+        topology->nodes[i].shard = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct topology_shard *shard = &topology->shards[i];
+        shard->master = drafts[i].master < draft->node_count ? drafts[i].master : TOPOLOGY_NO_NODE;
+        shard->confirmed_us = drafts[i].confirmed_us;
+        shard->epoch = drafts[i].epoch;
+        topology->shard_count++;
+        if (!topology_list_replicas(topology, i)) return false;
+    }
+    return true;
+}
+
+static bool topology_list_replicas(struct topology *topology, uint32_t index)
+{
+    struct topology_shard *shard = &topology->shards[index];
+    uint32_t *replicas = calloc(topology->node_count ? topology->node_count : 1, sizeof(*replicas));
+    if (!replicas) return false;
     shard->replicas = replicas;
-    for (uint32_t i = 0; i < draft->node_count; i++) {
+    for (uint32_t i = 0; i < topology->node_count; i++) {
         const struct topology_node *node = &topology->nodes[i];
-        if (i != shard->master && node->role == NODE_ROLE_REPLICA && node->is_fit)
+        if (i != shard->master && node->shard == index && node->role == NODE_ROLE_REPLICA && node->is_fit)
             replicas[shard->replica_count++] = i;
     }
     return true;
+}
+
+static void topology_map_places(struct topology *topology, const uint16_t *slots)
+{
+    for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
+        uint16_t shard = slots ? slots[place] : (uint16_t)(place % topology->shard_count);
+        topology->slots[place] = shard < topology->shard_count ? shard : TOPOLOGY_NO_SHARD;
+    }
 }
 
 static void topology_free(struct topology *topology)
@@ -146,8 +184,8 @@ static void topology_free(struct topology *topology)
 
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b)
 {
-    return a->port == b->port && a->role == b->role && a->is_fit == b->is_fit && a->gauge == b->gauge &&
-           strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 &&
+    return a->port == b->port && a->role == b->role && a->shard == b->shard && a->is_fit == b->is_fit &&
+           a->gauge == b->gauge && strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 &&
            strcmp(a->reason, b->reason) == 0;
 }
 

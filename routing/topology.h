@@ -2,7 +2,11 @@
 /*
  * topology.h - what there is behind us: nodes, shards, slots, as one immutable snapshot.
  *
- * A Sentinel master or a static set is a cluster of one shard that owns all 16384 slots. The control thread
+ * A Sentinel master or a static set is a cluster of one shard that owns all 16384 slots. What a key belongs to is
+ * its place: keys of one place are always together. In a Redis Cluster the place is the slot; where a distribution
+ * of ours spreads keys over masters that know nothing of each other, it is the shard itself.
+ *
+ * The control thread
  * builds a snapshot and publishes it; workers read it. Nothing in it changes after that, except the gauges,
  * which are relaxed atomics that only the control thread writes (and dedicated, which workers count).
  *
@@ -19,6 +23,10 @@
 
 #define TOPOLOGY_SLOTS 16384
 #define TOPOLOGY_NO_NODE UINT32_MAX
+#define TOPOLOGY_NO_SHARD UINT16_MAX
+#define TOPOLOGY_SHARDS_MAX 4096
+
+struct distribution;
 
 enum node_role {
     NODE_ROLE_UNKNOWN,
@@ -38,6 +46,7 @@ struct topology_node {
     const char *address;  /* numeric IP address, or path of a unix socket when port is 0 */
     uint16_t port;
     enum node_role role;
+    uint16_t shard;       /* whose master or replica it is; TOPOLOGY_NO_SHARD: not known to be any's */
     bool is_fit;          /* may serve reads: master that answers, or replica with its link to this master up,
                              not loading or syncing, not called down */
     const char *reason;   /* why it is not fit, in words; "" if it is */
@@ -52,20 +61,30 @@ struct topology_shard {
                               that lost its connection later than this waits for a newer snapshot before it writes
                               to that node again: so a node that came back never gets a write before it is asked
                               whether it still is the master. */
+    uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
 };
 
 struct topology {
     atomic_uint references;
     uint64_t version;  /* counts snapshots of one upstream, from 1 */
     uint64_t epoch;    /* config epoch of the master's election as Sentinel counts it; 0 where there is none */
-    const char *kind;  /* "sentinel", "static"; "" while nothing was reached */
+    const char *kind;  /* "sentinel", "static", "cluster"; "" while nothing was reached */
     const char *server_version; /* redis_version of the master or of the last node asked; "" if none was */
     struct topology_node *nodes;
     uint32_t node_count;
     struct topology_shard *shards;
-    uint32_t shard_count;
+    uint32_t shard_count;      /* at least 1 */
+    bool is_cluster;           /* the nodes are a Redis Cluster: they redirect, and each command keeps to one slot */
+    const struct distribution *distribution; /* how keys are spread over shards, if not by Redis' own slots; NULL
+                                                mostly. Outlives all snapshots. */
     struct command_set *commands;
-    uint16_t slots[TOPOLOGY_SLOTS]; /* slot -> shard */
+    uint16_t slots[TOPOLOGY_SLOTS]; /* place -> shard, or TOPOLOGY_NO_SHARD where nobody has it */
+};
+
+/* One shard as discovery knows it. */
+struct topology_draft_shard {
+    uint32_t master; /* index or TOPOLOGY_NO_NODE */
+    uint64_t confirmed_us, epoch;
 };
 
 /* Builder input: what discovery knows. Strings are copied; a gauge is taken (one more reference). */
@@ -75,11 +94,16 @@ struct topology_draft {
     const char *server_version;
     struct topology_node *nodes;
     uint32_t node_count;
-    uint32_t master; /* index or TOPOLOGY_NO_NODE */
+    uint32_t master; /* index or TOPOLOGY_NO_NODE; where there is but one shard, to which all nodes belong */
+    const struct topology_draft_shard *shards; /* NULL: one, of master and confirmed_us above; else nodes name theirs */
+    uint32_t shard_count;
+    const uint16_t *slots; /* TOPOLOGY_SLOTS of them; NULL: place n is of shard n % shard_count */
+    bool is_cluster;
+    const struct distribution *distribution;
     struct command_set *commands; /* taken; NULL means the builtin set */
 };
 
-/* A snapshot of one shard. NULL if memory is short. */
+/* NULL if memory is short. */
 struct topology *topology_create(const struct topology_draft *draft);
 struct topology *topology_take(struct topology *topology);
 void topology_release(struct topology *topology);
@@ -88,9 +112,13 @@ struct node_gauge *node_gauge_create(void);
 struct node_gauge *node_gauge_take(struct node_gauge *gauge);
 void node_gauge_release(struct node_gauge *gauge);
 
-static inline const struct topology_shard *topology_shard_of_slot(const struct topology *topology, uint32_t slot)
+/* The place of a key. Where there is but one shard nobody need ask. */
+uint32_t topology_place_of(const struct topology *topology, struct slice key);
+
+/* The shard of a place, as an index; TOPOLOGY_NO_SHARD while nobody has it. */
+static inline uint16_t topology_shard_of(const struct topology *topology, uint32_t place)
 {
-    return &topology->shards[topology->slots[slot]];
+    return topology->slots[place];
 }
 
 /* True if both say the same of nodes, roles, fitness and addresses (version, epoch and times aside). */

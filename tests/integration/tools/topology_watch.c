@@ -49,7 +49,7 @@ static void print_snapshot(void *subscriber, uint32_t upstream, struct topology 
 {
     (void)subscriber;
     (void)upstream;
-    const struct topology_shard *shard = topology_shard_of_slot(topology, 0);
+    const struct topology_shard *shard = &topology->shards[0];
     const struct topology_node *master =
         shard->master == TOPOLOGY_NO_NODE ? NULL : &topology->nodes[shard->master];
     printf("%" PRIu64 " version=%" PRIu64 " kind=%s epoch=%" PRIu64 " confirmed=%" PRIu64
@@ -68,7 +68,7 @@ static void print_snapshot(void *subscriber, uint32_t upstream, struct topology 
 
 static void print_nodes(const struct topology *topology, bool are_fit)
 {
-    const struct topology_shard *shard = topology_shard_of_slot(topology, 0);
+    const struct topology_shard *shard = &topology->shards[0];
     for (uint32_t i = 0; i < topology->node_count; i++) {
         const struct topology_node *node = &topology->nodes[i];
         bool is_listed = false;

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * plan.h - where does this command go, where there are several shards?
+ *
+ *      no key                            ANYWHERE, or MASTERS: to each of them
+ *      all keys in one place             PLACE
+ *      several places, can be split      SPLIT: one piece per place, in the order in which the places first occur
+ *      several places else               CROSS
+ *
+ * In a Redis Cluster a piece is a slot: nodes refuse a command whose keys are in several slots, also if they have them
+ * all. Where a distribution spreads keys over plain masters a piece is a shard, so that a command whose keys are all on
+ * one node is kept whole.
+ *
+ * What is split, and what goes to all masters, stands in one table (plan.c), with the way in which the replies become
+ * one (merge.h); a command learned from a node's COMMAND brings its policies along.
+ *
+ * Owner:   a planner owns the lists that a plan points to, until the next plan; planner_finish() frees them.
+ * Pure: no state but these lists.
+ */
+#ifndef ROUTING_PLAN_H
+#define ROUTING_PLAN_H
+
+#include "routing/merge.h"
+#include "routing/topology.h"
+
+enum plan_kind {
+    PLAN_ANYWHERE,
+    PLAN_PLACE,
+    PLAN_SPLIT,
+    PLAN_CROSS,
+    PLAN_MASTERS,
+};
+
+/* The keys of one place. */
+struct plan_piece {
+    uint32_t place;
+    uint32_t first; /* in plan->order */
+    uint32_t count; /* of keys */
+};
+
+struct plan {
+    enum plan_kind kind;
+    uint32_t place;                  /* of PLACE */
+    bool has_several_keys;           /* of PLACE: a node that is losing the place may have but some of them */
+    enum merge_policy merge;         /* of SPLIT and MASTERS */
+    const struct plan_piece *pieces; /* of SPLIT */
+    uint32_t piece_count;
+    const uint32_t *order; /* of SPLIT: the keys' numbers, from 0 in the client's order, piece by piece */
+    uint32_t key_count;
+};
+
+struct planner {
+    uint32_t *positions;
+    struct plan_piece *pieces;
+    uint32_t *order;
+    uint32_t *next;
+    size_t room;
+};
+
+void planner_finish(struct planner *planner);
+
+/*
+ * command may be NULL (nobody knows it). may_split: false inside a transaction, where what cannot be kept whole is
+ * CROSS. A command whose keys cannot be told (a wrong numkeys) is ANYWHERE: the node says what is wrong with it. False
+ * if memory is short.
+ */
+bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
+               const struct slice *words, size_t count, bool may_split, struct plan *plan);
+
+/* Bytes of a piece of SPLIT as a command of its own, and these bytes. */
+size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                       const struct slice *words);
+size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                         const struct slice *words, char *out);
+
+#endif
