@@ -130,6 +130,8 @@ void connection_own_answered(struct connection *connection, const struct request
     case QUESTION_SCRIPT_LOAD:
         scripts_loaded(connection, request, reply);
         return;
+    case QUESTION_ASKING:
+        return;
     }
 }
 
