@@ -8,6 +8,7 @@
 #include "proxy/log.h"
 #include "proxy/placement.h"
 #include "proxy/redirect.h"
+#include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
@@ -871,6 +872,11 @@ static void inspect(struct request *request)
     case INSPECT_REFUSED:
         reply_instead(request, error_reply(request->pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
         return;
+    case INSPECT_SCAN:
+        scan_page(request);
+        return;
+    case INSPECT_SCAN_CHECK:
+        return; /* scan_checked() has made its reply */
     case INSPECT_REDIRECTED:
         reply_instead(request, redirect_refusal(request));
         return;

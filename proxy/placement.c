@@ -2,6 +2,7 @@
 #include "proxy/placement.h"
 
 #include "proxy/backend.h"
+#include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
@@ -92,6 +93,9 @@ static enum placement place_alone(struct client *client, const struct command_at
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
     if (traits->is_blocking && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, traits) ? PLACEMENT_GOES : PLACEMENT_TAKEN;
+    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
+    if (is_scan && client->upstream->topology->shard_count > 1)
+        return scan_place(client, at_hand, traits);
     if (is_bound(client) && plan->kind == PLAN_ANYWHERE)
         placement_bind(client, traits);
     if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS)
@@ -164,7 +168,8 @@ static enum placement place_queued(struct client *client, const struct command_a
         if (client->is_closed)
             return PLACEMENT_TAKEN;
     }
-    bool is_crossed = plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS ||
+    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
+    bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS ||
                       (plan->kind == PLAN_PLACE && is_bound(client) && traits->place != client->bound_place);
     placement_bind(client, traits);
     return is_crossed ? PLACEMENT_CROSSED : PLACEMENT_GOES;

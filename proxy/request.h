@@ -60,6 +60,8 @@ enum request_inspection {
     INSPECT_MONITOR,/* an error: it is not monitoring */
     INSPECT_CURSOR, /* the cursor at its head is marked */
     INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */
+    INSPECT_SCAN,   /* the cursor at its head becomes one of several masters (scan.h) */
+    INSPECT_SCAN_CHECK, /* a whole: what all masters say of their slots */
     INSPECT_REDIRECTED, /* in a transaction: the client is not told where the node would have it go */
     INSPECT_CROSSED,/* whatever the node says, its keys are in another slot than those of its transaction */
 };
@@ -96,6 +98,7 @@ struct request {
     uint32_t known_confirmations; /* ... and with the client since the command was sent before */
     uint64_t not_before_ms;       /* held: not to be tried earlier, since a node said so; 0 = no matter */
     uint64_t redirect_version;    /* of the topology in which redirect_node is meant; 0 = goes where it belongs */
+    uint64_t scan;                /* the cursor that a SCAN over several masters came with */
     uint32_t redirect_node;
     uint16_t place;               /* of its keys (topology.h), or REQUEST_PLACE_NONE; the shard itself if is_for_shard.
                                      Of no interest where there is but one */

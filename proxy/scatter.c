@@ -2,6 +2,7 @@
 #include "proxy/scatter.h"
 
 #include "proxy/handler.h"
+#include "proxy/scan.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -154,26 +155,28 @@ static size_t encode_piece(char *out, const struct command_at_hand *at_hand, con
 
 static void merge(struct scatter *scatter)
 {
-    struct client *client = scatter->whole->client;
-    struct worker *worker = client->worker;
-    struct merge_piece *replies = calloc(scatter->count, sizeof *replies);
-    bool is_good = replies != NULL;
+    struct request *whole = scatter->whole;
+    struct worker *worker = whole->client->worker;
+    bool is_check = whole->inspection == INSPECT_SCAN_CHECK;
+    struct merge_piece *pieces = calloc(scatter->count, sizeof *pieces);
+    bool is_good = pieces != NULL;
     for (uint32_t i = 0; is_good && i < scatter->count; i++) {
         struct scattered *piece = &scatter->pieces[i];
-        replies[i] = (struct merge_piece){reply_of(piece), scatter->order + piece->first, piece->count};
-        is_good = replies[i].reply.size > 0;
+        pieces[i] = (struct merge_piece){reply_of(piece), scatter->order + piece->first, piece->count};
+        is_good = pieces[i].reply.size > 0;
     }
-    is_good = is_good &&
-              merge_replies(scatter->policy, replies, scatter->count, scatter->is_write, &worker->seed, &worker->merged) &&
-              spans_add_copy(&worker->chunks, &scatter->whole->reply,
-                             (struct slice){worker->merged.bytes, worker->merged.size});
-    free(replies);
+    if (is_good && is_check)
+        scan_checked(whole, pieces, scatter->count);
+    else if (is_good)
+        is_good = merge_replies(scatter->policy, pieces, scatter->count, scatter->is_write, &worker->seed,
+                                &worker->merged) &&
+                  spans_add_copy(&worker->chunks, &whole->reply,
+                                 (struct slice){worker->merged.bytes, worker->merged.size});
+    free(pieces);
     for (uint32_t i = 0; i < scatter->count; i++)
         chunk_release(&worker->chunks, scatter->pieces[i].joined);
-    if (!is_good) {
-        struct slice error = error_reply(ERROR_MERGE);
-        spans_add_copy(&worker->chunks, &scatter->whole->reply, error);
-    }
+    if (!is_good)
+        spans_add_copy(&worker->chunks, &whole->reply, error_reply(ERROR_MERGE));
 }
 
 /* In one part; empty if memory is short. */

@@ -65,6 +65,7 @@ struct worker {
     struct scripts scripts;
     struct planner planner;
     struct merge_buffer merged;
+    char scan_word[24]; /* in the command at hand, instead of the client's cursor */
 
     struct upstream *upstreams;
     struct listener *listeners;
