@@ -786,14 +786,17 @@ static bool was_refused(struct connection *connection, struct request *request, 
 /* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error)
 {
-    if (!request->is_mark || !slice_starts_with(error, SLICE("-NOPERM ")))
+    bool is_cluster = connection->backend->upstream->topology->is_cluster;
+    if (!request->is_mark || (!is_cluster && !slice_starts_with(error, SLICE("-NOPERM "))))
         return false;
     bool has_wait = request->next != NULL;
     finish_request(connection, next_answered(connection));
     if (!has_wait)
         return true;
     struct request *wait = next_answered(connection);
-    if (wait->client)
+    if (wait->client && is_cluster)
+        client_answer(wait, refusal_is_of_cluster(refusal_of(error)) ? redirect_refusal(wait) : error);
+    else if (wait->client)
         client_fail(wait, ERROR_WAIT_REFUSED);
     else
         finish_request(connection, wait);

@@ -23,7 +23,6 @@ static struct request traits_of(const struct client *client, const struct comman
 static void note_special(const struct client *client, const struct command_at_hand *at_hand,
                          struct request *traits);
 static bool has_keys(const struct command_at_hand *at_hand);
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool is_flush(const struct command_at_hand *at_hand);
 static void follow_flush(struct client *client, enum command_pin pin);
 static bool leaves_traces(const struct client *client, const struct command *command);
@@ -211,7 +210,7 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
     if (is_too_much || !handler_may_go(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (at_hand->command && at_hand->command->special && !take_special(client, at_hand, &traits))
+    if (at_hand->command && at_hand->command->special && !handler_note(client, at_hand, &traits))
         return false;
     if (traits.inspection == INSPECT_MONITOR && client->session.is_monitoring)
         return true; /* the node would not answer it either */
@@ -367,7 +366,7 @@ static bool has_keys(const struct command_at_hand *at_hand)
 }
 
 /* The command at hand goes now. False if the client is stalled instead. */
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+bool handler_note(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     const struct slice *words = at_hand->words;
     if (!command_arity_is_right(at_hand->command, at_hand->count) || session_is_pushed_to(&client->session))

@@ -26,6 +26,10 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
  * of scripts. False if what has these traits must wait. */
 bool handler_may_go(const struct client *client, const struct request *traits);
 
+/* What the proxy notes of the command at hand (command->special) when it goes. False if the client is stalled
+ * instead. */
+bool handler_note(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+
 /* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. */
 bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
 

@@ -2,6 +2,7 @@
 #include "proxy/placement.h"
 
 #include "proxy/backend.h"
+#include "proxy/handler.h"
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
@@ -106,6 +107,8 @@ static enum placement place_alone(struct client *client, const struct command_at
         return PLACEMENT_STALLED;
     }
     traits->needs_dedicated = false;
+    if (at_hand->command->special)
+        handler_note(client, at_hand, traits);
     return scatter_take(client, at_hand, traits, plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
 }
 

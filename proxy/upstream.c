@@ -468,7 +468,8 @@ static void drop_retired(struct upstream *upstream, struct request_queue *waitin
 static void note_write(const struct upstream *upstream, const struct connection *connection,
                        const struct request *request)
 {
-    if (request->is_read)
+    bool is_nowhere = upstream->is_sharded && request->place == REQUEST_PLACE_NONE; /* PUBLISH */
+    if (request->is_read || is_nowhere)
         return;
     struct client *client = request->client;
     uint32_t epoch = upstream->is_sharded ? connection->backend->reign : upstream->master_epoch;
@@ -682,6 +683,7 @@ static void hold(struct upstream *upstream, struct request *request)
     if (is_paused)
         upstream_retry_at(upstream, request->not_before_ms);
     request->redirect_version = 0; /* by then the node may think otherwise */
+    request->is_asking = false;
     if (!upstream->is_holding && !is_paused && !request->refusal) {
         log_warning("requests are held: there is no master that can be written to%s",
                     upstream->is_sharded ? " for some keys" : "");
