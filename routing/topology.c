@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/topology.h"
 
+#include "routing/distribution.h"
 #include "routing/slot.h"
 
 #include <assert.h>
@@ -36,8 +37,7 @@ struct topology *topology_create(const struct topology_draft *draft)
 
 uint32_t topology_place_of(const struct topology *topology, struct slice key)
 {
-    (void)topology;
-    return slot_of(key);
+    return topology->distribution ? distribution_place_of(topology->distribution, key) : slot_of(key);
 }
 
 struct topology *topology_take(struct topology *topology)
