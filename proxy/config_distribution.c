@@ -120,14 +120,16 @@ static void release_names(void *field)
 
 /* ---- servers ---- */
 
-/* A server without a name has its address for one, but for the port of memcached, which twemproxy leaves out
- * as libmemcached did. */
-static char *name_of_address(const char *begin, const char *end)
+/* A server without a name has its address for one, with two peculiarities of twemproxy: the port of memcached
+ * is left out, as libmemcached did, and a path keeps the colon behind it. colon is the one before the weight.
+ */
+static char *name_of_address(const char *text, const char *colon)
 {
     static const char port[] = ":11211";
-    size_t size = strlen(port);
-    if (*begin != '/' && (size_t)(end - begin) > size && strncmp(end - size, port, size) == 0) end -= size;
-    return config_copy_range(begin, end);
+    size_t size = (size_t)(colon - text), port_size = strlen(port);
+    if (*text == '/') return config_copy_range(text, colon + 1);
+    if (size > port_size && strncmp(colon - port_size, port, port_size) == 0) colon -= port_size;
+    return config_copy_range(text, colon);
 }
 
 static bool read_weight(const char *text, const char *address_end, const char *end, uint32_t *weight)

@@ -4,6 +4,7 @@
 #include "routing/md5.h"
 #include "routing/slot.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,6 +36,7 @@ static int compare_names(const void *a, const void *b);
 
 struct distribution *distribution_create(const struct distribution_setup *setup)
 {
+    assert(setup->count >= 1 && setup->count <= DISTRIBUTION_SHARDS_MAX);
     uint32_t room = setup->count;
     struct distribution *distribution = calloc(1, sizeof(*distribution));
     if (!distribution) return NULL;

@@ -409,12 +409,12 @@ static void servers_are_written_as_in_the_file_of_twemproxy(void **state)
     (void)state;
     struct loaded loaded = load_text(
         "[upstream]\nmaster_name = a, b, c, d, e\ndistribution = ketama\n"
-        "twemproxy_servers = 10.0.0.1:6379:1 alpha, h:1:1000,h:11211:2, /tmp/x:3 \t x-y , /tmp/x:11211:1\n");
+        "twemproxy_servers = 10.0.0.1:6379:1 alpha, h:1:1000,h:11211:2, /tmp/x:3 \t x-y , /tmp/x:1\n");
     assert_good(&loaded);
     static const struct {
         const char *name;
         uint32_t weight;
-    } expected[] = {{"alpha", 1}, {"h:1", 1000}, {"h", 2}, {"x-y", 3}, {"/tmp/x:11211", 1}};
+    } expected[] = {{"alpha", 1}, {"h:1", 1000}, {"h", 2}, {"x-y", 3}, {"/tmp/x:", 1}};
     const struct config_server_list *servers = &loaded.config->upstreams[0].servers;
     assert_int_equal(servers->count, COUNT(expected));
     for (size_t i = 0; i < COUNT(expected); i++) {
