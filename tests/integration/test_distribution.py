@@ -367,14 +367,6 @@ def test_a_distribution_over_a_plain_server_is_refused(processes, kind):
 
 # ------------------------------------------------------------------------------------------ through pointsman
 
-def finds_keys_by_place():
-    return any("topology_place_of" in source.read_text() for source in (ROOT / "proxy").glob("*.c"))
-
-
-by_place = pytest.mark.skipif(not finds_keys_by_place(), reason="requests are not yet routed by the place of their key")
-
-
-@by_place
 @pytest.mark.parametrize("distribution", ["modula", "ketama"])
 def test_what_twemproxy_has_written_pointsman_reads_and_the_other_way_round(shards, processes, keys, distribution):
     masters = [group.servers[0] for group in shards.groups]
@@ -399,7 +391,6 @@ def test_what_twemproxy_has_written_pointsman_reads_and_the_other_way_round(shar
             assert [link.read() for _ in sample] == [b"of " + key for key in sample]
 
 
-@by_place
 def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards, processes, keys):
     pointsman = processes(
         Pointsman(None, upstream_distribution="slots", failover_hold_time="60s",
@@ -426,3 +417,9 @@ def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards
     with shards.groups[1].servers[1].client() as client:
         assert client.mget(of_second) == [b"held"] * len(of_second)
     waiting.close()
+
+
+@pytest.mark.parametrize("name", ["twemproxy", "predixy", "several-masters"])
+def test_the_files_in_conf_are_good(name):
+    done = subprocess.run([POINTSMAN, "-t", "-c", ROOT / "conf" / f"{name}.ini"], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
