@@ -391,6 +391,32 @@ def test_what_twemproxy_has_written_pointsman_reads_and_the_other_way_round(shar
             assert [link.read() for _ in sample] == [b"of " + key for key in sample]
 
 
+# Goes when there is one that does.
+splits = pytest.mark.skipif(
+    "PLAN_SPLIT" not in (ROOT / "routing" / "plan.c").read_text(), reason="the planner splits no commands yet"
+)
+
+
+@splits
+def test_commands_over_keys_of_all_masters_are_those_of_twemproxy(shards, processes, keys):
+    masters = [group.servers[0] for group in shards.groups]
+    lines = [server.address + ":1" for server in masters]
+    port = free_port()
+    processes(Nutcracker([({"distribution": "ketama"}, lines, port)]))
+    settings = {**shards.settings, "distribution": "ketama", "twemproxy_servers": ",".join(lines)}
+    pointsman = processes(
+        Pointsman(None, reads_policy="master", **{f"upstream_{name}": value for name, value in settings.items()})
+    )
+    many = random.Random(8).sample(keys.keys, 200)
+    pairs = [word for key in many for word in (key, b"of " + key)]
+    with Raw(pointsman.port) as ours, Raw(port) as twemproxy:
+        assert ours.ask("MSET", *pairs) == b"OK"
+        assert twemproxy.ask("MGET", *many) == pairs[1::2]
+        assert ours.ask("MGET", *many) == pairs[1::2]
+        assert ours.ask("DEL", *many) == len(many)
+        assert twemproxy.ask("MGET", *many) == [None] * len(many)
+
+
 def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards, processes, keys):
     pointsman = processes(
         Pointsman(None, upstream_distribution="slots", failover_hold_time="60s",
