@@ -130,6 +130,12 @@ void survey_report_node(struct survey *survey, const char *node_name)
     }
 }
 
+void survey_report_map(struct survey *survey, const char *moved_to)
+{
+    if (survey->discovery && survey->kind->map_is_wrong)
+        survey->kind->map_is_wrong(survey->discovery, moved_to);
+}
+
 void survey_ask(struct survey *survey)
 {
     uint64_t gap_us = clock_us() - survey->asked_us;
