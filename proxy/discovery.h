@@ -29,5 +29,6 @@ struct discovery_kind {
 extern const struct discovery_kind detect_discovery;   /* detect.c: asks a seed what it is */
 extern const struct discovery_kind sentinel_discovery; /* sentinel.c */
 extern const struct discovery_kind roster_discovery;   /* roster.c: a static set of nodes */
+extern const struct discovery_kind cluster_discovery;  /* cluster.c: a Redis Cluster */
 
 #endif

@@ -18,6 +18,7 @@ static const struct discovery_kind *const kinds[] = {
     [UPSTREAM_AUTO] = &detect_discovery,
     [UPSTREAM_SENTINEL] = &sentinel_discovery,
     [UPSTREAM_STATIC] = &roster_discovery,
+    [UPSTREAM_CLUSTER] = &cluster_discovery,
 };
 
 static void survey_node_changed(void *owner, struct probe *probe);
@@ -82,6 +83,7 @@ void survey_destroy(struct survey *survey)
 {
     if (!survey) return;
     if (survey->discovery) survey->kind->stop(survey->discovery);
+    survey->discovery = NULL; /* questions of its that are still open end with the probes */
     ev_timer_stop(survey->loop, &survey->hurry);
     while (survey->probes) {
         struct probe *next = survey->probes->next;
