@@ -629,11 +629,14 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
     return route;
 }
 
+/* A replica does not know that a slot is on its way: it would say of keys that have gone that there are none. */
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t index)
 {
     const struct topology *topology = upstream->topology;
     const struct topology_shard *shard = &topology->shards[index];
-    bool must_be_master = request->needs_master || request->client->follows_master;
+    bool must_be_master = request->needs_master || request->client->follows_master ||
+                          (upstream->is_sharded && !request->is_for_shard &&
+                           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms));
     uint32_t node = must_be_master
                         ? pick_write(topology, shard, upstream->loads)
                         : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
