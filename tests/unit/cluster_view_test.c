@@ -169,7 +169,7 @@ static void endpoints_may_be_unknown(void **state)
         {"10.0.0.1", "10.0.0.1", "10.0.0.1"},
         {"10.0.0.1", "name.example", "name.example"},
         {"10.0.0.1", "?", "10.0.0.1"},
-        {"10.0.0.1", "''", "10.0.0.1"},
+        {"10.0.0.1", "''", "asked.example"},
         {"10.0.0.1", "~", "asked.example"},
         {"''", "?", "asked.example"},
         {"''", "''", "asked.example"},
