@@ -180,6 +180,18 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     return connection;
 }
 
+struct connection *backend_open_ear(struct backend *backend, uint8_t protocol)
+{
+    if (!reserve_dedicated(backend))
+        return NULL;
+    struct connection *connection = connection_open(backend, 0, protocol, true);
+    if (!connection) {
+        atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
+        backend_failed(backend, strerror(errno));
+    }
+    return connection;
+}
+
 void backend_give_back(struct connection *connection)
 {
     struct backend *backend = connection->backend;
@@ -439,7 +451,7 @@ static bool may_be_closed(const struct backend *backend, const struct connection
 {
     const struct config_upstream *config = backend->upstream->config;
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
-    if (connection->state != CONNECTION_READY || connection->owner)
+    if (connection->state != CONNECTION_READY || connection->owner || connection->ear)
         return false;
     if (connection->is_dedicated && idle_ms > SPARE_IDLE_MS &&
         atomic_load_explicit(&backend->gauge->dedicated, memory_order_relaxed) >=

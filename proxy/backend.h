@@ -83,6 +83,9 @@ struct connection *backend_script_lane(struct backend *backend, uint32_t databas
  * none can be opened. */
 struct connection *backend_borrow(struct backend *backend, const struct request *request);
 
+/* A dedicated connection for an ear (ears.h); NULL likewise. */
+struct connection *backend_open_ear(struct backend *backend, uint8_t protocol);
+
 /* Takes back a dedicated connection with an empty queue and no state. */
 void backend_give_back(struct connection *connection);
 

@@ -3,6 +3,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/cursors.h"
+#include "proxy/ears.h"
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
@@ -137,6 +138,7 @@ void client_close(struct client *client, const char *reason)
     atomic_fetch_sub_explicit(&worker->group->client_count, 1, memory_order_relaxed);
 
     detach_requests(client);
+    ears_forget(client);
     if (client->dedicated)
         connection_abandon(client->dedicated);
     client->dedicated = NULL;
@@ -461,6 +463,7 @@ void client_unstall(struct client *client)
     case STALL_GATHER:
     case STALL_PAUSED:
     case STALL_TUNNEL:
+    case STALL_EARS:
     case STALL_TOPOLOGY:
     case STALL_SCRIPT:
         return;

@@ -49,6 +49,7 @@ enum client_stall {
     STALL_GATHER,  /* until all workers have told of their clients */
     STALL_PAUSED,  /* until CLIENT PAUSE is over */
     STALL_TUNNEL,  /* it has become a replica: goes on as a tunnel at once */
+    STALL_EARS,    /* until other masters have confirmed what it subscribes to */
     STALL_TOPOLOGY,/* until it is known what there is behind us */
     STALL_SCRIPT,  /* until the master has the script that its transaction calls */
 };
@@ -97,6 +98,8 @@ struct client {
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
     struct placement_kept *kept; /* of a transaction that has no place yet; NULL mostly */
     size_t kept_bytes;
+    struct ears *ears;       /* at other masters; NULL mostly */
+    uint64_t restored_ms;    /* when a restoration began last */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;

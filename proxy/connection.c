@@ -5,6 +5,7 @@
 #include "proxy/client.h"
 #include "proxy/connection_own.h"
 #include "proxy/cursors.h"
+#include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
@@ -53,6 +54,7 @@ static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
+static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame);
 static void take_confirmation(struct connection *connection, struct request *request);
 static void take_restoring(struct connection *connection, struct request *request, struct slice frame);
 static void restoration_refused(struct connection *connection, struct slice error);
@@ -267,6 +269,8 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     connection->state = CONNECTION_CLOSED;
     backend_unlink(connection);
     scripts_connection_closed(connection, outcome);
+    if (connection->ear)
+        ears_lost(connection);
     spans_clear(&worker->chunks, &connection->frame);
 
     if (had_failed)
@@ -593,7 +597,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     struct request *head = connection->queue.first;
     bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' &&
                     connection->reply.type != '>' && head && head != connection->unsent && !head->question &&
-                    !(connection->owner && must_see_frame(connection));
+                    !connection->ear && !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
@@ -642,6 +646,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     struct request *head = connection->queue.first == connection->unsent ? NULL : connection->queue.first;
     struct client *owner = connection->owner;
     bool is_push = frame.bytes[0] == '>';
+    if (connection->ear) {
+        ears_take(connection, frame);
+        return;
+    }
     if (!owner && is_push)
         return; /* its borrower has gone */
     if (owner && connection->queue.first && connection->queue.first->is_restoring) {
@@ -650,6 +658,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (owner && (is_push || must_see_frame(connection))) {
         bool is_subscription = head && request_is_subscription(head);
+        if (is_slot_taken(connection, head, frame)) {
+            connection_close(connection, OUTCOME_CUT, NULL); /* it is subscribed again where the slot is now */
+            return;
+        }
         if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
             head->subscriptions = session_confirmations(
                 &owner->session, (enum session_channel_kind)head->channel_kind, 0);
@@ -685,6 +697,19 @@ static void take_frame(struct connection *connection, struct slice frame)
     finish_request(connection, head);
 }
 
+/* A node of a cluster that loses a slot ends the subscriptions to its shard channels by itself. */
+static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame)
+{
+    static const struct slice word = {"sunsubscribe", 12};
+    bool is_asked = head && head->pin == PIN_UNSUBSCRIBE && head->channel_kind == SESSION_SHARD_CHANNELS;
+    if (is_asked || !connection->backend->upstream->topology->is_cluster)
+        return false;
+    size_t position = 0;
+    struct resp_value array, first;
+    return resp_value_next(frame, &position, &array) && resp_value_next(frame, &position, &first) &&
+           slice_equals(first.text, word);
+}
+
 /* Those that came before the command was sent again are with the client. */
 static void take_confirmation(struct connection *connection, struct request *request)
 {
@@ -694,8 +719,11 @@ static void take_confirmation(struct connection *connection, struct request *req
     client_limit_subscriptions(owner);
     if (owner->is_closed)
         return; /* the connection is, too */
-    if (++request->confirmations >= request->subscriptions)
+    if (++request->confirmations >= request->subscriptions) {
         finish_request(connection, next_answered(connection));
+        if (!owner->is_closed)
+            ears_follow(owner);
+    }
 }
 
 /* The session that its owner had on another connection begins on this one: nothing of that is for the owner, but
@@ -725,6 +753,9 @@ static void restoration_refused(struct connection *connection, struct slice erro
     enum refusal refusal = refusal_of(error);
     if (refuses_everything(connection, error)) {
         was_refused(connection, connection->queue.first, error);
+    } else if (refusal_is_of_cluster(refusal)) {
+        redirect_note(connection, error);
+        connection_close(connection, OUTCOME_CUT, NULL);
     } else if (refusal != REFUSAL_NONE) {
         backend_refused(connection->backend, refusal);
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -830,6 +861,12 @@ static void retry_refused(struct connection *connection, struct request *request
     } else if (!owner) {
         connection->is_retiring = true;
     }
+}
+
+void connection_done(struct connection *connection)
+{
+    if (connection->queue.first && connection->queue.first != connection->unsent)
+        connection_own_end(connection, next_answered(connection));
 }
 
 void connection_send_again(struct connection *connection, struct request *request)

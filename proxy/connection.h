@@ -67,6 +67,7 @@ struct connection {
     struct connection *next_idle;       /* dedicated, not borrowed */
     struct connection *next_dirty;      /* something to write */
     struct connection *next_dead;       /* closed, to be freed at the end of the loop turn */
+    struct ear *ear;                    /* dedicated, and no client's but for what it hears (ears.h); NULL mostly */
     struct client *owner;               /* dedicated and borrowed */
     struct request_queue queue;
     struct request *unsent;
@@ -148,6 +149,9 @@ bool connection_mark(struct connection *connection);
 /* Queues a question of our own, whose reply is given to whom it concerns. False if memory is short. */
 bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
                     enum request_question question);
+
+/* The oldest request, one of the proxy's own, is answered. */
+void connection_done(struct connection *connection);
 
 /* Takes the oldest request off the queue, which is answered but to be sent again: to the worker's reroute queue. */
 void connection_send_again(struct connection *connection, struct request *request);

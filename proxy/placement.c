@@ -2,6 +2,7 @@
 #include "proxy/placement.h"
 
 #include "proxy/backend.h"
+#include "proxy/ears.h"
 #include "proxy/handler.h"
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
@@ -77,6 +78,9 @@ void placement_forget(struct client *client)
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan)
 {
+    bool needs_ears = traits->pin == PIN_SUBSCRIBE && client->upstream->topology->shard_count > 1;
+    if (needs_ears && !ears_ready(client, at_hand))
+        return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
     if (session_is_confined(&client->session))
         return PLACEMENT_GOES; /* the node refuses it whatever it is */
     if (is_refused(client, at_hand)) {

@@ -44,6 +44,19 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     return true;
 }
 
+void redirect_note(struct connection *connection, struct slice error)
+{
+    struct upstream *upstream = connection->backend->upstream;
+    struct redirect redirect;
+    if (!redirect_read(error, &redirect))
+        return;
+    uint32_t node = node_at(connection, &redirect);
+    report_moved(connection, &redirect);
+    upstream_unsettle(upstream, redirect.slot, UNSETTLED_MS);
+    if (node != TOPOLOGY_NO_NODE && refusal_of(error) == REFUSAL_MOVED)
+        learn(upstream, redirect.slot, node);
+}
+
 bool redirect_ask(struct connection *connection, struct request *request)
 {
     request->is_asking = false;

@@ -2,6 +2,7 @@
 #include "proxy/upstream.h"
 
 #include "proxy/client.h"
+#include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
 #include "proxy/worker.h"
@@ -87,6 +88,7 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_refresh(backend);
     end_waiting_for_topology(upstream, true);
+    ears_refresh(upstream);
     release(upstream, &waiting);
 }
 
@@ -248,6 +250,7 @@ void upstream_tick(struct upstream *upstream)
         backend_tick(backend);
     tick_held(upstream);
     end_waiting_for_topology(upstream, false);
+    ears_refresh(upstream);
     tell_end_of_holding(upstream);
 }
 

@@ -35,6 +35,7 @@ struct upstream {
 
     /* Where there are several shards; see redirect.h. */
     bool is_sharded;            /* places matter: several shards, or a Redis Cluster */
+    uint32_t with_ears;         /* clients that have any (ears.h) */
     bool is_awaited;            /* clients wait for the first topology (STALL_TOPOLOGY) */
     uint16_t *moved;            /* shard + 1 of a place that has moved since the topology was made; 0 = it has not */
     bool has_moved;             /* any has */
