@@ -742,6 +742,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
     }
     if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
         return false;
+    if (refusal == REFUSAL_READONLY && request->client->persona == PERSONA_REPLICA)
+        return false; /* it asked a replica, and this is what a replica says */
     struct request_history history = {
         .outcome = OUTCOME_ANSWERED,
         .refusal = refusal,

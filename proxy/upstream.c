@@ -19,6 +19,9 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
 static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request);
+static uint32_t node_for_replicas_client(const struct upstream *upstream, const struct request *request);
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
+static bool lacks_replica(const struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
@@ -96,7 +99,9 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             return;
         }
     }
-    if (forbids_the_only_node(upstream, request))
+    if (lacks_replica(upstream, request))
+        client_fail(request, ERROR_NO_REPLICA_HERE);
+    else if (forbids_the_only_node(upstream, request))
         client_fail(request, ERROR_NO_REPLICA);
     else
         hold(upstream, request);
@@ -323,7 +328,10 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     bool is_behind = !request->is_restoring && (client->held > 0 || client->restoring);
     uint32_t node = is_behind ? PICK_NONE : node_for_dedicated(upstream, request);
     if (node == PICK_NONE) {
-        hold(upstream, request);
+        if (!is_behind && lacks_replica(upstream, request))
+            client_fail(request, ERROR_NO_REPLICA_HERE);
+        else
+            hold(upstream, request);
         return;
     }
     struct backend *backend = upstream->by_node[node];
@@ -382,7 +390,26 @@ static uint32_t node_for_dedicated(const struct upstream *upstream, const struct
         if (i != shard->master && backend_is_busy(upstream->by_node[i]))
             return i;
     }
+    if (request->client->persona == PERSONA_REPLICA)
+        return node_for_replicas_client(upstream, request);
     return pick_write(topology, shard, upstream->loads);
+}
+
+/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none. */
+static uint32_t node_for_replicas_client(const struct upstream *upstream, const struct request *request)
+{
+    const struct topology *topology = upstream->topology;
+    const struct topology_shard *shard = &topology->shards[0];
+    uint32_t node = pick_own_replica(topology, shard, upstream->loads, request->client->id);
+    return node == PICK_NONE && !is_for_replicas_only(upstream, request)
+               ? pick_write(topology, shard, upstream->loads)
+               : node;
+}
+
+/* What might write if a master let it, as scripts and transactions can; and all where the read policy says so. */
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request)
+{
+    return !request->is_read || request->needs_dedicated || upstream->config->reads_policy == READS_REPLICA;
 }
 
 /* While a client has requests on a connection, the next one follows them, so that they stay in order. */
@@ -402,6 +429,10 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
 {
     const struct topology *topology = upstream->topology;
     const struct topology_shard *shard = &topology->shards[0];
+    if (request->client->persona == PERSONA_REPLICA) {
+        uint32_t own = node_for_replicas_client(upstream, request);
+        return own == PICK_NONE ? NULL : upstream->by_node[own];
+    }
     bool must_be_master = request->needs_master || request->client->follows_master;
     uint32_t node = must_be_master
                         ? pick_write(topology, shard, upstream->loads)
@@ -416,6 +447,14 @@ static bool forbids_the_only_node(const struct upstream *upstream, const struct 
 {
     return !request->needs_master && !request->client->follows_master && request->client->held == 0 &&
            upstream->config->reads_policy == READS_REPLICA && upstream->topology->node_count > 0;
+}
+
+/* The same for what a client of an address `as replica` can have of a replica only. */
+static bool lacks_replica(const struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    return client->persona == PERSONA_REPLICA && is_for_replicas_only(upstream, request) && !request->is_restoring &&
+           client->held == 0 && upstream->topology->node_count > 0;
 }
 
 /* ---- holding ---- */
