@@ -54,6 +54,7 @@ struct backend *backend_create(struct upstream *upstream, const struct topology_
     backend->name = strdup(node->name);
     backend->gauge = node_gauge_take(node->gauge);
     backend->node = TOPOLOGY_NO_NODE;
+    backend->shard = TOPOLOGY_NO_SHARD;
     backend->load = &backend->own_load;
     if (!backend->name || !set_address(backend, node)) {
         free(backend->name);
@@ -93,6 +94,17 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
     tunnels_cut(worker, backend);
     while (backend->connections)
         connection_close(backend->connections, outcome, reason);
+}
+
+void backend_retire_connections(struct backend *backend)
+{
+    tunnels_cut(worker_of(backend), backend);
+    for (struct connection *connection = backend->connections, *next; connection; connection = next) {
+        next = connection->next;
+        connection->is_retiring = true;
+        if (!connection->queue.first && !connection->owner)
+            connection_close(connection, OUTCOME_CUT, NULL);
+    }
 }
 
 void backend_take_waiting(struct backend *backend, struct request_queue *queue)
@@ -216,7 +228,8 @@ void backend_failed(struct backend *backend, const char *reason)
 
 void backend_refused(struct backend *backend, enum refusal refusal)
 {
-    static const char *const words[] = {"", "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"};
+    static const char *const words[REFUSAL_COUNT] = {"", "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED",
+                                                     "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"};
     if (!backend->is_reported)
         log_warning("node %s: answered %s; asking who is master", backend->name, words[refusal]);
     backend->is_reported = true;
@@ -270,7 +283,8 @@ void backend_refresh(struct backend *backend)
     if (backend->failures > 0 && backend->connections && !has_ready_connection(backend))
         is_usable = false; /* a trial is under way */
     if (is_usable && backend->role == NODE_ROLE_MASTER)
-        is_usable = backend->lost_us < upstream->topology->shards[0].confirmed_us;
+        is_usable = backend->shard != TOPOLOGY_NO_SHARD &&
+                    backend->lost_us < upstream->topology->shards[backend->shard].confirmed_us;
     backend->load->is_usable = is_usable;
 }
 

@@ -33,6 +33,10 @@ struct backend {
     struct node_gauge *gauge; /* one reference */
     uint32_t node;            /* index in the upstream's topology; TOPOLOGY_NO_NODE = retired */
     enum node_role role;
+    uint32_t reign;           /* upstream->master_epoch when it became master; 0 = it never was. Of several shards */
+    bool was_replica;         /* since then */
+    uint16_t run_mark;        /* of its run, as one of its connections was told last (cursors.h); 0 = never */
+    uint16_t shard;           /* in the upstream's topology; TOPOLOGY_NO_SHARD = it is of none */
     struct pick_load *load;         /* in the upstream's list, or own_load when retired */
     struct pick_load own_load;
     struct connection *connections; /* all that are open */
@@ -60,6 +64,9 @@ bool backend_is_busy(const struct backend *backend);
 
 /* Closes every connection: the node lost its role. */
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
+
+/* Closes every connection once what is on it is answered. */
+void backend_retire_connections(struct backend *backend);
 
 /* Appends what waits for a dedicated connection to the queue, to be dispatched anew: ahead of what is held, since
  * that may be behind it. */

@@ -4,6 +4,7 @@
 
 #include "proxy/connection.h"
 #include "proxy/log.h"
+#include "proxy/placement.h"
 #include "proxy/tracking.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -54,6 +55,7 @@ static void restore(struct client *client)
     request->subscriptions = restoration.replies;
     request->timeout_ms = (uint32_t)client->worker->group->config->request_timeout_ms;
     request->database = client->database;
+    request->place = REQUEST_PLACE_NONE;
     request->needs_dedicated = true;
     request->is_restoring = true;
     request->is_read = true;
@@ -97,6 +99,7 @@ void client_restored(struct client *client)
 void client_reset_session(struct client *client)
 {
     scripts_forget_queued(client);
+    placement_forget(client);
     client_cancel_restoration(client);
     if (client->dedicated) {
         struct connection *dedicated = client->dedicated;

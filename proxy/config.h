@@ -132,6 +132,9 @@ struct config *config_load(int argc, char **argv, char **environment, enum confi
 /* The same from a file's text alone, over the defaults; for tests and fuzzing. name stands for FILE. */
 struct config *config_load_text(const char *text, size_t size, const char *name, FILE *errors);
 
+/* upstream.map applied: the address to use instead of an announced one, as it is where the map has none. */
+void config_map_address(const struct config_upstream *config, const char **host, uint16_t *port);
+
 void config_destroy(struct config *config);
 
 void config_print_usage(FILE *out);

@@ -358,3 +358,15 @@ void config_address_write(const struct config_address *address, char *text, size
     else
         snprintf(text, size, format, address->host, (unsigned)address->port);
 }
+
+void config_map_address(const struct config_upstream *config, const char **host, uint16_t *port)
+{
+    const struct config_mapping_list *map = &config->map;
+    for (size_t i = 0; i < map->count; i++) {
+        const struct config_mapping *mapping = &map->items[i];
+        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host) != 0) continue;
+        *host = mapping->to.host;
+        *port = mapping->to.port;
+        return;
+    }
+}

@@ -6,6 +6,7 @@
 #include "proxy/connection_own.h"
 #include "proxy/cursors.h"
 #include "proxy/log.h"
+#include "proxy/redirect.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -39,6 +40,7 @@ static void connection_connected(struct connection *connection);
 static void connection_authenticate(struct connection *connection);
 static void connection_negotiate(struct connection *connection);
 static void connection_select(struct connection *connection);
+static void connection_read_only(struct connection *connection);
 static void connection_ready(struct connection *connection);
 static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
 static void connection_readable(struct connection *connection);
@@ -58,7 +60,6 @@ static void finish_request(struct connection *connection, struct request *reques
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
-static void send_again(struct connection *connection, struct request *request);
 static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
@@ -100,6 +101,7 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
     connection->target_database = database;
     connection->protocol = 2;
     connection->target_protocol = protocol;
+    connection->is_readonly = backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
     connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
     connection->next = backend->connections;
     if (connection->next)
@@ -136,6 +138,7 @@ void connection_prepare(struct connection *connection, uint32_t database, uint8_
 {
     connection->target_database = database;
     connection->was_used = false;
+    connection->has_watched = false;
     connection->must_ask = must_ask;
     connection_speak(connection, protocol);
 }
@@ -184,7 +187,7 @@ bool connection_take_back(struct connection *connection, struct request *request
     connection->count--;
     connection->backend->load->outstanding--;
     if (!connection->is_dedicated)
-        client_unrouted(request->client);
+        client_unrouted(request->client, connection);
     return true;
 }
 
@@ -412,7 +415,7 @@ static void connection_negotiate(struct connection *connection)
 static void connection_select(struct connection *connection)
 {
     if (connection->target_database == connection->database && !connection->must_ask) {
-        connection_ready(connection);
+        connection_read_only(connection);
         return;
     }
     char number[16];
@@ -420,6 +423,17 @@ static void connection_select(struct connection *connection)
     connection->must_ask = false;
     connection->state = CONNECTION_SELECTING;
     send_greeting(connection, (struct slice[]){SLICE("SELECT"), {number, (size_t)size}}, 2);
+}
+
+/* Without it a replica in a Redis Cluster sends every read to its master. */
+static void connection_read_only(struct connection *connection)
+{
+    if (!connection->is_readonly) {
+        connection_ready(connection);
+        return;
+    }
+    connection->state = CONNECTION_READONLY;
+    send_greeting(connection, &SLICE("READONLY"), 1);
 }
 
 static void connection_ready(struct connection *connection)
@@ -462,6 +476,12 @@ static void take_greeting(struct connection *connection, struct slice reply)
         return;
     case CONNECTION_SELECTING:
         take_database(connection, reply);
+        return;
+    case CONNECTION_READONLY:
+        if (reply.bytes[0] == '+')
+            connection_ready(connection);
+        else
+            close_unwelcome(connection, "READONLY", reply);
         return;
     case CONNECTION_CONNECTING:
     case CONNECTION_READY:
@@ -577,6 +597,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
+        connection->has_watched |= head->pin == PIN_WATCH;
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -736,11 +757,12 @@ static bool was_refused(struct connection *connection, struct request *request, 
         return true;
     }
     if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
-        next_answered(connection);
-        send_again(connection, request);
+        connection_send_again(connection, request);
         return true;
     }
-    if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
+    if (refusal_is_of_cluster(refusal) && connection->backend->upstream->topology->is_cluster)
+        return redirect_take(connection, request, refusal, error);
+    if (refusal == REFUSAL_NONE || refusal_is_of_cluster(refusal) || !request->client || has_pushes(connection))
         return false;
     if (refusal == REFUSAL_READONLY && request->client->persona == PERSONA_REPLICA)
         return false; /* it asked a replica, and this is what a replica says */
@@ -766,14 +788,17 @@ static bool was_refused(struct connection *connection, struct request *request, 
 /* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error)
 {
-    if (!request->is_mark || !slice_starts_with(error, SLICE("-NOPERM ")))
+    bool is_cluster = connection->backend->upstream->topology->is_cluster;
+    if (!request->is_mark || (!is_cluster && !slice_starts_with(error, SLICE("-NOPERM "))))
         return false;
     bool has_wait = request->next != NULL;
     finish_request(connection, next_answered(connection));
     if (!has_wait)
         return true;
     struct request *wait = next_answered(connection);
-    if (wait->client)
+    if (wait->client && is_cluster)
+        client_answer(wait, refusal_is_of_cluster(refusal_of(error)) ? redirect_refusal(wait) : error);
+    else if (wait->client)
         client_fail(wait, ERROR_WAIT_REFUSED);
     else
         finish_request(connection, wait);
@@ -798,10 +823,9 @@ static void retry_refused(struct connection *connection, struct request *request
         connection_close(connection, OUTCOME_CUT, "the node refused a command of a transaction");
         return;
     }
-    next_answered(connection);
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
-    send_again(connection, request);
+    connection_send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = session_is_pinned(&owner->session); /* else nothing of it is on the node */
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -810,8 +834,9 @@ static void retry_refused(struct connection *connection, struct request *request
     }
 }
 
-static void send_again(struct connection *connection, struct request *request)
+void connection_send_again(struct connection *connection, struct request *request)
 {
+    next_answered(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
     request_queue_push(&worker_of(connection)->reroute, request);
@@ -835,7 +860,7 @@ static struct request *next_answered(struct connection *connection)
     if (connection->is_dedicated)
         blocked_note_sent(connection);
     else if (request->client)
-        client_unrouted(request->client);
+        client_unrouted(request->client, connection);
     if (!connection->queue.first)
         connection->idle_since_ms = worker_of(connection)->now_ms;
     return request;

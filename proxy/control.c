@@ -107,6 +107,9 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
     case REPORT_REPLICA_REFUSED:
         control_report_node(control, upstream, node_name);
         break;
+    case REPORT_MOVED:
+    case REPORT_UNCOVERED:
+        break;
     }
 }
 

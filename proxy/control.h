@@ -26,6 +26,8 @@ enum control_report_kind {
     REPORT_MASTER_REFUSED, /* the master answered READONLY, LOADING or MASTERDOWN */
     REPORT_REPLICA_LOST,   /* a replica's connection was lost or refused */
     REPORT_REPLICA_REFUSED,/* a replica answered LOADING, MASTERDOWN ... */
+    REPORT_MOVED,          /* a node of a cluster says that a slot is at the node named, which may be an unknown one */
+    REPORT_UNCOVERED,      /* nobody is known to have a slot */
 };
 
 /* NULL if memory or threads are short. config outlives it. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/handler.h"
 
-#include "proxy/connection.h"
+#include "proxy/backend.h"
 #include "proxy/local.h"
 #include "proxy/persona.h"
+#include "proxy/placement.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
 #include "proxy/upstream.h"
@@ -23,14 +24,14 @@ static struct request traits_of(const struct client *client, const struct comman
 static void note_special(const struct client *client, const struct command_at_hand *at_hand,
                          struct request *traits);
 static bool has_keys(const struct command_at_hand *at_hand);
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool is_flush(const struct command_at_hand *at_hand);
 static void follow_flush(struct client *client, enum command_pin pin);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
-static bool may_go_now(const struct client *client, const struct request *traits);
 static inline bool may_follow(const struct client *client, const struct request *traits);
+static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream);
+static bool may_follow_sharded(const struct client *client, const struct request *traits);
 static bool is_for_no_transaction(const struct command_at_hand *at_hand);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
@@ -88,6 +89,8 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.is_read = command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    if (client->upstream->is_sharded && placement_of(client, at_hand, &traits) != PLACEMENT_GOES)
+        return client->stall == STALL_NONE;
     if (client->inflight > 0 && (client->inflight_bytes + at_hand->bytes.size > (uint64_t)config->client_input_limit ||
                                  !may_follow(client, &traits)))
         return client_stall(client, STALL_DRAINED);
@@ -101,9 +104,10 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
 static bool client_is_plain(const struct client *client)
 {
     const struct session *session = &client->session;
-    return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated && !client->subscribing && !client->restoring &&
+    return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated &&
+           !client->subscribing && !client->restoring &&
            !session->in_multi && !session->is_watching && !session->is_broken && !session->is_lost &&
-           !session->is_monitoring && !client->blocking &&
+           !session->is_monitoring && !client->blocking && client->upstream->topology->kind[0] &&
            !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
 }
 
@@ -173,10 +177,12 @@ static bool spoil_multi(struct client *client, enum command_pin pin, enum reques
     static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
     struct command_at_hand instead = {.words = &unknown, .count = 1};
     struct request traits = traits_of(client, &instead);
-    if (!may_go_now(client, &traits))
+    if (!handler_may_go(client, &traits))
         return client_stall(client, STALL_DRAINED);
     traits.pin = (uint8_t)pin;
     traits.inspection = (uint8_t)inspection;
+    if (client->upstream->is_sharded)
+        placement_bind(client, &traits);
     client->worker->arguments.is_canonical = false; /* these words are not the client's */
     client_submit(client, &instead, &traits);
     return true;
@@ -187,7 +193,11 @@ static bool become_replica(struct client *client)
 {
     if (client->inflight > 0 || client->restoring)
         return client_stall(client, STALL_DRAINED);
-    if (upstream_master(client->upstream))
+    if (client->upstream->topology->shard_count > 1) {
+        client_reply(client, error_reply(ERROR_NOT_SHARDED));
+        return true;
+    }
+    if (upstream_master(client->upstream, 0))
         return client_stall(client, STALL_TUNNEL);
     client_reply(client, error_reply(ERROR_NO_MASTER));
     return true;
@@ -196,13 +206,22 @@ static bool become_replica(struct client *client)
 bool handler_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
-    if (client->dedicated && client->dedicated->target_database == traits.database)
+    if (!client->upstream->topology->kind[0] && upstream_awaits_topology(client->upstream, client, &traits))
+        return client->stall == STALL_NONE;
+    if (client->upstream->is_sharded) {
+        enum placement placement = placement_of(client, at_hand, &traits);
+        if (placement == PLACEMENT_CROSSED)
+            return spoil_multi(client, (enum command_pin)traits.pin, INSPECT_CROSSED);
+        if (placement != PLACEMENT_GOES)
+            return client->stall == STALL_NONE;
+    } else if (client->dedicated && client->dedicated->target_database == traits.database) {
         traits.needs_dedicated = true; /* it follows what is on its way there */
+    }
     uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
-    if (is_too_much || !may_go_now(client, &traits))
+    if (is_too_much || !handler_may_go(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (at_hand->command && at_hand->command->special && !take_special(client, at_hand, &traits))
+    if (at_hand->command && at_hand->command->special && !handler_note(client, at_hand, &traits))
         return false;
     if (traits.inspection == INSPECT_MONITOR && client->session.is_monitoring)
         return true; /* the node would not answer it either */
@@ -225,11 +244,25 @@ bool handler_try_database(struct client *client, const struct command_at_hand *a
     traits.needs_dedicated = client->dedicated || client->restoring;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
+    traits.place = REQUEST_PLACE_NONE;
     if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
         return client_stall(client, STALL_DRAINED);
     client_submit(client, at_hand, &traits);
     if (client->inflight > 0)
         client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
+    return true;
+}
+
+bool handler_ask_place(struct client *client, const struct command_at_hand *at_hand, uint16_t place)
+{
+    struct request traits = traits_of(client, at_hand);
+    traits.is_read = true;
+    traits.needs_master = true;
+    traits.needs_dedicated = false;
+    traits.place = place;
+    if (!handler_may_go(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    client_submit(client, at_hand, &traits);
     return true;
 }
 
@@ -359,7 +392,7 @@ static bool has_keys(const struct command_at_hand *at_hand)
 }
 
 /* The command at hand goes now. False if the client is stalled instead. */
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+bool handler_note(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     const struct slice *words = at_hand->words;
     if (!command_arity_is_right(at_hand->command, at_hand->count) || session_is_pushed_to(&client->session))
@@ -445,9 +478,7 @@ static bool begins_pin(enum command_pin pin)
     return false;
 }
 
-/* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
- * the same connection. A script waits until they are answered; what comes behind it follows it on the lane of scripts. */
-static bool may_go_now(const struct client *client, const struct request *traits)
+bool handler_may_go(const struct client *client, const struct request *traits)
 {
     if (client->inflight == 0)
         return true;
@@ -455,18 +486,44 @@ static bool may_go_now(const struct client *client, const struct request *traits
         return false;
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
-    if (traits->special && request_is_script(traits) && client->route && !client->route->is_for_scripts)
-        return false; /* there it could keep other clients' requests waiting */
     return may_follow(client, traits);
 }
 
-/* True if all that is in flight is on one shared connection, which is right for this as well. */
+/* True if all that is in flight is on shared connections, and what of it is on its way to the same shard on one that is
+ * right for this as well. */
 static inline bool may_follow(const struct client *client, const struct request *traits)
 {
-    const struct connection *route = client->route;
-    return client->held == 0 && route && client->routed == client->inflight && !route->is_retiring &&
-           route->target_database == traits->database &&
-           (!traits->needs_master || upstream_is_master(client->upstream, route));
+    if (client->held > 0 || client->routed != client->inflight || client->is_mixed)
+        return false;
+    const struct upstream *upstream = client->upstream;
+    return upstream->is_sharded ? may_follow_sharded(client, traits) : fits(client->route.connection, traits, upstream);
+}
+
+/* A script among others' commands could keep them waiting. */
+static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream)
+{
+    return !route->is_retiring && route->target_database == traits->database &&
+           (!traits->needs_master || upstream_is_master(upstream, route)) &&
+           (!traits->special || !request_is_script(traits) || route->is_for_scripts);
+}
+
+/* What may have to go again must not be overtaken by what follows; what names no key, by anything. */
+static bool may_follow_sharded(const struct client *client, const struct request *traits)
+{
+    const struct upstream *upstream = client->upstream;
+    bool is_barred = client->barriers > 0 &&
+                     (client->barrier_place == REQUEST_PLACE_NONE || client->barrier_place == traits->place ||
+                      traits->has_several_keys || traits->is_for_shard);
+    if (is_barred || (!traits->is_for_shard &&
+                      upstream_is_unsettled(upstream, traits->place, client->worker->now_ms)))
+        return false;
+    uint16_t shard = upstream_shard_of(upstream, client, traits);
+    if (shard == TOPOLOGY_NO_SHARD)
+        return false;
+    const struct connection *route = client_route_to(client, shard);
+    if (!traits->is_for_shard && traits->place == REQUEST_PLACE_NONE && (!route || client->route_count > 0))
+        return false;
+    return !route || fits(route, traits, upstream);
 }
 
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand)

@@ -2,6 +2,7 @@
 /* What a node of a Redis Cluster says of itself: a cluster of masters, which are proxy.peers or this address alone. */
 #include "proxy/persona.h"
 
+#include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/reply.h"
 #include "proxy/upstream.h"
@@ -54,7 +55,7 @@ static bool is_ip_address(const char *host);
 static bool knows_node(const struct client *client, struct slice id);
 static bool refuse_unknown_node(struct client *client, struct slice id);
 static bool read_slot(struct client *client, struct slice word, int64_t *slot);
-static bool refuse_keys_in_slot(struct client *client, const struct command_at_hand *at_hand);
+static bool ask_slot(struct client *client, const struct command_at_hand *at_hand, int64_t slot);
 
 bool persona_cluster_answer(struct client *client, const struct command_at_hand *at_hand)
 {
@@ -270,7 +271,7 @@ static bool answer_count_keys(struct client *client, const struct command_at_han
         client_reply_error(client, "-ERR Invalid slot");
         return true;
     }
-    return refuse_keys_in_slot(client, at_hand);
+    return ask_slot(client, at_hand, slot);
 }
 
 static bool answer_keys(struct client *client, const struct command_at_hand *at_hand)
@@ -282,7 +283,7 @@ static bool answer_keys(struct client *client, const struct command_at_hand *at_
         client_reply_error(client, "-ERR Invalid slot or number of keys");
         return true;
     }
-    return refuse_keys_in_slot(client, at_hand);
+    return ask_slot(client, at_hand, slot);
 }
 
 /* False if an error was replied. */
@@ -295,9 +296,10 @@ static bool read_slot(struct client *client, struct slice word, int64_t *slot)
 }
 
 /* A server that is no node of a Redis Cluster has no index of its keys by slot, and a number is not made up. */
-static bool refuse_keys_in_slot(struct client *client, const struct command_at_hand *at_hand)
+static bool ask_slot(struct client *client, const struct command_at_hand *at_hand, int64_t slot)
 {
-    (void)at_hand;
+    if (client->upstream->topology->is_cluster)
+        return handler_ask_place(client, at_hand, (uint16_t)slot);
     client_reply(client, error_reply(ERROR_KEYS_IN_SLOT));
     return true;
 }

@@ -193,14 +193,7 @@ static bool is_in_verdict(const struct survey *survey, const struct probe *probe
 
 void survey_map(const struct survey *survey, const char **host, uint16_t *port)
 {
-    const struct config_mapping_list *map = &survey->config->map;
-    for (size_t i = 0; i < map->count; i++) {
-        const struct config_mapping *mapping = &map->items[i];
-        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host) != 0) continue;
-        *host = mapping->to.host;
-        *port = mapping->to.port;
-        return;
-    }
+    config_map_address(survey->config, host, port);
 }
 
 const char *survey_label(const struct survey *survey)

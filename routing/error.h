@@ -38,6 +38,9 @@
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
+    X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
+    X(WAIT_SEVERAL, "WAIT after writes to several masters is not supported; not executed")                     \
+    X(NOT_SHARDED, "not supported where keys are spread over several masters; not executed")                   \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")
 

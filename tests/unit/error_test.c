@@ -65,6 +65,12 @@ static const struct {
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
      "not executed\r\n"},
+    {ERROR_MERGE, PROMISES_UNKNOWN,
+     "-ERR pointsman: out of memory for the replies of several nodes; outcome unknown\r\n"},
+    {ERROR_WAIT_SEVERAL, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: WAIT after writes to several masters is not supported; not executed\r\n"},
+    {ERROR_NOT_SHARDED, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: not supported where keys are spread over several masters; not executed\r\n"},
     {ERROR_MEMORY, PROMISES_NOT_EXECUTED, "-ERR pointsman: out of memory; not executed\r\n"},
     {ERROR_SHUTTING_DOWN, PROMISES_NOT_EXECUTED, "-ERR pointsman: shutting down; not executed\r\n"},
 };
