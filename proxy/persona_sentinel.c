@@ -604,10 +604,14 @@ static bool answer_info(struct client *client, const struct command_at_hand *at_
             fputs("\r\n", out);
         sections[i].write(out, client);
     }
-    if (out && fclose(out) == 0)
-        client_reply_text(client, (struct slice){text, size});
-    else
+    if (out && fclose(out) == 0) {
+        struct reply reply;
+        reply_begin(&reply, client);
+        reply_bulk(&reply, (struct slice){text, size}); /* in RESP3, too, unlike Redis itself */
+        reply_end(&reply);
+    } else {
         client_reply(client, error_reply(ERROR_MEMORY));
+    }
     free(text);
     return true;
 }
