@@ -53,6 +53,25 @@ struct config_mapping_list {
     size_t count;
 };
 
+/* upstream.master_name */
+struct config_name_list {
+    char **items;
+    size_t count;
+};
+
+/* upstream.twemproxy_servers: what of a server's line the distribution needs. */
+struct config_server {
+    char *name;
+    uint32_t weight;
+};
+
+struct config_server_list {
+    struct config_server *items;
+    size_t count;
+};
+
+struct distribution;
+
 enum upstream_kind { UPSTREAM_AUTO, UPSTREAM_SENTINEL, UPSTREAM_STATIC };
 enum reads_policy { READS_MASTER, READS_PREFER_MASTER, READS_REPLICA, READS_PREFER_REPLICA, READS_NEAREST };
 enum log_level_name { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -62,7 +81,12 @@ struct config_upstream {
     char *name; /* "" for the section [upstream] */
     int kind;   /* enum upstream_kind */
     struct config_address_list nodes;
-    char *master_name; /* "" = the only one that the Sentinels know */
+    struct config_name_list master_names; /* none = the only one that the Sentinels know */
+    int distribution_kind;                /* enum distribution_kind */
+    int hash;                             /* enum hash */
+    char *hash_tag;                       /* "" or two characters */
+    struct config_server_list servers;    /* none, or one for each of master_names */
+    struct distribution *distribution;    /* made of these five; NULL if there is none */
     char *username, *password;
     char *sentinel_username, *sentinel_password;
     struct config_mapping_list map;

@@ -169,8 +169,7 @@ static bool read_address(const char *text, bool is_listen, struct config_address
     return true;
 }
 
-/* Takes the next item between commas. NULL at the end. The caller frees it. */
-static char *next_item(const char **rest)
+char *config_next_item(const char **rest)
 {
     if (!*rest) return NULL;
     const char *begin = *rest, *comma = strchr(begin, ',');
@@ -181,13 +180,6 @@ static char *next_item(const char **rest)
 static bool is_empty(const char *text)
 {
     return text[strspn(text, " \t")] == '\0';
-}
-
-static void *resize(void *memory, size_t size)
-{
-    void *resized = realloc(memory, size);
-    if (!resized) abort();
-    return resized;
 }
 
 static bool read_persona(const char *word, uint8_t *persona, struct config_wrong *wrong)
@@ -247,7 +239,7 @@ static bool append_address(struct config_address_list *list, const char *item, b
         return config_say(wrong, "has more than %d entries", CONFIG_ADDRESSES_MAX);
     if (*item == '\0') return config_say(wrong, "has a comma with no address beside it; remove the comma");
     if (!(is_listen ? read_listen(item, &address, wrong) : read_address(item, false, &address, wrong))) return false;
-    list->items = resize(list->items, (list->count + 1) * sizeof *list->items);
+    list->items = config_resize(list->items, (list->count + 1) * sizeof *list->items);
     list->items[list->count++] = address;
     return true;
 }
@@ -258,7 +250,7 @@ static bool set_addresses(const struct config_key *key, const char *text, void *
     struct config_address_list list = {NULL, 0};
     bool is_good = true;
     const char *rest = is_empty(text) ? NULL : text;
-    for (char *item; is_good && (item = next_item(&rest)) != NULL; free(item))
+    for (char *item; is_good && (item = config_next_item(&rest)) != NULL; free(item))
         is_good = append_address(&list, item, key->is_listen, wrong);
     if (!is_good) {
         release_addresses(&list);
@@ -305,7 +297,7 @@ static bool append_mapping(struct config_mapping_list *list, const char *item, s
         free(mapping.from.host);
         return false;
     }
-    list->items = resize(list->items, (list->count + 1) * sizeof *list->items);
+    list->items = config_resize(list->items, (list->count + 1) * sizeof *list->items);
     list->items[list->count++] = mapping;
     return true;
 }
@@ -317,7 +309,7 @@ static bool set_mappings(const struct config_key *key, const char *text, void *f
     struct config_mapping_list list = {NULL, 0};
     bool is_good = true;
     const char *rest = is_empty(text) ? NULL : text;
-    for (char *item; is_good && (item = next_item(&rest)) != NULL; free(item))
+    for (char *item; is_good && (item = config_next_item(&rest)) != NULL; free(item))
         is_good = append_mapping(&list, item, wrong);
     if (!is_good) {
         release_mappings(&list);

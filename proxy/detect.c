@@ -22,7 +22,7 @@ struct detect {
     struct survey *survey;
     struct probe_setup setups[LOGIN_COUNT];
     struct probe *probes;
-    bool is_cluster_logged, is_silence_logged;
+    bool is_cluster_logged, is_silence_logged, is_misfit_logged;
 };
 
 static void *detect_start(struct survey *survey);
@@ -32,6 +32,7 @@ static void detect_ask(void *discovery);
 static void detect_add(struct detect *detect, const struct probe_setup *setup);
 static bool detect_needs_both(const struct detect *detect);
 static const struct discovery_kind *detect_kind(struct detect *detect, const struct probe *probe);
+static bool detect_fits(struct detect *detect, const struct probe *probe, const struct discovery_kind *kind);
 static void detect_log_silence(struct detect *detect);
 static void detect_changed(void *owner, struct probe *probe);
 static void detect_commands(void *owner, struct slice reply);
@@ -83,7 +84,7 @@ static void detect_judge(void *discovery, uint64_t now_us)
     struct detect *detect = discovery;
     for (struct probe *probe = detect->probes; probe; probe = probe->next) {
         const struct discovery_kind *kind = detect_kind(detect, probe);
-        if (!kind) continue;
+        if (!kind || !detect_fits(detect, probe, kind)) continue;
         log_info("%s: %s is a %s, so kind is %s", survey_label(detect->survey), probe->name,
                  kind == &sentinel_discovery ? "Sentinel" : "plain Redis", kind->name);
         survey_become(detect->survey, kind);
@@ -129,6 +130,19 @@ static const struct discovery_kind *detect_kind(struct detect *detect, const str
                   survey_label(detect->survey), probe->name);
     }
     return NULL;
+}
+
+/* A distribution needs the masters that Sentinels name: one node, or a cluster with slots of its own, is not
+ * meant. */
+static bool detect_fits(struct detect *detect, const struct probe *probe, const struct discovery_kind *kind)
+{
+    if (!detect->survey->config->distribution || kind == &sentinel_discovery) return true;
+    if (!detect->is_misfit_logged)
+        log_error("%s: %s is no Sentinel, but upstream.distribution is for masters that Sentinels watch; set "
+                  "upstream.nodes to Sentinels",
+                  survey_label(detect->survey), probe->name);
+    detect->is_misfit_logged = true;
+    return false;
 }
 
 /* Once, when every seed has been tried in vain. */

@@ -75,14 +75,16 @@ static struct row row_of(const struct command_at_hand *at_hand);
 static const struct row *find(const struct row *rows, size_t count, struct slice word);
 static bool is_shared(const struct command *command);
 static bool is_allowed_while_subscribed(const struct command_at_hand *at_hand);
-static const char *master_name(const struct client *client);
+static size_t master_count(const struct client *client);
+static const char *master_name(const struct client *client, size_t index);
+static bool is_master_name(const struct client *client, struct slice name);
 static bool knows(struct client *client, struct slice name);
 static size_t other_sentinels(const struct client *client, struct persona_address *others);
 static size_t count_of(const struct client *client, enum persona persona);
-static void reply_master(struct reply *reply);
+static void reply_master(struct reply *reply, struct slice name);
 static void reply_replica(struct reply *reply, const struct persona_address *address);
 static void reply_sentinel(struct reply *reply, const struct persona_address *address);
-static void reply_instance(struct reply *reply, const struct persona_address *address, const char *name,
+static void reply_instance(struct reply *reply, const struct persona_address *address, struct slice name,
                            const char *flags, const struct field *fields, size_t count);
 static void reply_fields(struct reply *reply, const struct field *fields, size_t count);
 static int64_t uptime_ms(const struct client *client);
@@ -212,8 +214,9 @@ static bool answer_role(struct client *client, const struct command_at_hand *at_
     reply_begin(&reply, client);
     reply_array(&reply, 2);
     reply_text(&reply, "sentinel");
-    reply_array(&reply, 1);
-    reply_text(&reply, master_name(client));
+    reply_array(&reply, master_count(client));
+    for (size_t i = 0; i < master_count(client); i++)
+        reply_text(&reply, master_name(client, i));
     reply_end(&reply);
     return true;
 }
@@ -303,16 +306,32 @@ static void confirm(struct reply *reply, struct slice word, const struct slice *
 
 /* ---- SENTINEL ---- */
 
-static const char *master_name(const struct client *client)
+static size_t master_count(const struct client *client)
 {
-    const char *name = client->upstream->config->master_name;
-    return name[0] ? name : "mymaster";
+    size_t count = client->upstream->config->master_names.count;
+    return count ? count : 1;
+}
+
+/* Several masters that are one keyspace behind us are, each by its name, the one address that leads to all of it. */
+static const char *master_name(const struct client *client, size_t index)
+{
+    const struct config_name_list *names = &client->upstream->config->master_names;
+    return names->count ? names->items[index] : "mymaster";
+}
+
+static bool is_master_name(const struct client *client, struct slice name)
+{
+    for (size_t i = 0; i < master_count(client); i++) {
+        if (slice_equals(name, slice_of(master_name(client, i))))
+            return true;
+    }
+    return false;
 }
 
 /* False if an error was replied. */
 static bool knows(struct client *client, struct slice name)
 {
-    if (slice_equals(name, slice_of(master_name(client))))
+    if (is_master_name(client, name))
         return true;
     client_reply_error(client, "-ERR No such master with that name");
     return false;
@@ -326,7 +345,7 @@ static bool answer_address(struct client *client, const struct command_at_hand *
     persona_master(client, &master);
     snprintf(port, sizeof port, "%u", (unsigned)master.port);
     reply_begin(&reply, client);
-    if (slice_equals(at_hand->words[2], slice_of(master_name(client)))) {
+    if (is_master_name(client, at_hand->words[2])) {
         reply_array(&reply, 2);
         reply_text(&reply, master.host);
         reply_text(&reply, port);
@@ -342,8 +361,9 @@ static bool answer_masters(struct client *client, const struct command_at_hand *
     (void)at_hand;
     struct reply reply;
     reply_begin(&reply, client);
-    reply_array(&reply, 1);
-    reply_master(&reply);
+    reply_array(&reply, master_count(client));
+    for (size_t i = 0; i < master_count(client); i++)
+        reply_master(&reply, slice_of(master_name(client, i)));
     reply_end(&reply);
     return true;
 }
@@ -354,7 +374,7 @@ static bool answer_master(struct client *client, const struct command_at_hand *a
     if (!knows(client, at_hand->words[2]))
         return true;
     reply_begin(&reply, client);
-    reply_master(&reply);
+    reply_master(&reply, at_hand->words[2]);
     reply_end(&reply);
     return true;
 }
@@ -493,7 +513,7 @@ static bool answer_help(struct client *client, const struct command_at_hand *at_
 
 /* ---- instances, field by field as Redis 7 has them; all values are text ---- */
 
-static void reply_master(struct reply *reply)
+static void reply_master(struct reply *reply, struct slice name)
 {
     struct client *client = reply->client;
     struct persona_address address;
@@ -510,7 +530,7 @@ static void reply_master(struct reply *reply)
         {"failover-timeout", NULL, FAILOVER_TIMEOUT_MS},
         {"parallel-syncs", NULL, 1},
     };
-    reply_instance(reply, &address, master_name(client), "master", fields, COUNT(fields));
+    reply_instance(reply, &address, name, "master", fields, COUNT(fields));
 }
 
 static void reply_replica(struct reply *reply, const struct persona_address *address)
@@ -532,7 +552,7 @@ static void reply_replica(struct reply *reply, const struct persona_address *add
         {"slave-repl-offset", NULL, 0},
         {"replica-announced", NULL, 1},
     };
-    reply_instance(reply, address, name, "slave", fields, COUNT(fields));
+    reply_instance(reply, address, slice_of(name), "slave", fields, COUNT(fields));
 }
 
 static void reply_sentinel(struct reply *reply, const struct persona_address *address)
@@ -544,17 +564,16 @@ static void reply_sentinel(struct reply *reply, const struct persona_address *ad
         {"voted-leader-epoch", NULL, 0},
     };
     persona_id("sentinel", address, id);
-    reply_instance(reply, address, id, "sentinel", fields, COUNT(fields));
+    reply_instance(reply, address, slice_of(id), "sentinel", fields, COUNT(fields));
 }
 
 /* What all kinds of instances have, then those fields. */
-static void reply_instance(struct reply *reply, const struct persona_address *address, const char *name,
+static void reply_instance(struct reply *reply, const struct persona_address *address, struct slice name,
                            const char *flags, const struct field *fields, size_t count)
 {
     char id[PERSONA_ID_SIZE];
     persona_id(flags, address, id);
     const struct field common[] = {
-        {"name", name, 0},
         {"ip", address->host, 0},
         {"port", NULL, address->port},
         {"runid", id, 0},
@@ -566,7 +585,9 @@ static void reply_instance(struct reply *reply, const struct persona_address *ad
         {"last-ping-reply", NULL, 0},
         {"down-after-milliseconds", NULL, DOWN_AFTER_MS},
     };
-    reply_map(reply, COUNT(common) + count);
+    reply_map(reply, 1 + COUNT(common) + count);
+    reply_text(reply, "name");
+    reply_bulk(reply, name);
     reply_fields(reply, common, COUNT(common));
     reply_fields(reply, fields, count);
 }
@@ -652,11 +673,13 @@ static void write_sentinel(FILE *out, const struct client *client)
 {
     struct persona_address master;
     persona_master(client, &master);
-    fputs("# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:0\r\nsentinel_tilt_since_seconds:-1\r\n"
-          "sentinel_running_scripts:0\r\nsentinel_scripts_queue_length:0\r\nsentinel_simulate_failure_flags:0\r\n",
-          out);
+    fprintf(out,
+            "# Sentinel\r\nsentinel_masters:%zu\r\nsentinel_tilt:0\r\nsentinel_tilt_since_seconds:-1\r\n"
+            "sentinel_running_scripts:0\r\nsentinel_scripts_queue_length:0\r\nsentinel_simulate_failure_flags:0\r\n",
+            master_count(client));
     bool is_ipv6 = strchr(master.host, ':') != NULL;
-    fprintf(out, "master0:name=%s,status=ok,address=%s%s%s:%u,slaves=%zu,sentinels=%zu\r\n", master_name(client),
-            is_ipv6 ? "[" : "", master.host, is_ipv6 ? "]" : "", (unsigned)master.port,
-            count_of(client, PERSONA_REPLICA), count_of(client, PERSONA_SENTINEL) + 1);
+    for (size_t i = 0; i < master_count(client); i++)
+        fprintf(out, "master%zu:name=%s,status=ok,address=%s%s%s:%u,slaves=%zu,sentinels=%zu\r\n", i,
+                master_name(client, i), is_ipv6 ? "[" : "", master.host, is_ipv6 ? "]" : "", (unsigned)master.port,
+                count_of(client, PERSONA_REPLICA), count_of(client, PERSONA_SENTINEL) + 1);
 }

@@ -57,9 +57,7 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
         struct request piece = traits_of_piece(traits, plan, i);
         piece.scatter = scatter;
         piece.bytes = chunk->bytes + offset;
-        piece.size = plan->kind == PLAN_SPLIT
-                         ? plan_piece_size(plan, &plan->pieces[i], at_hand->command, at_hand->words)
-                         : chunk->filled;
+        piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
         piece.chunk = chunk;
         offset += plan->kind == PLAN_SPLIT ? piece.size : 0;
         client_send_piece(client, &piece, &scatter->pieces[i].request);
@@ -146,11 +144,10 @@ static struct chunk *encode(const struct command_at_hand *at_hand, const struct 
 static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index)
 {
     const struct slice *words = at_hand->words;
-    if (plan->kind == PLAN_MASTERS)
-        return out ? resp_encode(out, words, at_hand->count) : resp_encoded_size(words, at_hand->count);
-    const struct plan_piece *piece = &plan->pieces[index];
-    return out ? plan_piece_encode(plan, piece, at_hand->command, words, out)
-               : plan_piece_size(plan, piece, at_hand->command, words);
+    size_t count = at_hand->count;
+    if (plan->kind == PLAN_SPLIT)
+        count = plan_piece_words(plan, &plan->pieces[index], at_hand->command, words, &words);
+    return out ? resp_encode(out, words, count) : resp_encoded_size(words, count);
 }
 
 static void merge(struct scatter *scatter)

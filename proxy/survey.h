@@ -31,9 +31,9 @@ struct survey_shard {
     uint64_t reported_us;  /* the survey's: the newest report that waits for a confirmation; 0 = none */
 };
 
-/* What discovery has found. A kind that knows of one shard only leaves all but is_unsettled alone, and sets `only` of
- * the survey, which shards points to. Other kinds own their lists, which stand as long as the verdict does; each of
- * their probes names its shard. */
+/* What discovery has found. A kind that knows of one shard only leaves all but is_unsettled alone, and sets
+ * `only` of the survey, which shards points to. Other kinds (Sentinels too) own their lists, which stand as
+ * long as the verdict does; each of their probes names its shard. */
 struct survey_verdict {
     struct survey_shard *shards;
     uint32_t shard_count;

@@ -18,6 +18,7 @@
 enum merge_policy {
     MERGE_FIRST,  /* all say the same: the first one's */
     MERGE_OK,     /* all must succeed: the first one's (MSET, FLUSHALL, CONFIG SET) */
+    MERGE_ONE_OK, /* one success will do (SCRIPT KILL): the others had nothing to do */
     MERGE_SUM,    /* integers are added up (DEL, EXISTS, DBSIZE) */
     MERGE_MIN,    /* the least integer (WAIT) */
     MERGE_PLACES, /* elements of arrays are put where their keys stood (MGET) */
@@ -40,6 +41,9 @@ struct merge_piece {
 struct merge_buffer {
     char *bytes;
     size_t size, room;
+    struct slice *elements; /* room for those of arrays */
+    size_t element_room;
+    bool is_short; /* of memory */
 };
 
 void merge_buffer_finish(struct merge_buffer *buffer);

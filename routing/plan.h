@@ -12,7 +12,7 @@
  * one node is kept whole.
  *
  * What is split, and what goes to all masters, stands in one table (plan.c), with the way in which the replies become
- * one (merge.h); a command learned from a node's COMMAND brings its policies along.
+ * one (merge.h). What is not in it goes where its keys are, or anywhere.
  *
  * Owner:   a planner owns the lists that a plan points to, until the next plan; planner_finish() frees them.
  * Pure: no state but these lists.
@@ -47,13 +47,16 @@ struct plan {
     uint32_t piece_count;
     const uint32_t *order; /* of SPLIT: the keys' numbers, from 0 in the client's order, piece by piece */
     uint32_t key_count;
+    struct slice *words;   /* of SPLIT: room for those of a piece */
 };
 
 struct planner {
     uint32_t *positions;
     struct plan_piece *pieces;
     uint32_t *order;
-    uint32_t *next;
+    uint32_t *next;   /* key -> piece */
+    uint32_t *seen;   /* place -> piece, while a plan is made */
+    struct slice *words;
     size_t room;
 };
 
@@ -67,10 +70,8 @@ void planner_finish(struct planner *planner);
 bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
                const struct slice *words, size_t count, bool may_split, struct plan *plan);
 
-/* Bytes of a piece of SPLIT as a command of its own, and these bytes. */
-size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                       const struct slice *words);
-size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                         const struct slice *words, char *out);
+/* The words of a piece of SPLIT as a command of its own, which stand until the next call. Returns how many. */
+size_t plan_piece_words(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                        const struct slice *words, const struct slice **piece_words);
 
 #endif

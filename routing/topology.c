@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/topology.h"
 
+#include "routing/distribution.h"
 #include "routing/slot.h"
 
 #include <assert.h>
@@ -36,8 +37,7 @@ struct topology *topology_create(const struct topology_draft *draft)
 
 uint32_t topology_place_of(const struct topology *topology, struct slice key)
 {
-    (void)topology;
-    return slot_of(key);
+    return topology->distribution ? distribution_place_of(topology->distribution, key) : slot_of(key);
 }
 
 struct topology *topology_take(struct topology *topology)
@@ -156,7 +156,7 @@ static bool topology_list_replicas(struct topology *topology, uint32_t index)
 static void topology_map_places(struct topology *topology, const uint16_t *slots)
 {
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
-        uint16_t shard = slots ? slots[place] : (uint16_t)(place % topology->shard_count);
+        uint16_t shard = (uint16_t)(slots ? slots[place] : place % topology->shard_count);
         topology->slots[place] = shard < topology->shard_count ? shard : TOPOLOGY_NO_SHARD;
     }
 }

@@ -5,6 +5,8 @@
  *     TIME_US version=3 kind=sentinel epoch=1 confirmed=TIME_US redis=7.0.15 master=HOST:PORT fit
  *         replicas=HOST:PORT,... unfit=HOST:PORT(reason),...   (on the same line)
  *
+ * of the first shard, and if there are several, masters=HOST:PORT,... of all, "none" for one without.
+ *
  * Takes the program's command line. Each line on standard input is a report: "master" or "replica HOST:PORT".
  * Ends at the end of standard input.
  */
@@ -21,6 +23,7 @@ extern char **environ;
 
 static void print_snapshot(void *subscriber, uint32_t upstream, struct topology *topology);
 static void print_nodes(const struct topology *topology, bool are_fit);
+static void print_masters(const struct topology *topology);
 
 int main(int argc, char **argv)
 {
@@ -61,6 +64,7 @@ static void print_snapshot(void *subscriber, uint32_t upstream, struct topology 
     print_nodes(topology, true);
     printf(" unfit=");
     print_nodes(topology, false);
+    if (topology->shard_count > 1) print_masters(topology);
     printf("\n");
     fflush(stdout);
     topology_release(topology);
@@ -79,5 +83,14 @@ static void print_nodes(const struct topology *topology, bool are_fit)
             printf("%s,", node->name);
         else
             printf("%s(%s),", node->name, node->reason);
+    }
+}
+
+static void print_masters(const struct topology *topology)
+{
+    for (uint32_t i = 0; i < topology->shard_count; i++) {
+        uint32_t master = topology->shards[i].master;
+        printf("%s%s",
+               i ? "," : " masters=", master == TOPOLOGY_NO_NODE ? "none" : topology->nodes[master].name);
     }
 }
