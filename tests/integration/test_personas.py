@@ -17,11 +17,12 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.sentinel import MasterNotFoundError, Sentinel as SentinelClient
 
-from harness import HOST, MASTER_NAME, SLOWNESS, Pointsman, Raw, Replication, Reply, Server, encode, free_port, wait_for
+from harness import HOST, MASTER_NAME, POINTSMAN, ROOT, SLOWNESS, Pointsman, Raw, Replication, Server
+from harness import Sentinel as SentinelServer
+from harness import encode, free_port, wait_for
 from test_clients import CLIENTS, Counting, node, run, skip_what_cannot_be_here, wait_until_written  # noqa: F401
 
 SLOTS = 16384
-UNKNOWN_SUBCOMMAND = b"ERR unknown subcommand 'foo'. Try %s HELP."
 READONLY = b"READONLY You can't write against a read only replica."
 
 
@@ -444,12 +445,16 @@ def test_password_is_asked_for_at_all_addresses(cluster):
         assert sentinel.master_for(MASTER_NAME).ping()
 
 
-def test_a_sentinel_without_a_plain_address_is_a_mistake_in_the_configuration(personas):
-    done = subprocess.run(
-        [personas.command()[0], "-t", "--proxy.listen=:1 as sentinel, :2 as cluster"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and "add a plain host:port" in done.stderr
+@pytest.mark.parametrize(
+    "arguments, status, says",
+    [
+        (["--proxy.listen=:1 as sentinel, :2 as cluster"], 2, "add a plain host:port"),
+        (["-c", ROOT / "conf" / "personas.ini"], 0, ""),
+    ],
+)
+def test_configurations_that_are_good_and_bad(arguments, status, says):
+    done = subprocess.run([POINTSMAN, "-t", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == status and says in done.stderr
 
 
 # ------------------------------------------------------------------------------------------ as replica
@@ -583,6 +588,104 @@ def test_javascript_at_its_persona(node, personas, scenario):
     skip_what_cannot_be_here(scenario.partition("_")[0])
     port = personas.cluster_ports[0] if scenario in AT_CLUSTER else personas.sentinel_ports[0]
     assert run(["node", str(CLIENTS / "run.js"), "personas", scenario, str(port)], node) == ""
+
+
+# ------------------------------------------------------------------------------------------ PHP and Ruby
+
+PHP_CLUSTER = """
+$redis = new RedisCluster(null, ['127.0.0.1:' . $argv[1]]);
+for ($i = 0; $i < 100; $i++) $redis->set("php:$i", $i);
+for ($i = 0; $i < 100; $i++) if ($redis->get("php:$i") !== "$i") exit(1);
+$redis->multi(); $redis->incr('php:n'); $redis->get('php:n'); if ($redis->exec() !== [1, '1']) exit(2);
+if (count($redis->_masters()) !== 2) exit(3);
+if ($redis->eval("return redis.call('incr', KEYS[1])", ['php:n'], 1) !== 2) exit(4);
+"""
+PHP_SENTINEL = """
+$sentinel = new RedisSentinel('127.0.0.1', (int)$argv[1]);
+[$host, $port] = $sentinel->getMasterAddrByName('mymaster');
+if (!$sentinel->ping() || !$sentinel->ckquorum('mymaster') || $sentinel->getMasterAddrByName('nope')) exit(1);
+$redis = new Redis(); $redis->connect($host, (int)$port); $redis->set('php:sentinel', 1);
+$replica = $sentinel->slaves('mymaster')[0];
+$reader = new Redis(); $reader->connect($replica['ip'], (int)$replica['port']);
+try { $reader->set('php:sentinel', 2); exit(2); } catch (RedisException $e) {}
+if (strpos($reader->getLastError() ?? $e->getMessage(), 'READONLY') !== 0) exit(3);
+"""
+RUBY_CLUSTER = """
+redis = Redis.new(cluster: ["redis://127.0.0.1:#{ARGV[0]}"])
+100.times { |i| redis.set("ruby:#{i}", i) }
+raise unless (0...100).all? { |i| redis.get("ruby:#{i}") == i.to_s }
+raise unless redis.pipelined { |p| 50.times { |i| p.incr("ruby:{same}") } } == (1..50).to_a
+"""
+RUBY_SENTINEL = """
+where = { host: 'mymaster', sentinels: [{ host: '127.0.0.1', port: ARGV[0].to_i }] }
+master, replica = Redis.new(**where, role: :master), Redis.new(**where, role: :slave)
+master.set('ruby:sentinel', 1)
+raise unless replica.role[0] == 'slave' && master.role[0] == 'master'
+begin
+  replica.set('ruby:sentinel', 2)
+  raise 'written'
+rescue Redis::CommandError => e
+  raise unless e.message.start_with?('READONLY')
+end
+"""
+
+
+@pytest.mark.parametrize("persona", ["cluster", "sentinel"])
+@pytest.mark.parametrize("language", ["php", "ruby"])
+def test_php_and_ruby_at_their_personas(personas, language, persona):
+    port = str((personas.cluster_ports if persona == "cluster" else personas.sentinel_ports)[0])
+    with personas.client() as plain:
+        plain.delete("php:n", "ruby:{same}")
+    if language == "php":
+        program = PHP_CLUSTER if persona == "cluster" else PHP_SENTINEL
+        assert run(["php", "-r", program, "--", port]) == ""
+    else:
+        program = RUBY_CLUSTER if persona == "cluster" else RUBY_SENTINEL
+        run(["ruby", "-rredis", "-W0", "-e", program, port])
+
+
+# ------------------------------------------------------------------------------- several masters behind
+
+
+def test_personas_in_front_of_several_masters(processes):
+    """Three masters that know nothing of each other: any client is served as if they were one."""
+    groups = [processes(Replication(replicas=1, sentinels=0)) for _ in range(3)]
+    names = {f"shard{number}": group.servers[0] for number, group in enumerate(groups)}
+    sentinel = processes(SentinelServer("sentinel-of-three", groups[0].servers[0], quorum=1, names=names))
+    sentinel.ready().hurry()
+    pointsman = processes(
+        Personas(sentinel.address, upstream_kind="sentinel", upstream_distribution="slots", wait=None,
+                 upstream_master_name=",".join(names), reads_policy="master")
+    )  # fmt: skip
+    masters, replicas = [group.servers[0] for group in groups], [group.servers[1] for group in groups]
+    wait_for(lambda: all(pointsman.client().set(f"key:{number}", 1) for number in range(30)), 20, "all shards")
+
+    cluster = connect_cluster(pointsman)
+    keys = [f"sharded:{number}" for number in range(60)]
+    assert all(cluster.set(key, key) for key in keys)
+    assert [cluster.get(key) for key in keys] == [key.encode() for key in keys]
+    assert all(len(master.client().keys("sharded:*")) > 5 for master in masters)
+    with Raw(pointsman.sentinel_ports[0]) as link:
+        assert [pairs(master)[b"name"] for master in link.ask("SENTINEL", "MASTERS")] == [name.encode() for name in names]
+        for name in names:
+            told = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+            assert told == [HOST.encode(), b"%d" % pointsman.port]
+        assert link.ask("ROLE") == [b"sentinel", [name.encode() for name in names]]
+
+    with pointsman.at(pointsman.replica_port) as client:
+        count_gets = lambda servers: [server.commandstats().get("get", 0) for server in servers]
+        wait_for(lambda: client.mget(keys) == [key.encode() for key in keys], 20, "the replicas to have all")
+        wait_for(lambda: all(client.get(key) for key in keys) and all(count_gets(replicas)), 20, "all replicas to be read")
+        masters_before = count_gets(masters)
+        assert [client.get(key) for key in keys] == [key.encode() for key in keys]
+        assert sorted(client.keys("sharded:*")) == sorted(key.encode() for key in keys)
+        assert {key for key in client.scan_iter("sharded:*")} == {key.encode() for key in keys}
+        assert client.pipeline().get(keys[0]).strlen(keys[0]).execute() == [keys[0].encode(), len(keys[0])]
+        for words in ("SET", keys[0], 1), ("DEL", *keys), ("MSET", keys[0], 1, keys[1], 2), ("FLUSHALL",):
+            with pytest.raises(redis.ReadOnlyError):
+                client.execute_command(*words)
+        assert count_gets(masters) == masters_before
+    cluster.close()
 
 
 # ------------------------------------------------------------------------------------------ a failover behind
