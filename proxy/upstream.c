@@ -112,7 +112,8 @@ bool upstream_awaits_topology(struct upstream *upstream, struct client *client, 
 /* Of these kinds it is known that a key has but one place to be. */
 static bool may_be_sharded(const struct config_upstream *config)
 {
-    return config->kind != UPSTREAM_SENTINEL && config->kind != UPSTREAM_STATIC;
+    bool has_one_master = config->kind == UPSTREAM_STATIC || config->kind == UPSTREAM_SENTINEL;
+    return !has_one_master || config->master_names.count > 1;
 }
 
 static void end_waiting_for_topology(struct upstream *upstream, bool is_known)

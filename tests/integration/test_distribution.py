@@ -391,13 +391,6 @@ def test_what_twemproxy_has_written_pointsman_reads_and_the_other_way_round(shar
             assert [link.read() for _ in sample] == [b"of " + key for key in sample]
 
 
-# Goes when there is one that does.
-splits = pytest.mark.skipif(
-    "PLAN_SPLIT" not in (ROOT / "routing" / "plan.c").read_text(), reason="the planner splits no commands yet"
-)
-
-
-@splits
 def test_commands_over_keys_of_all_masters_are_those_of_twemproxy(shards, processes, keys):
     masters = [group.servers[0] for group in shards.groups]
     lines = [server.address + ":1" for server in masters]
