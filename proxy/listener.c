@@ -39,7 +39,8 @@ bool listener_open(struct listener *listener, const struct config_address *addre
     char name[300];
     snprintf(name, sizeof name, strchr(address->host, ':') ? "[%s]:%u" : is_unix ? "unix:%s" : "%s:%u",
              address->host[0] || is_unix ? address->host : "*", address->port);
-    *listener = (struct listener){.is_unix = is_unix, .persona = address->persona, .name = strdup(name), .reserve_fd = -1};
+    *listener = (struct listener){
+        .is_unix = is_unix, .persona = address->persona, .name = strdup(name), .reserve_fd = -1};
     if (shared_fd >= 0)
         listener->fd = fcntl(shared_fd, F_DUPFD_CLOEXEC, 0);
     else
