@@ -14,6 +14,7 @@ import time
 
 import pytest
 import redis
+import redis_cluster
 from redis.cluster import ClusterNode, RedisCluster
 from redis.sentinel import MasterNotFoundError, Sentinel as SentinelClient
 
@@ -686,6 +687,85 @@ def test_personas_in_front_of_several_masters(processes):
                 client.execute_command(*words)
         assert count_gets(masters) == masters_before
     cluster.close()
+
+
+# --------------------------------------------------------------------------------- a Redis Cluster behind
+
+
+@pytest.fixture(scope="module")
+def before_cluster():
+    """A real cluster of three masters with a replica each, and personas in front of it."""
+    nodes = redis_cluster.RedisCluster(3, 1).start()
+    pointsman = Personas(nodes.seeds, upstream_kind="cluster", reads_policy="master").start()
+    yield pointsman, nodes
+    pointsman.stop()
+    nodes.stop()
+
+
+def test_cluster_in_front_of_a_cluster(before_cluster):
+    pointsman, nodes = before_cluster
+    cluster = connect_cluster(pointsman)
+    keys = [f"both:{number}" for number in range(200)]
+    assert all(cluster.set(key, key) for key in keys)
+    assert [cluster.get(key) for key in keys] == [key.encode() for key in keys]
+    slot = redis_cluster.slot_of("both:{tag}")
+    cluster.mset({"both:{tag}1": 1, "both:{tag}2": 2})
+    with Raw(pointsman.cluster_ports[1]) as link:
+        assert len(link.ask("CLUSTER", "SLOTS")) == 2  # the proxy's addresses, not the masters behind
+        assert link.ask("CLUSTER", "KEYSLOT", "both:{tag}1") == slot
+        assert link.ask("CLUSTER", "COUNTKEYSINSLOT", slot) == 2
+        assert sorted(link.ask("CLUSTER", "GETKEYSINSLOT", slot, 10)) == [b"both:{tag}1", b"both:{tag}2"]
+        counts = []
+        for each in range(0, SLOTS, 7):
+            link.command("CLUSTER", "COUNTKEYSINSLOT", each)
+        for each in range(0, SLOTS, 7):
+            counts.append(link.read())
+        truth = [sum(1 for key in [*keys, "both:{tag}", "both:{tag}"] if redis_cluster.slot_of(key) == each)
+                 for each in range(0, SLOTS, 7)]  # fmt: skip
+        assert sum(counts) >= sum(truth) and all(a >= b for a, b in zip(counts, truth))
+        assert [link.ask("ASKING"), link.ask("GET", keys[0])] == [b"OK", keys[0].encode()]
+    cluster.close()
+
+
+def test_nothing_is_lost_while_slots_move_behind(before_cluster):
+    pointsman, nodes = before_cluster
+    cluster = connect_cluster(pointsman)
+    key = "moving"
+    cluster.set(key, 0)
+    with redis_cluster.Flipper(nodes, redis_cluster.slot_of(key)) as flipper:
+        deadline = time.monotonic() + 3
+        values = []
+        while time.monotonic() < deadline:
+            values.append(cluster.incr(key))
+    assert flipper.flips > 2 and values == list(range(1, len(values) + 1))
+    check = run(["redis-cli", "--cluster", "check", f"{HOST}:{pointsman.cluster_ports[0]}"])
+    assert "All 16384 slots covered" in check
+    cluster.close()
+
+
+def test_replicas_of_a_cluster_are_read_and_never_written(before_cluster):
+    pointsman, nodes = before_cluster
+    masters = nodes.masters()
+    replicas = [replica for master in masters for replica in nodes.replicas_of(master)]
+    calls = lambda servers, name: [server.commandstats().get(name, 0) for server in servers]
+    keys = [nodes.key_of(master) for master in masters]
+    with pointsman.client() as plain, pointsman.at(pointsman.replica_port) as client:
+        assert all(plain.set(key, key) for key in keys)
+        wait_for(lambda: all(client.get(key) == key.encode() for key in keys) and all(calls(replicas, "get")), 30,
+                 "all replicas to be read")  # fmt: skip
+        read_before, written_before = calls(masters, "get"), calls(masters, "set")
+        for key in keys:
+            assert client.get(key) == key.encode()
+            assert client.pipeline().get(key).strlen(key).execute() == [key.encode(), len(key)]
+            assert client.eval("return redis.call('get', KEYS[1])", 1, key) == key.encode()
+            with pytest.raises(redis.ReadOnlyError):
+                client.set(key, "x")
+            with pytest.raises(redis.ResponseError):
+                client.eval("return redis.call('set', KEYS[1], 'x')", 1, key)
+        assert client.mget(keys) == [key.encode() for key in keys]
+        assert set(key.encode() for key in keys) <= set(client.scan_iter(count=1000))
+        assert calls(masters, "get") == read_before and calls(masters, "set") == written_before
+        assert [plain.get(key) for key in keys] == [key.encode() for key in keys]
 
 
 # ------------------------------------------------------------------------------------------ a failover behind
