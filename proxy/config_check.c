@@ -73,8 +73,9 @@ static void check_unix_nodes(struct loader *loader, const struct config_upstream
     for (size_t i = 0; i < upstream->nodes.count; i++)
         if (config_address_is_unix(&upstream->nodes.items[i]))
             fault_of(loader, "upstream", "nodes",
-                     "unix:%s cannot be a Sentinel; write host:port, or set upstream.kind = static",
-                     upstream->nodes.items[i].host);
+                     "unix:%s cannot be %s; write host:port, or set upstream.kind = static",
+                     upstream->nodes.items[i].host,
+                     upstream->kind == UPSTREAM_CLUSTER ? "a node of a cluster" : "a Sentinel");
 }
 
 static void check_map(struct loader *loader, const struct config_mapping_list *map)

@@ -15,7 +15,7 @@
 #define GIBIBYTE (KIBIBYTE * KIBIBYTE * KIBIBYTE)
 #define TEBIBYTE (KIBIBYTE * GIBIBYTE)
 
-static const char *const kinds[] = {"auto", "sentinel", "static", NULL};             /* enum upstream_kind */
+static const char *const kinds[] = {"auto", "sentinel", "static", "cluster", NULL};  /* enum upstream_kind */
 static const char *const policies[] = {"master",         "prefer-master", "replica", /* enum reads_policy */
                                        "prefer-replica", "nearest",       NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL}; /* enum log_level_name */
@@ -156,15 +156,16 @@ const struct config_key config_keys[] = {
      .fallback = "auto",
      .choices = kinds,
      .help =
-         "What nodes names: sentinel is Sentinels, static is a master and its replicas, auto asks the first "
-         "that answers."},
+         "What nodes names: sentinel is Sentinels, static is a master and its replicas, cluster is nodes of a "
+         "Redis Cluster, auto asks the first that answers."},
     {.section = "upstream",
      .name = "nodes",
      .type = &config_addresses,
      UPSTREAM_FIELD(nodes),
      .fallback = "127.0.0.1:26379",
-     .help = "Sentinels, or for kind static the master and its replicas in any order. Further Sentinels and "
-             "replicas are found through these. unix:/path is for kind static only."},
+     .help = "Sentinels, or for kind static the master and its replicas in any order, or for kind cluster any of "
+             "its nodes. Further Sentinels, replicas and nodes are found through these. unix:/path is for kind "
+             "static only."},
     {.section = "upstream",
      .name = "master_name",
      .type = &config_names,
@@ -220,7 +221,7 @@ const struct config_key config_keys[] = {
      UPSTREAM_FIELD(username),
      .fallback = "",
      .help = "ACL user for the nodes. It needs +ping +role +info +command +select +client|setname besides "
-             "what clients send. Empty: the default user."},
+             "what clients send, and for kind cluster +cluster +asking +readonly. Empty: the default user."},
     {.section = "upstream",
      .name = "password",
      .type = &config_secret,

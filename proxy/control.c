@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/control.h"
 
+#include "proxy/clock.h"
 #include "proxy/log.h"
 #include "proxy/mailbox.h"
 #include "proxy/resolver.h"
@@ -11,9 +12,12 @@
 #include <ev.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CONTROL_REPORTS_MAX 256 /* of nodes, posted and not read yet; more say nothing new */
+#define CONTROL_MAP_GAP_US  10000U /* reports of the map of slots that come sooner say nothing new either */
+#define CONTROL_NAME_SIZE   300
 
 struct subscriber {
     struct subscriber *next;
@@ -26,6 +30,10 @@ struct control_upstream {
     struct survey *survey;
     atomic_bool has_master_report; /* posted and not read yet */
     struct letter master_report;
+    atomic_bool has_map_report;
+    struct letter map_report;
+    char moved_to[CONTROL_NAME_SIZE]; /* whoever raised has_map_report writes it, then the letter's reader has it */
+    _Atomic uint64_t map_report_us;   /* when the last of them was read */
 };
 
 struct node_report {
@@ -55,7 +63,9 @@ static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events)
 static void control_spread(void *owner, uint32_t index, struct topology *topology);
 static void control_report_master(struct control_upstream *to);
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name);
+static void control_report_map(struct control_upstream *to, const char *moved_to);
 static void deliver_master_report(struct letter *letter, void *receiver);
+static void deliver_map_report(struct letter *letter, void *receiver);
 static void deliver_node_report(struct letter *letter, void *receiver);
 
 struct control *control_create(const struct config *config)
@@ -109,6 +119,7 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
         break;
     case REPORT_MOVED:
     case REPORT_UNCOVERED:
+        control_report_map(&control->upstreams[upstream], node_name);
         break;
     }
 }
@@ -161,6 +172,8 @@ static bool control_open(struct control *control)
         to->control = control;
         atomic_init(&to->has_master_report, false);
         to->master_report.deliver = deliver_master_report;
+        atomic_init(&to->has_map_report, false);
+        to->map_report.deliver = deliver_map_report;
         to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
                                    control_spread, control);
         if (!to->survey) return false;
@@ -222,6 +235,17 @@ static void control_report_node(struct control *control, uint32_t upstream, cons
     mailbox_post(&control->mailbox, &report->letter);
 }
 
+/* Thousands a second may come while slots move. One that is passed over comes again as long as it matters. */
+static void control_report_map(struct control_upstream *to, const char *moved_to)
+{
+    uint64_t read_us = atomic_load_explicit(&to->map_report_us, memory_order_relaxed);
+    if (read_us && clock_us() - read_us < CONTROL_MAP_GAP_US) return;
+    if (atomic_load_explicit(&to->has_map_report, memory_order_relaxed)) return;
+    if (atomic_exchange(&to->has_map_report, true)) return;
+    snprintf(to->moved_to, sizeof(to->moved_to), "%s", moved_to);
+    mailbox_post(&to->control->mailbox, &to->map_report);
+}
+
 /* The flag falls first: a report that comes meanwhile posts the letter anew. */
 static void deliver_master_report(struct letter *letter, void *receiver)
 {
@@ -230,6 +254,18 @@ static void deliver_master_report(struct letter *letter, void *receiver)
         (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, master_report));
     atomic_store(&to->has_master_report, false);
     survey_report_master(to->survey);
+}
+
+static void deliver_map_report(struct letter *letter, void *receiver)
+{
+    (void)receiver;
+    struct control_upstream *to =
+        (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, map_report));
+    char moved_to[CONTROL_NAME_SIZE];
+    memcpy(moved_to, to->moved_to, sizeof(moved_to));
+    atomic_store_explicit(&to->map_report_us, clock_us(), memory_order_relaxed);
+    atomic_store(&to->has_map_report, false);
+    survey_report_map(to->survey, moved_to);
 }
 
 static void deliver_node_report(struct letter *letter, void *receiver)

@@ -87,6 +87,12 @@ void probe_hurry(struct probe *probe, uint64_t min_gap_us)
     if (state == LINK_READY && link_questions(probe->link) < PROBE_QUESTIONS_MAX) probe_ask(probe);
 }
 
+bool probe_question(struct probe *probe, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered)
+{
+    return link_questions(probe->link) < PROBE_QUESTIONS_MAX &&
+           link_ask_raw(probe->link, words, timeout_ms, answered);
+}
+
 const char *probe_address(const struct probe *probe)
 {
     if (probe->address[0]) return probe->address;

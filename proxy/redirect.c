@@ -21,7 +21,8 @@ static bool may_go_again(const struct connection *connection, const struct reque
 static void leave(struct connection *connection, struct request *request);
 static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
 static void try_later(struct upstream *upstream, struct request *request);
-static uint32_t node_at(const struct connection *connection, const struct redirect *redirect, char *name, size_t size);
+static uint32_t node_at(const struct connection *connection, const struct redirect *redirect);
+static void report_moved(const struct connection *connection, const struct redirect *redirect);
 static void learn(struct upstream *upstream, uint32_t place, uint32_t node);
 
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
@@ -124,10 +125,9 @@ static void follow(struct connection *connection, struct request *request, enum 
         try_later(upstream, request);
         return;
     }
-    char name[300];
-    uint32_t node = node_at(connection, &redirect, name, sizeof name);
+    uint32_t node = node_at(connection, &redirect);
     if (refusal == REFUSAL_MOVED)
-        control_report(control, upstream->index, REPORT_MOVED, name);
+        report_moved(connection, &redirect);
     if (node == TOPOLOGY_NO_NODE || ++request->hops > HOPS_MOST) {
         try_later(upstream, request);
         return;
@@ -152,17 +152,29 @@ static void try_later(struct upstream *upstream, struct request *request)
                                                              (uint64_t)config->retry_max_delay_ms, &worker->seed);
 }
 
-/* Its index, by the name that it was announced with or by its address; name gets that of the redirect. */
-static uint32_t node_at(const struct connection *connection, const struct redirect *redirect, char *name, size_t size)
+/* As it stands in the reply, but for the host of the node itself: the control thread knows what it means. */
+static void report_moved(const struct connection *connection, const struct redirect *redirect)
+{
+    const struct upstream *upstream = connection->backend->upstream;
+    const struct backend *here = connection->backend;
+    struct slice host = redirect->host;
+    char name[300];
+    if (host.size == 0 && here->node != TOPOLOGY_NO_NODE)
+        host = slice_of(upstream->topology->nodes[here->node].address);
+    int size = snprintf(name, sizeof name, "%.*s:%u", (int)host.size, host.bytes, redirect->port);
+    if (size > 0 && size < (int)sizeof name)
+        control_report(upstream->worker->group->control, upstream->index, REPORT_MOVED, name);
+}
+
+/* Its index, by the name that it was announced with or by its address. */
+static uint32_t node_at(const struct connection *connection, const struct redirect *redirect)
 {
     const struct upstream *upstream = connection->backend->upstream;
     const struct topology *topology = upstream->topology;
     const struct backend *here = connection->backend;
-    char host[256];
-    if (redirect->host.size >= sizeof host) {
-        name[0] = '\0';
+    char host[256], name[300];
+    if (redirect->host.size >= sizeof host)
         return TOPOLOGY_NO_NODE;
-    }
     memcpy(host, redirect->host.bytes, redirect->host.size);
     host[redirect->host.size] = '\0';
     const char *to_host = host;
@@ -171,7 +183,7 @@ static uint32_t node_at(const struct connection *connection, const struct redire
         to_host = here->node == TOPOLOGY_NO_NODE ? "" : topology->nodes[here->node].address;
     else
         config_map_address(upstream->config, &to_host, &to_port);
-    snprintf(name, size, strchr(to_host, ':') ? "[%s]:%u" : "%s:%u", to_host, to_port);
+    snprintf(name, sizeof name, strchr(to_host, ':') ? "[%s]:%u" : "%s:%u", to_host, to_port);
     for (uint32_t i = 0; i < topology->node_count; i++) {
         const struct topology_node *node = &topology->nodes[i];
         if (node->port == to_port && (strcmp(node->name, name) == 0 || strcmp(node->address, to_host) == 0))

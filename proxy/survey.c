@@ -18,6 +18,7 @@ static const struct discovery_kind *const kinds[] = {
     [UPSTREAM_AUTO] = &detect_discovery,
     [UPSTREAM_SENTINEL] = &sentinel_discovery,
     [UPSTREAM_STATIC] = &roster_discovery,
+    [UPSTREAM_CLUSTER] = &cluster_discovery,
 };
 
 static void survey_node_changed(void *owner, struct probe *probe);
@@ -82,6 +83,7 @@ void survey_destroy(struct survey *survey)
 {
     if (!survey) return;
     if (survey->discovery) survey->kind->stop(survey->discovery);
+    survey->discovery = NULL; /* questions of its that are still open end with the probes */
     ev_timer_stop(survey->loop, &survey->hurry);
     while (survey->probes) {
         struct probe *next = survey->probes->next;
@@ -128,6 +130,12 @@ void survey_report_node(struct survey *survey, const char *node_name)
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
         if (strcmp(probe->name, node_name) == 0) probe_hurry(probe, SURVEY_ASK_GAP_US);
     }
+}
+
+void survey_report_map(struct survey *survey, const char *moved_to)
+{
+    if (survey->discovery && survey->kind->map_is_wrong)
+        survey->kind->map_is_wrong(survey->discovery, moved_to);
 }
 
 void survey_ask(struct survey *survey)

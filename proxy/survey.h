@@ -84,6 +84,8 @@ void survey_run(struct survey *survey);
 /* A worker doubts a master, or a replica. */
 void survey_report_master(struct survey *survey);
 void survey_report_node(struct survey *survey, const char *node_name);
+/* A worker was sent to another node ("host:port" as announced), or found a slot that nobody has (""). */
+void survey_report_map(struct survey *survey, const char *moved_to);
 
 /* For discovery: has ask() called now, or as soon as the rate of questions allows. */
 void survey_ask(struct survey *survey);

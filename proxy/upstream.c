@@ -38,6 +38,7 @@ static struct backend *backend_for_replicas_client(const struct upstream *upstre
                                                    uint16_t shard);
 static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
 static bool lacks_replica(const struct upstream *upstream, const struct request *request);
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
@@ -596,15 +597,19 @@ static struct backend *backend_for_dedicated(const struct upstream *upstream, st
     return upstream_master(upstream, shard);
 }
 
-/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none. */
+/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or
+ * while the slot is on its way, of which a replica knows nothing. */
 static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
                                                    uint16_t shard)
 {
     const struct topology *topology = upstream->topology;
-    uint32_t node = pick_own_replica(topology, &topology->shards[shard], upstream->loads, request->client->id);
+    bool is_only = is_for_replicas_only(upstream, request);
+    uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
+                        ? PICK_NONE
+                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, request->client->id);
     if (node != PICK_NONE)
         return upstream->by_node[node];
-    return is_for_replicas_only(upstream, request) ? NULL : upstream_master(upstream, shard);
+    return is_only ? NULL : upstream_master(upstream, shard);
 }
 
 /* What might write if a master let it, as scripts and transactions can; and all where the read policy says so. */
@@ -659,18 +664,26 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
     return route;
 }
 
+/* A replica does not know that a slot is on its way: it would say of keys that have gone that there are none. */
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t index)
 {
     const struct topology *topology = upstream->topology;
     const struct topology_shard *shard = &topology->shards[index];
     if (request->client->persona == PERSONA_REPLICA)
         return backend_for_replicas_client(upstream, request, index);
-    bool must_be_master = request->needs_master || request->client->follows_master;
+    bool must_be_master =
+        request->needs_master || request->client->follows_master || is_of_unsettled_place(upstream, request);
     uint32_t node = must_be_master
                         ? pick_write(topology, shard, upstream->loads)
                         : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
                                     PICK_NONE, &upstream->worker->seed);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request)
+{
+    return upstream->is_sharded && !request->is_for_shard &&
+           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms);
 }
 
 /* With reads.policy = replica a read fails at once where no replica is fit, rather than wait for one; unless

@@ -75,7 +75,8 @@ def wait_until_replicas_are_read(pointsman):
 @pytest.fixture(scope="module")
 def cluster_node():
     """A real node that has all slots."""
-    server = Server("cluster-node", settings={"cluster-enabled": "yes"}).start().ready()
+    settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    server = Server("cluster-node", settings=settings).start().ready()
     with server.client() as client:
         client.execute_command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
         wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", what="the cluster to be well")
@@ -83,8 +84,8 @@ def cluster_node():
     server.kill()
 
 
-def shape_of(value, is_open=()):
-    """What kinds of values stand where, and every key of every map; of a list of maps the first."""
+def shape_of(value):
+    """What kinds of values stand where, and every key of every map."""
     if isinstance(value, dict):
         return {key: shape_of(value[key]) for key in value}
     if isinstance(value, (list, tuple)):
@@ -104,9 +105,10 @@ def pairs(flat):
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("words", ["SLOTS", "SHARDS", "MYID", "KEYSLOT {a}b", "COUNT-FAILURE-REPORTS id", "REPLICAS id"])
+@pytest.mark.parametrize("words", ["SLOTS", "SHARDS", "MYID", "COUNT-FAILURE-REPORTS id", "REPLICAS id"])
 def test_cluster_is_described_as_a_node_of_a_cluster_does(cluster, cluster_node, protocol, words):
-    with Personas(cluster, peers=False) as pointsman, cluster_node.raw() as real, Raw(pointsman.cluster_ports[0]) as ours:
+    with Personas(cluster, peers=False) as pointsman, cluster_node.raw() as real:
+        ours = Raw(pointsman.cluster_ports[0])
         answers = []
         for link in (real, ours):
             hello = link.ask("HELLO", protocol)
@@ -114,6 +116,7 @@ def test_cluster_is_described_as_a_node_of_a_cluster_does(cluster, cluster_node,
             assert re.fullmatch("[0-9a-f]{40}", identity)
             answers.append((shape_of(hello), shape_of(link.ask("CLUSTER", *words.replace("id", identity).split()))))
         assert answers[0] == answers[1]
+        ours.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -128,7 +131,8 @@ def test_hello_and_info_say_cluster(personas, cluster_node, protocol):
         assert b"redis_mode:cluster\r\n" in ours.ask("INFO", "server")
         info = field_names(ours.ask("CLUSTER", "INFO"))
         assert [name for name in info if name not in field_names(real.ask("CLUSTER", "INFO"))] == []
-        assert b"cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n" in ours.ask("CLUSTER", "INFO")
+        said = ours.ask("CLUSTER", "INFO")
+        assert b"cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n" in said
     with Raw(personas.port) as plain:  # and nobody else does
         assert b"redis_mode:standalone\r\n" in plain.ask("INFO", "server")
         assert plain.ask("CLUSTER", "SLOTS") == plain.ask("ASKING") == b"ERR This instance has cluster support disabled"
@@ -362,7 +366,8 @@ def test_a_sentinel_is_not_changed_through_its_address(personas):
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_subscribers_are_confirmed_as_by_a_sentinel(personas, cluster, protocol):
     lines = ["SUBSCRIBE +switch-master +sdown", "PING", "PING x", "PSUBSCRIBE *", "SUBSCRIBE +sdown", "UNSUBSCRIBE +sdown",
-             "GET a", "SENTINEL MYID x", "UNSUBSCRIBE nope", "PUNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE", "SENTINEL MYID x", "PING"]  # fmt: skip
+             "GET a", "SENTINEL MYID x", "UNSUBSCRIBE nope", "PUNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE",
+             "SENTINEL MYID x", "PING"]  # fmt: skip
     data = b"".join(encode(*line.split()) for line in lines)
     frames = len(lines) + 1  # two of the first
     with cluster.sentinels[0].raw() as real, Raw(personas.sentinel_ports[0]) as ours:
@@ -802,7 +807,8 @@ def test_clients_of_all_personas_live_through_a_failover(node, own_cluster, proc
     ports = [pointsman.cluster_ports[0], pointsman.sentinel_ports[0], pointsman.cluster_ports[0]]
     sentinel = SentinelClient([(HOST, pointsman.sentinel_ports[0])])
     counting = []
-    python = [PythonCounting(connect_cluster(pointsman), "cluster"), PythonCounting(sentinel.master_for(MASTER_NAME), "sentinel")]
+    clients = {"cluster": connect_cluster(pointsman), "sentinel": sentinel.master_for(MASTER_NAME)}
+    python = [PythonCounting(client, name) for name, client in clients.items()]
     try:
         for scenario, port in zip(COUNTING, ports):
             counting.append(PersonaCounting(node, scenario, port))
@@ -833,9 +839,7 @@ def test_clients_of_all_personas_live_through_a_failover(node, own_cluster, proc
 
 def check_counter(connection, key, values, errors):
     """Nothing was repeated, and no more is missing than what replication had not carried over."""
-    assert {error.partition(": ")[2] for error in errors} <= {
-        "connection to master lost after the write was sent; outcome unknown"
-    } or all("outcome unknown" in error for error in errors)
+    assert all("outcome unknown" in error for error in errors)
     assert int(connection.get(key)) == values[-1] <= len(values) + len(errors)
     assert len(values) - values[-1] <= 1 + len(errors)
 

@@ -717,7 +717,7 @@ static void a_value_that_is_wrong_is_not_compared_with_others(void **state)
     assert_refused(
         "[upstream]\nkind = statik\nnodes = unix:/a\n",
         "x.ini:2: upstream.kind: \"statik\" is not known here; did you mean static? It is one of auto, "
-        "sentinel, static\n");
+        "sentinel, static, cluster\n");
 }
 
 static void all_errors_of_a_file_come_in_one_go(void **state)

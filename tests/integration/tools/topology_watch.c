@@ -7,7 +7,13 @@
  *
  * of the first shard, and if there are several, masters=HOST:PORT,... of all, "none" for one without.
  *
- * Takes the program's command line. Each line on standard input is a report: "master" or "replica HOST:PORT".
+ * Of a cluster this is the first shard, and more follows on the line:
+ *
+ *     shards=SHARD;SHARD;...   with SHARD=FIRST-LAST+FIRST-LAST...|MASTER|CONFIRMED_US|REPLICA,REPLICA,...
+ *     uncovered=NUMBER nodes=HOST:PORT,...
+ *
+ * Takes the program's command line. Each line on standard input is a report: "master", "replica HOST:PORT",
+ * "moved HOST:PORT" or "uncovered"; "moved HOST:PORT NUMBER" makes it so many times, as fast as it can.
  * Ends at the end of standard input.
  */
 #include "proxy/clock.h"
@@ -17,6 +23,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern char **environ;
@@ -24,6 +31,9 @@ extern char **environ;
 static void print_snapshot(void *subscriber, uint32_t upstream, struct topology *topology);
 static void print_nodes(const struct topology *topology, bool are_fit);
 static void print_masters(const struct topology *topology);
+static void print_cluster(const struct topology *topology);
+static void print_slots(const struct topology *topology, uint32_t shard);
+static void report_moved(struct control *control, char *words);
 
 int main(int argc, char **argv)
 {
@@ -41,6 +51,8 @@ int main(int argc, char **argv)
         line[strcspn(line, "\n")] = '\0';
         if (strncmp(line, "master", 6) == 0) control_report(control, 0, REPORT_MASTER_LOST, "");
         if (strncmp(line, "replica ", 8) == 0) control_report(control, 0, REPORT_REPLICA_LOST, line + 8);
+        if (strncmp(line, "moved ", 6) == 0) report_moved(control, line + 6);
+        if (strcmp(line, "uncovered") == 0) control_report(control, 0, REPORT_UNCOVERED, "");
     }
     control_destroy(control);
     config_destroy(config);
@@ -64,7 +76,10 @@ static void print_snapshot(void *subscriber, uint32_t upstream, struct topology 
     print_nodes(topology, true);
     printf(" unfit=");
     print_nodes(topology, false);
-    if (topology->shard_count > 1) print_masters(topology);
+    if (topology->is_cluster)
+        print_cluster(topology);
+    else if (topology->shard_count > 1)
+        print_masters(topology);
     printf("\n");
     fflush(stdout);
     topology_release(topology);
@@ -78,6 +93,7 @@ static void print_nodes(const struct topology *topology, bool are_fit)
         bool is_listed = false;
         for (uint32_t j = 0; j < shard->replica_count; j++)
             is_listed |= shard->replicas[j] == i;
+        if (topology->is_cluster && !are_fit) is_listed = node->is_fit;
         if (i == shard->master || is_listed != are_fit) continue;
         if (are_fit)
             printf("%s,", node->name);
@@ -93,4 +109,42 @@ static void print_masters(const struct topology *topology)
         printf("%s%s",
                i ? "," : " masters=", master == TOPOLOGY_NO_NODE ? "none" : topology->nodes[master].name);
     }
+}
+
+static void print_cluster(const struct topology *topology)
+{
+    uint32_t uncovered = 0;
+    for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS; slot++)
+        uncovered += topology->slots[slot] == TOPOLOGY_NO_SHARD;
+    printf(" uncovered=%u nodes=", uncovered);
+    for (uint32_t i = 0; i < topology->node_count; i++)
+        printf("%s,", topology->nodes[i].name);
+    printf(" shards=");
+    for (uint32_t i = 0; i < topology->shard_count; i++) {
+        const struct topology_shard *shard = &topology->shards[i];
+        print_slots(topology, i);
+        printf("|%s|%" PRIu64 "|",
+               shard->master == TOPOLOGY_NO_NODE ? "none" : topology->nodes[shard->master].name,
+               shard->confirmed_us);
+        for (uint32_t j = 0; j < shard->replica_count; j++)
+            printf("%s,", topology->nodes[shard->replicas[j]].name);
+        printf(";");
+    }
+}
+
+static void print_slots(const struct topology *topology, uint32_t shard)
+{
+    for (uint32_t slot = 0, first = 0; slot < TOPOLOGY_SLOTS; slot++) {
+        if (topology->slots[slot] != shard) continue;
+        if (slot == 0 || topology->slots[slot - 1] != shard) first = slot;
+        if (slot + 1 == TOPOLOGY_SLOTS || topology->slots[slot + 1] != shard) printf("%u-%u+", first, slot);
+    }
+}
+
+static void report_moved(struct control *control, char *words)
+{
+    char *number = strchr(words, ' ');
+    if (number) *number++ = '\0';
+    for (long left = number ? strtol(number, NULL, 10) : 1; left > 0; left--)
+        control_report(control, 0, REPORT_MOVED, words);
 }
