@@ -702,6 +702,8 @@ def before_cluster():
     """A real cluster of three masters with a replica each, and personas in front of it."""
     nodes = redis_cluster.RedisCluster(3, 1).start()
     pointsman = Personas(nodes.seeds, upstream_kind="cluster", reads_policy="master").start()
+    with pointsman.client() as plain:  # nodes may be taken for masters before all have heard that they are replicas
+        wait_for(lambda: plain.dbsize() is not None, 30, "all masters to answer")
     yield pointsman, nodes
     pointsman.stop()
     nodes.stop()
