@@ -23,6 +23,7 @@ static void follow(struct connection *connection, struct request *request, enum 
 static void try_later(struct upstream *upstream, struct request *request);
 static uint32_t node_at(const struct connection *connection, const struct redirect *redirect);
 static void report_moved(const struct connection *connection, const struct redirect *redirect);
+static bool is_succeeded(const struct backend *backend, uint32_t node);
 static void learn(struct upstream *upstream, uint32_t place, uint32_t node);
 
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
@@ -126,7 +127,9 @@ static void follow(struct connection *connection, struct request *request, enum 
         return;
     }
     uint32_t node = node_at(connection, &redirect);
-    if (refusal == REFUSAL_MOVED)
+    if (refusal == REFUSAL_MOVED && is_succeeded(connection->backend, node))
+        backend_refused(connection->backend, refusal);
+    else if (refusal == REFUSAL_MOVED)
         report_moved(connection, &redirect);
     if (node == TOPOLOGY_NO_NODE || ++request->hops > HOPS_MOST) {
         try_later(upstream, request);
@@ -150,6 +153,15 @@ static void try_later(struct upstream *upstream, struct request *request)
     request->is_asking = false;
     request->not_before_ms = worker->now_ms + 1 + backoff_ms(request->pauses, (uint64_t)config->retry_base_delay_ms,
                                                              (uint64_t)config->retry_max_delay_ms, &worker->seed);
+}
+
+/* The master of a shard names another node of it: there was a failover, and what is not redirected waits for the news. */
+static bool is_succeeded(const struct backend *backend, uint32_t node)
+{
+    const struct topology *topology = backend->upstream->topology;
+    return node != TOPOLOGY_NO_NODE && backend->shard != TOPOLOGY_NO_SHARD &&
+           backend->node == topology->shards[backend->shard].master && topology->nodes[node].shard == backend->shard &&
+           node != backend->node;
 }
 
 /* As it stands in the reply, but for the host of the node itself: the control thread knows what it means. */

@@ -17,7 +17,6 @@ struct reading {
 /* What is told of one node; all slices are empty where nothing is. */
 struct told_node {
     struct slice id, endpoint, hostname, ip, role, health;
-    bool is_endpoint_null;
     int64_t port, tls_port;
 };
 
@@ -69,7 +68,7 @@ static bool next(struct reading *reading, struct resp_value *value);
 static void skip(struct reading *reading);
 static int64_t next_count(struct reading *reading);
 static int64_t next_number(struct reading *reading);
-static struct slice next_text(struct reading *reading, bool *is_null);
+static struct slice next_text(struct reading *reading);
 static void fail(struct reading *reading, enum cluster_view_status status);
 static bool is_good(const struct reading *reading);
 static uint32_t find_node(const struct cluster_view *view, const struct cluster_node *node);
@@ -208,8 +207,7 @@ static void read_shard(struct reading *reading)
     uint16_t shard = add_shard(reading);
     uint32_t first_node = is_good(reading) ? reading->view->node_count : 0;
     for (int64_t i = 0; i + 1 < words && is_good(reading); i += 2) {
-        bool is_null;
-        struct slice key = next_text(reading, &is_null);
+        struct slice key = next_text(reading);
         if (slice_is(key, "slots"))
             read_shard_slots(reading, shard);
         else if (slice_is(key, "nodes"))
@@ -256,8 +254,7 @@ static void read_node_of_shard(struct reading *reading, uint16_t shard)
 
 static void read_node_field(struct reading *reading, struct told_node *told)
 {
-    bool is_null;
-    struct slice key = next_text(reading, &is_null);
+    struct slice key = next_text(reading);
     for (size_t i = 0; i < sizeof(told_fields) / sizeof(told_fields[0]); i++) {
         const struct told_field *field = &told_fields[i];
         void *to = (char *)told + field->offset;
@@ -266,8 +263,7 @@ static void read_node_field(struct reading *reading, struct told_node *told)
             *(int64_t *)to = next_number(reading);
             return;
         }
-        *(struct slice *)to = next_text(reading, &is_null);
-        if (to == &told->endpoint) told->is_endpoint_null = is_null;
+        *(struct slice *)to = next_text(reading);
         return;
     }
     skip(reading);
@@ -321,11 +317,10 @@ static uint32_t read_node_of_range(struct reading *reading)
 {
     struct told_node told = {.port = 0};
     int64_t count = next_count(reading);
-    told.endpoint = next_text(reading, &told.is_endpoint_null);
+    told.endpoint = next_text(reading);
     told.port = next_number(reading);
     if (count < 2) fail(reading, CLUSTER_VIEW_BAD);
-    bool is_null;
-    if (count > 2) told.id = next_text(reading, &is_null);
+    if (count > 2) told.id = next_text(reading);
     if (count > 3) read_metadata(reading, &told);
     for (int64_t i = 4; i < count && is_good(reading); i++)
         skip(reading);
@@ -342,9 +337,8 @@ static void read_metadata(struct reading *reading, struct told_node *told)
     int64_t words = next_count(reading);
     if (words % 2) fail(reading, CLUSTER_VIEW_BAD);
     for (int64_t i = 0; i < words && is_good(reading); i += 2) {
-        bool is_null;
-        if (slice_is(next_text(reading, &is_null), "ip"))
-            told->ip = next_text(reading, &is_null);
+        if (slice_is(next_text(reading), "ip"))
+            told->ip = next_text(reading);
         else
             skip(reading);
     }
@@ -426,7 +420,7 @@ static bool told_place(const struct reading *reading, const struct told_node *to
 static bool told_host(const struct reading *reading, const struct told_node *told, struct slice *host)
 {
     *host = told->endpoint;
-    if (is_unknown(*host) && !told->is_endpoint_null) *host = told->ip;
+    if (slice_equals(*host, SLICE("?"))) *host = told->ip;
     if (is_unknown(*host)) *host = slice_of(reading->asked_host);
     return host->size != 0;
 }
@@ -498,12 +492,11 @@ static int64_t next_number(struct reading *reading)
     return READING_NO_NUMBER;
 }
 
-static struct slice next_text(struct reading *reading, bool *is_null)
+/* Null is as good as empty. */
+static struct slice next_text(struct reading *reading)
 {
     struct resp_value value;
-    *is_null = false;
     if (!next(reading, &value)) return SLICE("");
-    *is_null = value.is_null;
     bool is_text = value.type == '$' || value.type == '+' || value.type == '=';
     if (!is_text && !value.is_null) fail(reading, CLUSTER_VIEW_BAD);
     return is_text && !value.is_null ? value.text : SLICE("");

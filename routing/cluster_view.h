@@ -6,8 +6,9 @@
  * replies are those of RESP2 or RESP3, complete, as resp_reply_scan() found them; whatever else is in them, reading
  * ends with a status and costs no more than a small multiple of their size.
  *
- * A node's endpoint may be an address, a name, or unknown (null, empty or "?"): then its "ip" if that is told, except
- * for null, by which a node says that its address is of no use to us; in the end the host that was asked.
+ * A node's endpoint may be an address or a name; null or empty, where its address is of no use to clients or not known
+ * even to itself: then it is the host that was asked; or "?", where it should have a name and has none: then it is its
+ * "ip", if that is told.
  *
  * Owner:   cluster_view_read_...() gives a view, cluster_view_destroy() frees it.
  * Threads: no state; a view belongs to whoever has it.

@@ -118,7 +118,16 @@ class RedisCluster:
         for i, node in enumerate(self.nodes[self.count :]):
             self._replicate(node, ids[i % self.count])
         self.wait_ok()
+        self.wait_whole(len(self.nodes) // self.count - 1)
         return self
+
+    def wait_whole(self, replicas, timeout=30):
+        """Until each master is known to have its replicas, as at the beginning."""
+
+        def is_whole():
+            return [len(self.replicas_of(master)) for master in self.masters()] == [replicas] * self.count
+
+        wait_for(is_whole, timeout, "each master to have its replicas", every=0.1)
 
     def _meet(self, node):
         self.nodes[0].ask("CLUSTER", "MEET", "::1" if self.is_ipv6 else HOST, node.port, node.bus)
@@ -241,6 +250,19 @@ class RedisCluster:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]
         return done.stdout
+
+    @staticmethod
+    def fail_over(replica, master):
+        """By command, until both say so: a failover may be given up when the votes do not come in time."""
+
+        def is_done():
+            if replica.is_master() and not master.is_master():
+                return True
+            if not replica.is_master():
+                replica.ask("CLUSTER", "FAILOVER")
+            return False
+
+        wait_for(is_done, 30, "the replica to take over", every=0.3)
 
     def wait_new_master(self, slot, old, timeout=30):
         def has_one():
