@@ -7,6 +7,7 @@
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
+#include "proxy/persona.h"
 #include "proxy/placement.h"
 #include "proxy/redirect.h"
 #include "proxy/scan.h"
@@ -78,7 +79,7 @@ static const struct config *config_of(const struct client *client) { return clie
 
 /* ---- life ---- */
 
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix)
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener)
 {
     struct worker_group *group = worker->group;
     uint32_t others = atomic_fetch_add_explicit(&group->client_count, 1, memory_order_relaxed);
@@ -94,7 +95,7 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
         return;
     }
     atomic_store_explicit(&group->is_full, false, memory_order_relaxed);
-    if (!is_unix) {
+    if (!listener->is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_S}, sizeof(int));
@@ -102,7 +103,8 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
     client->worker = worker;
     client->upstream = upstream;
     client->id = atomic_fetch_add_explicit(&group->next_client_id, 1, memory_order_relaxed);
-    client->is_unix = is_unix;
+    client->is_unix = listener->is_unix;
+    client->persona = listener->persona;
     client->is_authenticated = group->config->password[0] == '\0';
     client->created_ms = client->active_ms = worker->now_ms;
     client->last_command = "NULL";
@@ -888,6 +890,9 @@ static void inspect(struct request *request)
         return;
     case INSPECT_BARRED:
         reply_instead(request, SLICE("-ERR Command not allowed inside a transaction\r\n"));
+        return;
+    case INSPECT_READONLY:
+        reply_instead(request, PERSONA_READONLY);
         return;
     }
 }

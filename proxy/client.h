@@ -29,6 +29,7 @@
 struct worker;
 struct upstream;
 struct connection;
+struct listener;
 
 /* The command being looked at: its bytes as received, and its words. */
 struct command_at_hand {
@@ -108,6 +109,7 @@ struct client {
     uint32_t database;
     uint8_t stall; /* enum client_stall */
     uint8_t reply_mode;
+    uint8_t persona; /* enum persona: what it takes us for */
     bool is_mixed : 1; /* two of its routes are to one shard, until all that is routed is answered */
     bool is_bound : 1; /* bound_place is known */
     bool is_dirty : 1;
@@ -132,8 +134,8 @@ struct client {
     char *name, *library_name, *library_version; /* NULL = not set */
 };
 
-/* Takes the descriptor. */
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix);
+/* Takes the descriptor, which came from that listener. */
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener);
 
 /* The one place where a client ends; reason is logged at debug level. */
 void client_close(struct client *client, const char *reason);

@@ -17,6 +17,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* What clients of an address take us for: "127.0.0.1:7000 as cluster". */
+enum persona {
+    PERSONA_PLAIN,    /* one Redis */
+    PERSONA_CLUSTER,  /* a node of a Redis Cluster */
+    PERSONA_REPLICA,  /* a replica of the plain address */
+    PERSONA_SENTINEL, /* a Sentinel that watches the plain address */
+    PERSONA_COUNT,
+};
+extern const char *const config_personas[]; /* their names, and NULL */
+
 /*
  * host:port, or unix:/path with port 0 and the path as host, which then begins with '/'. IPv6 hosts are
  * without brackets, perhaps with a zone (fe80::1%eth0). In listen the host "" means all interfaces (written
@@ -25,6 +35,7 @@
 struct config_address {
     char *host;
     uint16_t port;
+    uint8_t persona; /* enum persona; in listen only */
 };
 
 struct config_address_list {
@@ -100,6 +111,7 @@ struct config_upstream {
 
 struct config {
     struct config_address_list listen;
+    struct config_address_list peers; /* whom a client of `as cluster` is told of; none: the address it came to */
     int64_t threads; /* 0 = one per core */
     int64_t max_clients;
     char *password;

@@ -24,12 +24,21 @@ const struct config_type config_addresses = {
     .set = set_addresses,
     .release = release_addresses,
 };
+const struct config_type config_listen_addresses = {
+    .noun = "addresses",
+    .syntax = "host:port, [IPv6 address]:port or unix:/path, each perhaps with as plain, as cluster, as replica or as "
+              "sentinel behind it, several separated by commas",
+    .set = set_addresses,
+    .release = release_addresses,
+};
 const struct config_type config_mappings = {
     .noun = "address map",
     .syntax = "announced:port = reachable:port, several separated by commas",
     .set = set_mappings,
     .release = release_mappings,
 };
+
+const char *const config_personas[] = {"plain", "cluster", "replica", "sentinel", NULL}; /* enum persona */
 
 static const char TERMS[] = "write host:port, [IPv6 address]:port or unix:/path";
 
@@ -134,7 +143,10 @@ static bool read_address(const char *text, bool is_listen, struct config_address
     if (*text == '/')
         return config_say_bad(wrong, text, "is not an address", "a socket's path is written unix:/path");
     if (text[strcspn(text, " \t")] != '\0')
-        return config_say_bad(wrong, text, "has a blank in it", "several addresses are separated by commas");
+        return config_say_bad(wrong, text, "has a blank in it",
+                              is_listen ? "several addresses are separated by commas, and what one is taken for stands "
+                                          "behind as: 127.0.0.1:7000 as cluster"
+                                        : "several addresses are separated by commas");
 
     const char *colon = strrchr(text, ':');
     if (colon && strchr(text, ':') != colon)
@@ -170,6 +182,55 @@ static bool is_empty(const char *text)
     return text[strspn(text, " \t")] == '\0';
 }
 
+static bool read_persona(const char *word, uint8_t *persona, struct config_wrong *wrong)
+{
+    static const char choices[] = "plain, cluster, replica or sentinel";
+    struct config_guess guess;
+    config_guess_begin(&guess, word);
+    for (uint8_t i = 0; config_personas[i]; i++) {
+        *persona = i;
+        if (strcmp(config_personas[i], word) == 0) return true;
+        config_guess_offer(&guess, config_personas[i]);
+    }
+    char right[256];
+    if (config_guess_end(&guess))
+        snprintf(right, sizeof right, "did you mean %s? It is one of %s", config_guess_end(&guess), choices);
+    else
+        snprintf(right, sizeof right, "write %s behind as", choices);
+    return config_say_bad(wrong, word, "is nothing that an address can be taken for", right);
+}
+
+static bool check_persona(const char *text, const struct config_address *address, struct config_wrong *wrong)
+{
+    bool is_named = address->persona == PERSONA_CLUSTER || address->persona == PERSONA_SENTINEL;
+    if (is_named && config_address_is_unix(address))
+        return config_say_bad(wrong, text, "is no address of a Cluster or a Sentinel", "those have a host and a port");
+    return true;
+}
+
+/* "127.0.0.1:7000 as cluster" */
+static bool read_listen(const char *text, struct config_address *address, struct config_wrong *wrong)
+{
+    const char *end = text + strlen(text), *word = end, *before;
+    while (word > text && !isblank((unsigned char)word[-1]))
+        word--;
+    for (before = word; before > text && isblank((unsigned char)before[-1]);)
+        before--;
+    bool has_persona = before - text > 2 && strncmp(before - 2, "as", 2) == 0 && isblank((unsigned char)before[-3]);
+    if (!has_persona) return read_address(text, true, address, wrong);
+
+    uint8_t persona;
+    if (!read_persona(word, &persona, wrong)) return false;
+    char *bare = copy_trimmed(text, before - 2);
+    bool is_good = read_address(bare, true, address, wrong);
+    free(bare);
+    if (!is_good) return false;
+    address->persona = persona;
+    if (check_persona(text, address, wrong)) return true;
+    free(address->host);
+    return false;
+}
+
 static bool append_address(struct config_address_list *list, const char *item, bool is_listen,
                            struct config_wrong *wrong)
 {
@@ -177,7 +238,7 @@ static bool append_address(struct config_address_list *list, const char *item, b
     if (list->count == CONFIG_ADDRESSES_MAX)
         return config_say(wrong, "has more than %d entries", CONFIG_ADDRESSES_MAX);
     if (*item == '\0') return config_say(wrong, "has a comma with no address beside it; remove the comma");
-    if (!read_address(item, is_listen, &address, wrong)) return false;
+    if (!(is_listen ? read_listen(item, &address, wrong) : read_address(item, false, &address, wrong))) return false;
     list->items = config_resize(list->items, (list->count + 1) * sizeof *list->items);
     list->items[list->count++] = address;
     return true;

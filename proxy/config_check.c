@@ -44,6 +44,29 @@ static void check_addresses(struct loader *loader, const char *section, const ch
     }
 }
 
+static void check_peers(struct loader *loader, const struct config_address_list *peers)
+{
+    if (peers->count > 0) check_addresses(loader, "proxy", "peers", peers);
+    for (size_t i = 0; i < peers->count; i++)
+        if (config_address_is_unix(&peers->items[i]))
+            fault_of(loader, "proxy", "peers", "unix:%s cannot be reached by clients of a Cluster; write host:port",
+                     peers->items[i].host);
+}
+
+/* A Sentinel is asked for the address of a master: it must have one to tell. */
+static void check_sentinels(struct loader *loader, const struct config_address_list *listen)
+{
+    bool is_asked = false, has_answer = false;
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct config_address *address = &listen->items[i];
+        is_asked |= address->persona == PERSONA_SENTINEL;
+        has_answer |= address->persona == PERSONA_PLAIN && !config_address_is_unix(address);
+    }
+    if (is_asked && !has_answer)
+        fault_of(loader, "proxy", "listen",
+                 "has an address as sentinel, but none of a master that it could tell; add a plain host:port");
+}
+
 static void check_unix_nodes(struct loader *loader, const struct config_upstream *upstream)
 {
     if (upstream->kind == UPSTREAM_STATIC) return;
@@ -151,7 +174,11 @@ void config_check(struct loader *loader)
 {
     const struct config *config = loader->config;
     const struct config_upstream *upstream = &config->upstreams[0];
-    if (is_sound(loader, "proxy", "listen")) check_addresses(loader, "proxy", "listen", &config->listen);
+    if (is_sound(loader, "proxy", "listen")) {
+        check_addresses(loader, "proxy", "listen", &config->listen);
+        check_sentinels(loader, &config->listen);
+    }
+    if (is_sound(loader, "proxy", "peers")) check_peers(loader, &config->peers);
     if (is_sound(loader, "upstream", "nodes")) check_addresses(loader, "upstream", "nodes", &upstream->nodes);
     if (is_sound(loader, "upstream", "nodes") && is_sound(loader, "upstream", "kind"))
         check_unix_nodes(loader, upstream);

@@ -38,7 +38,7 @@ struct config_type {
 };
 
 extern const struct config_type config_duration, config_size, config_integer, config_enum;
-extern const struct config_type config_addresses, config_mappings, config_word, config_log_target,
+extern const struct config_type config_addresses, config_listen_addresses, config_mappings, config_word, config_log_target,
     config_secret, config_dangers;
 extern const struct config_type config_names, config_servers, config_hash_tag;
 
@@ -116,7 +116,7 @@ bool config_read_digits(const char *text, int64_t *number, const char **rest);
 /* Writes a value for an error message: in quotes, on one line, cut if long. Never for secrets. */
 void config_quote(const char *value, char *text, size_t size);
 
-/* True if both mean the same place. */
+/* True if both mean the same place, whatever their personas. */
 bool config_address_equals(const struct config_address *a, const struct config_address *b);
 bool config_address_is_unix(const struct config_address *address);
 enum { CONFIG_ADDRESS_SIZE = 320, CONFIG_ADDRESSES_MAX = 1024 /* in one list */ };

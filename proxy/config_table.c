@@ -39,11 +39,21 @@ const size_t config_section_count = sizeof config_sections / sizeof *config_sect
 const struct config_key config_keys[] = {
     {.section = "proxy",
      .name = "listen",
-     .type = &config_addresses,
+     .type = &config_listen_addresses,
      FIELD(listen),
      .fallback = "127.0.0.1:6380",
      .is_listen = true,
-     .help = "Where clients connect to. :6380 or *:6380 is every interface."},
+     .help = "Where clients connect to. :6380 or *:6380 is every interface. Behind an address stands, if anything, "
+             "what clients are to take it for: as plain (one Redis), as cluster (a Redis Cluster), as sentinel (a "
+             "Sentinel that watches the plain address), as replica (a replica of it)."},
+    {.section = "proxy",
+     .name = "peers",
+     .type = &config_addresses,
+     FIELD(peers),
+     .fallback = "",
+     .help = "Where clients reach the addresses that are listened on as cluster, of this and of other processes, which "
+             "then have equal shares of the slots; the same list for all of them. Empty: the address that a client "
+             "is connected to has all slots."},
     {.section = "proxy",
      .name = "threads",
      .type = &config_integer,

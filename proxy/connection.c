@@ -795,6 +795,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
         return redirect_take(connection, request, refusal, error);
     if (refusal == REFUSAL_NONE || refusal_is_of_cluster(refusal) || !request->client || has_pushes(connection))
         return false;
+    if (refusal == REFUSAL_READONLY && request->client->persona == PERSONA_REPLICA)
+        return false; /* it asked a replica, and this is what a replica says */
     struct request_history history = {
         .outcome = OUTCOME_ANSWERED,
         .refusal = refusal,

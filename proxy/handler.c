@@ -3,6 +3,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/local.h"
+#include "proxy/persona.h"
 #include "proxy/placement.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
@@ -39,6 +40,8 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     const struct command *command = at_hand->command;
     if (command && command_is_plain(command) && client_is_plain(client))
         return take_plain(client, at_hand);
+    if (client->persona == PERSONA_SENTINEL)
+        return persona_sentinel_take(client, at_hand);
     if (!client->is_authenticated && refuse_stranger(client, at_hand))
         return true;
     if (client->subscribing > 0 && !is_subscription(command))
@@ -61,6 +64,13 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand))
         return refuse_dangerous(client, pin);
+    enum request_inspection barred = is_right ? persona_bars(client, command) : INSPECT_NOTHING;
+    if (barred != INSPECT_NOTHING && client->session.in_multi)
+        return spoil_multi(client, pin, barred);
+    if (barred != INSPECT_NOTHING) {
+        client_reply(client, PERSONA_READONLY);
+        return true;
+    }
     if (pin == PIN_SYNC && !session_is_confined(&client->session))
         return become_replica(client);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
@@ -94,8 +104,9 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
 static bool client_is_plain(const struct client *client)
 {
     const struct session *session = &client->session;
-    return client->is_authenticated && !client->dedicated && !client->subscribing && !client->restoring &&
-           !session->in_multi && !session->is_watching && !session->is_broken && !session->is_lost &&
+    return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated &&
+           !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
+           !session->is_broken && !session->is_lost &&
            !session->is_monitoring && !client->blocking && client->upstream->topology->kind[0] &&
            !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
 }
@@ -242,6 +253,19 @@ bool handler_try_database(struct client *client, const struct command_at_hand *a
     return true;
 }
 
+bool handler_ask_place(struct client *client, const struct command_at_hand *at_hand, uint16_t place)
+{
+    struct request traits = traits_of(client, at_hand);
+    traits.is_read = true;
+    traits.needs_master = true;
+    traits.needs_dedicated = false;
+    traits.place = place;
+    if (!handler_may_go(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    client_submit(client, at_hand, &traits);
+    return true;
+}
+
 /* Commands that are else answered here but queued by the node inside MULTI: a SELECT takes effect when EXEC carries
  * it out; a name is taken at once, since a discarded transaction that names its client is not worth more. */
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
@@ -325,6 +349,8 @@ static struct request traits_of(const struct client *client, const struct comman
         traits.timeout_ms = (uint32_t)timeout_ms;
     if (is_right && command->special)
         note_special(client, at_hand, &traits);
+    if (client->persona == PERSONA_REPLICA)
+        traits.needs_master = false;
     return traits;
 }
 

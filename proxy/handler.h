@@ -15,7 +15,7 @@
 #include "proxy/client.h"
 
 /* Takes the command at hand. False if it cannot be taken now: the client is stalled then, and its bytes stay. So do
- * the next two. */
+ * the next two and handler_ask_place(). */
 bool handler_take(struct client *client, const struct command_at_hand *at_hand);
 
 /* Sends the command at hand to a node. */
@@ -32,5 +32,8 @@ bool handler_note(struct client *client, const struct command_at_hand *at_hand, 
 
 /* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. */
 bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
+
+/* Sends a command that concerns a place without a key of it to its master. */
+bool handler_ask_place(struct client *client, const struct command_at_hand *at_hand, uint16_t place);
 
 #endif

@@ -57,6 +57,7 @@ enum request_inspection {
     INSPECT_EXEC,   /* an array carries out a SELECT, or scripts, queued in the transaction */
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
+    INSPECT_READONLY, /* the same; its client takes us for a replica */
     INSPECT_MONITOR,/* an error: it is not monitoring */
     INSPECT_CURSOR, /* the cursor at its head is marked */
     INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */

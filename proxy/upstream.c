@@ -35,6 +35,11 @@ static void end_of_wait(struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
 static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request, uint16_t shard);
+static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
+                                                   uint16_t shard);
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
+static bool lacks_replica(const struct upstream *upstream, const struct request *request);
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
@@ -166,7 +171,9 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
     }
     if (shard == TOPOLOGY_NO_SHARD)
         redirect_uncovered(upstream, request);
-    if (forbids_the_only_node(upstream, request))
+    if (lacks_replica(upstream, request))
+        client_fail(request, ERROR_NO_REPLICA_HERE);
+    else if (forbids_the_only_node(upstream, request))
         client_fail(request, ERROR_NO_REPLICA);
     else
         hold(upstream, request);
@@ -500,7 +507,10 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     bool is_early = request->not_before_ms > upstream->worker->now_ms;
     struct backend *backend = is_behind || is_early ? NULL : backend_for_dedicated(upstream, request);
     if (!backend) {
-        hold(upstream, request);
+        if (!is_behind && !is_early && lacks_replica(upstream, request))
+            client_fail(request, ERROR_NO_REPLICA_HERE);
+        else
+            hold(upstream, request);
         return;
     }
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
@@ -585,7 +595,30 @@ static struct backend *backend_for_dedicated(const struct upstream *upstream, st
         redirect_uncovered(upstream, request);
         return NULL;
     }
+    if (request->client->persona == PERSONA_REPLICA)
+        return backend_for_replicas_client(upstream, request, shard);
     return upstream_master(upstream, shard);
+}
+
+/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or
+ * while the slot is on its way, of which a replica knows nothing. */
+static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
+                                                   uint16_t shard)
+{
+    const struct topology *topology = upstream->topology;
+    bool is_only = is_for_replicas_only(upstream, request);
+    uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
+                        ? PICK_NONE
+                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, request->client->id);
+    if (node != PICK_NONE)
+        return upstream->by_node[node];
+    return is_only ? NULL : upstream_master(upstream, shard);
+}
+
+/* What might write if a master let it, as scripts and transactions can; and all where the read policy says so. */
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request)
+{
+    return !request->is_read || request->needs_dedicated || upstream->config->reads_policy == READS_REPLICA;
 }
 
 /* Where a node of the cluster says, if that can be reached; it is done once. */
@@ -613,7 +646,9 @@ static struct backend *redirected_to(const struct upstream *upstream, struct req
     bool is_known = request->redirect_version && request->redirect_version == upstream->topology->version;
     struct backend *backend = is_known ? upstream->by_node[request->redirect_node] : NULL;
     request->redirect_version = 0;
-    if (backend && backend->load->is_usable)
+    bool is_kept_out = backend && backend->role == NODE_ROLE_MASTER && request->client->persona == PERSONA_REPLICA &&
+                       is_for_replicas_only(upstream, request);
+    if (backend && backend->load->is_usable && !is_kept_out)
         return backend;
     request->is_asking = false;
     return NULL;
@@ -637,14 +672,21 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
 {
     const struct topology *topology = upstream->topology;
     const struct topology_shard *shard = &topology->shards[index];
-    bool must_be_master = request->needs_master || request->client->follows_master ||
-                          (upstream->is_sharded && !request->is_for_shard &&
-                           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms));
+    if (request->client->persona == PERSONA_REPLICA)
+        return backend_for_replicas_client(upstream, request, index);
+    bool must_be_master =
+        request->needs_master || request->client->follows_master || is_of_unsettled_place(upstream, request);
     uint32_t node = must_be_master
                         ? pick_write(topology, shard, upstream->loads)
                         : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
                                     PICK_NONE, &upstream->worker->seed);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request)
+{
+    return upstream->is_sharded && !request->is_for_shard &&
+           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms);
 }
 
 /* With reads.policy = replica a read fails at once where no replica is fit, rather than wait for one; unless
@@ -653,6 +695,14 @@ static bool forbids_the_only_node(const struct upstream *upstream, const struct 
 {
     return !request->needs_master && !request->client->follows_master && request->client->held == 0 &&
            upstream->config->reads_policy == READS_REPLICA && upstream->topology->node_count > 0;
+}
+
+/* The same for what a client of an address `as replica` can have of a replica only. */
+static bool lacks_replica(const struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    return client->persona == PERSONA_REPLICA && is_for_replicas_only(upstream, request) && !request->is_restoring &&
+           client->held == 0 && upstream->topology->node_count > 0;
 }
 
 /* ---- holding ---- */

@@ -186,6 +186,9 @@ static inline bool command_arity_is_right(const struct command *command, size_t 
 /* True if CLIENT PAUSE in mode WRITE keeps it waiting: a write, or what may reach replicas. Takes its time. */
 bool command_may_change(const struct command *command);
 
+/* True if Redis calls it a write, which a replica refuses. Takes its time. */
+bool command_is_write(const struct command *command);
+
 /* True if nothing about it is special: it is sent to a node over a shared connection, and its reply is what it is. */
 static inline bool command_is_plain(const struct command *command)
 {

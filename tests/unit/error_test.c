@@ -36,6 +36,8 @@ static const struct {
     {ERROR_NO_NODE, PROMISES_NOTHING, "-ERR pointsman: no node to read from within failover.hold_time\r\n"},
     {ERROR_NO_REPLICA, PROMISES_NOTHING,
      "-ERR pointsman: no replica is fit for reads and reads.policy = replica forbids the master\r\n"},
+    {ERROR_NO_REPLICA_HERE, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: no replica is fit, and this address is one of replicas; not executed\r\n"},
     {ERROR_HOLD_FULL, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: no master, and failover.hold_requests or failover.hold_bytes is used up; "
      "not executed\r\n"},
@@ -56,6 +58,8 @@ static const struct {
      "admin.allow_dangerous can let it through\r\n"},
     {ERROR_REPLICATION, PROMISES_NOTHING,
      "-ERR pointsman: replication through the proxy is refused; admin.allow_dangerous can let it through\r\n"},
+    {ERROR_KEYS_IN_SLOT, PROMISES_NOTHING,
+     "-ERR pointsman: the servers behind this address are no Redis Cluster and do not know which keys are in a slot\r\n"},
     {ERROR_SCRIPT_DEBUG, PROMISES_NOTHING,
      "-ERR pointsman: debugging of scripts through the proxy is not supported\r\n"},
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,

@@ -348,6 +348,74 @@ static void listen_addresses_are_hosts_wildcards_ipv6_and_sockets(void **state)
     }
 }
 
+static void each_listen_address_has_its_persona(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_text("[proxy]\nlisten = :1, [::1]:2 as cluster, a:3  as\tsentinel, "
+                                     "unix:/with blank as replica, unix:/plain as x as plain, b:6 as replica\n"
+                                     "peers = 10.0.0.1:7000, [::1]:7000, name:7000\n");
+    static const struct {
+        const char *host;
+        enum persona persona;
+    } expected[] = {
+        {"", PERSONA_PLAIN},
+        {"::1", PERSONA_CLUSTER},
+        {"a", PERSONA_SENTINEL},
+        {"/with blank", PERSONA_REPLICA},
+        {"/plain as x", PERSONA_PLAIN},
+        {"b", PERSONA_REPLICA},
+    };
+    assert_good(&loaded);
+    assert_int_equal(loaded.config->listen.count, COUNT(expected));
+    for (size_t i = 0; i < COUNT(expected); i++) {
+        assert_string_equal(loaded.config->listen.items[i].host, expected[i].host);
+        assert_int_equal(loaded.config->listen.items[i].persona, expected[i].persona);
+    }
+    assert_int_equal(loaded.config->peers.count, 3);
+    assert_string_equal(loaded.config->peers.items[2].host, "name");
+    finish_loaded(&loaded);
+}
+
+static void personas_that_cannot_be_are_told(void **state)
+{
+    (void)state;
+    static const char of_words[] = "plain, cluster, replica or sentinel";
+    static const struct {
+        const char *listen, *error;
+    } cases[] = {
+        {":1 as clutser", "\"clutser\" is nothing that an address can be taken for; did you mean cluster? It is one of %s"},
+        {":1 as xyz", "\"xyz\" is nothing that an address can be taken for; write %s behind as"},
+        {":1 as", "\":1 as\" has a blank in it; several addresses are separated by commas, and what one is taken for "
+                  "stands behind as: 127.0.0.1:7000 as cluster"},
+        {":1 cluster", "\":1 cluster\" has a blank in it; several addresses are separated by commas, and what one is "
+                       "taken for stands behind as: 127.0.0.1:7000 as cluster"},
+        {":1 as cluster as replica", "\":1 as cluster\" has a blank in it; several addresses are separated by commas, and "
+                                     "what one is taken for stands behind as: 127.0.0.1:7000 as cluster"},
+        {"unix:/a as cluster", "\"unix:/a as cluster\" is no address of a Cluster or a Sentinel; those have a host and a "
+                               "port"},
+        {"unix:/a as sentinel, :1", "\"unix:/a as sentinel\" is no address of a Cluster or a Sentinel; those have a host "
+                                    "and a port"},
+        {":1 as sentinel, :2 as cluster, unix:/a",
+         "has an address as sentinel, but none of a master that it could tell; add a plain host:port"},
+        {":1, :1 as cluster", ":1 is given twice; keep one of them"},
+        {"xas cluster", "\"xas cluster\" has a blank in it; several addresses are separated by commas, and what one is "
+                        "taken for stands behind as: 127.0.0.1:7000 as cluster"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[256], error[512], expected[600];
+        snprintf(text, sizeof text, "[proxy]\nlisten = %s\n", cases[i].listen);
+        snprintf(error, sizeof error, cases[i].error, of_words); /* NOLINT: our own formats */
+        snprintf(expected, sizeof expected, "x.ini:2: proxy.listen: %s\n", error);
+        assert_refused(text, expected);
+    }
+    assert_refused("[proxy]\npeers = a:1, A:1\n", "x.ini:2: proxy.peers: A:1 is given twice; keep one of them\n");
+    assert_refused("[proxy]\npeers = unix:/a\n",
+                   "x.ini:2: proxy.peers: unix:/a cannot be reached by clients of a Cluster; write host:port\n");
+    assert_refused("[upstream]\nnodes = a:1 as cluster\n",
+                   "x.ini:2: upstream.nodes: \"a:1 as cluster\" has a blank in it; several addresses are separated by "
+                   "commas\n");
+}
+
 static void a_socket_path_must_fit_the_system(void **state)
 {
     (void)state;
@@ -1092,6 +1160,8 @@ int main(void)
         cmocka_unit_test(choices_are_in_the_order_of_their_enums),
         cmocka_unit_test(levels_of_the_config_are_those_of_the_log),
         cmocka_unit_test(listen_addresses_are_hosts_wildcards_ipv6_and_sockets),
+        cmocka_unit_test(each_listen_address_has_its_persona),
+        cmocka_unit_test(personas_that_cannot_be_are_told),
         cmocka_unit_test(a_socket_path_must_fit_the_system),
         cmocka_unit_test(lists_and_maps_are_separated_by_commas),
         cmocka_unit_test(several_masters_have_a_distribution),
