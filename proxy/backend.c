@@ -101,9 +101,11 @@ void backend_retire_connections(struct backend *backend)
     tunnels_cut(worker_of(backend), backend);
     for (struct connection *connection = backend->connections, *next; connection; connection = next) {
         next = connection->next;
+        const struct client *owner = connection->owner;
+        bool only_listens = owner && session_is_pushed_to(&owner->session) && !owner->session.in_multi;
         connection->is_retiring = true;
-        if (!connection->queue.first && !connection->owner)
-            connection_close(connection, OUTCOME_CUT, NULL);
+        if (!connection->queue.first && (!owner || only_listens))
+            connection_close(connection, OUTCOME_CUT, NULL); /* a subscriber goes on at the next master */
     }
 }
 

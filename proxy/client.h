@@ -87,6 +87,7 @@ struct client {
     uint32_t route_count, route_room;
     uint32_t barriers;            /* ... of them with several keys of one slot: these may have to go again */
     uint16_t barrier_place;       /* where, if it is one; else REQUEST_PLACE_NONE */
+    uint16_t home_place;          /* where its subscriptions are to be, if has_home */
     uint16_t bound_place;         /* of its transaction or what it watches, once that is known */
     struct connection *dedicated; /* borrowed; NULL mostly */
     struct session session;
@@ -111,6 +112,7 @@ struct client {
     uint8_t reply_mode;
     uint8_t persona; /* enum persona: what it takes us for */
     bool is_mixed : 1; /* two of its routes are to one shard, until all that is routed is answered */
+    bool has_home : 1;
     bool is_bound : 1; /* bound_place is known */
     bool is_dirty : 1;
     bool is_resumable : 1;

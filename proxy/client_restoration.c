@@ -75,6 +75,8 @@ static uint16_t place_of_session(const struct client *client)
 {
     const struct subscriptions *channels = &client->session.subscriptions[SESSION_SHARD_CHANNELS];
     const struct subscription *first = subscriptions_next(channels, NULL);
+    if (client->upstream->is_sharded && !first && client->has_home)
+        return client->home_place;
     if (!client->upstream->is_sharded || !first)
         return REQUEST_PLACE_NONE;
     return (uint16_t)topology_place_of(client->upstream->topology, subscription_name(first));

@@ -539,8 +539,9 @@ out:
     return is_done;
 }
 
-/* For each shard of the view that is of use: which of ours it was, and which it will be. Returns how many those are.
- * The master tells which one it was, then any of its nodes. */
+/* For each shard of the view that has slots: which of ours it was, and which it will be. Returns how many those are.
+ * The master tells which one it was, then any of its nodes. A master without slots has nothing yet, or may be about to
+ * become a replica: who asks all masters need not ask it. */
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at)
 {
@@ -548,10 +549,8 @@ static uint32_t match_shards(const struct cluster *cluster, const struct cluster
     bool is_taken[TOPOLOGY_SHARDS_MAX] = {false}, is_kept[TOPOLOGY_SHARDS_MAX] = {false};
     uint32_t count = 0;
     for (uint32_t i = 0; i < view->shard_count; i++) {
-        const struct cluster_shard *shard = &view->shards[i];
-        bool is_well = shard->master != TOPOLOGY_NO_NODE && !view->nodes[shard->master].is_failing;
         from[i] = at[i] = CLUSTER_NOBODY;
-        if (shard->slot_count || is_well) at[i] = count++;
+        if (view->shards[i].slot_count) at[i] = count++;
     }
     for (size_t pass = 0; pass < sizeof(by_master) / sizeof(by_master[0]); pass++) {
         for (uint32_t i = 0; i < view->shard_count; i++) {

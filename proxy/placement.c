@@ -23,6 +23,7 @@ struct placement_kept {
 
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan);
+static enum placement place_shard_channels(struct client *client, const struct request *traits);
 static bool place_wait(struct client *client, struct request *traits);
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
@@ -78,6 +79,11 @@ void placement_forget(struct client *client)
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan)
 {
+    if (traits->pin == PIN_SUBSCRIBE && traits->place != REQUEST_PLACE_NONE) {
+        enum placement placement = place_shard_channels(client, traits);
+        if (placement != PLACEMENT_GOES)
+            return placement;
+    }
     bool needs_ears = traits->pin == PIN_SUBSCRIBE && client->upstream->topology->shard_count > 1;
     if (needs_ears && !ears_ready(client, at_hand))
         return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
@@ -114,6 +120,30 @@ static enum placement place_alone(struct client *client, const struct command_at
     if (at_hand->command->special)
         handler_note(client, at_hand, traits);
     return scatter_take(client, at_hand, traits, plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
+}
+
+/* Shard channels are heard of at the master of their slot only. What else the client is subscribed to goes along, since
+ * any node tells of that; but shard channels of another master do not. */
+static enum placement place_shard_channels(struct client *client, const struct request *traits)
+{
+    const struct connection *home = client->dedicated;
+    bool has_others = client->session.subscriptions[SESSION_SHARD_CHANNELS].first;
+    if (!home || home->backend->shard == upstream_shard_of(client->upstream, client, traits))
+        return PLACEMENT_GOES;
+    if (client->inflight > 0 || client->restoring) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    if (has_others || client->session.in_multi || client->session.is_watching) {
+        client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
+        return PLACEMENT_TAKEN;
+    }
+    client->home_place = traits->place;
+    client->has_home = true;
+    connection_close(client->dedicated, OUTCOME_CUT, NULL);
+    if (!client->is_closed && client->restoring)
+        client_stall(client, STALL_RESTORED);
+    return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;
 }
 
 /* WAIT asks the master that this client wrote to. False if it is answered. */

@@ -24,7 +24,9 @@ static void try_later(struct upstream *upstream, struct request *request);
 static uint32_t node_at(const struct connection *connection, const struct redirect *redirect);
 static void report_moved(const struct connection *connection, const struct redirect *redirect);
 static bool is_succeeded(const struct backend *backend, uint32_t node);
-static void learn(struct upstream *upstream, uint32_t place, uint32_t node);
+static bool learn(struct upstream *upstream, uint32_t place, uint32_t node);
+static bool is_shard_subscription(const struct connection *connection, const struct request *request);
+static void move_home(struct connection *connection, struct request *request, struct slice error);
 
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
 {
@@ -34,6 +36,10 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
         upstream_unsettle(upstream, place, UNSETTLED_MS);
     request->refusal = (uint8_t)refusal;
+    if (is_shard_subscription(connection, request)) {
+        move_home(connection, request, error);
+        return true;
+    }
     if (!may_go_again(connection, request)) {
         if (request->client)
             request->inspection = INSPECT_REDIRECTED;
@@ -44,17 +50,16 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     return true;
 }
 
-void redirect_note(struct connection *connection, struct slice error)
+bool redirect_note(struct connection *connection, struct slice error)
 {
     struct upstream *upstream = connection->backend->upstream;
     struct redirect redirect;
     if (!redirect_read(error, &redirect))
-        return;
+        return false;
     uint32_t node = node_at(connection, &redirect);
     report_moved(connection, &redirect);
     upstream_unsettle(upstream, redirect.slot, UNSETTLED_MS);
-    if (node != TOPOLOGY_NO_NODE && refusal_of(error) == REFUSAL_MOVED)
-        learn(upstream, redirect.slot, node);
+    return node != TOPOLOGY_NO_NODE && refusal_of(error) == REFUSAL_MOVED && learn(upstream, redirect.slot, node);
 }
 
 bool redirect_ask(struct connection *connection, struct request *request)
@@ -218,16 +223,34 @@ static uint32_t node_at(const struct connection *connection, const struct redire
 }
 
 /* What comes next for the place goes to that shard; a new master of the same shard is the topology's to tell. */
-static void learn(struct upstream *upstream, uint32_t place, uint32_t node)
+static bool learn(struct upstream *upstream, uint32_t place, uint32_t node)
 {
     const struct topology *topology = upstream->topology;
     uint16_t shard = topology->nodes[node].shard;
     if (shard == TOPOLOGY_NO_SHARD || topology->shards[shard].master != node)
-        return;
+        return false;
     if (!upstream->moved)
         upstream->moved = calloc(TOPOLOGY_SLOTS, sizeof *upstream->moved);
     if (!upstream->moved)
-        return;
+        return false;
     upstream->moved[place] = (uint16_t)(shard + 1);
     upstream->has_moved = true;
+    return true;
+}
+
+static bool is_shard_subscription(const struct connection *connection, const struct request *request)
+{
+    return connection->owner && request->client && request->pin == PIN_SUBSCRIBE &&
+           request->channel_kind == SESSION_SHARD_CHANNELS && !request->in_multi;
+}
+
+/* It goes again, with all that its client is subscribed to, where the slot is. */
+static void move_home(struct connection *connection, struct request *request, struct slice error)
+{
+    struct client *owner = connection->owner;
+    owner->home_place = request->place;
+    owner->has_home = true;
+    if (!redirect_note(connection, error))
+        try_later(connection->backend->upstream, request);
+    connection_close(connection, OUTCOME_CUT, NULL);
 }

@@ -29,8 +29,8 @@ struct upstream;
  * where it must not be seen. */
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
 
-/* Takes note of a redirect that somebody else deals with. */
-void redirect_note(struct connection *connection, struct slice error);
+/* Takes note of a redirect that somebody else deals with. False if it says nothing new of the place. */
+bool redirect_note(struct connection *connection, struct slice error);
 
 /* Queues ASKING, ahead of the request. False, and the request has ended, if memory is short. */
 bool redirect_ask(struct connection *connection, struct request *request);

@@ -377,16 +377,21 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
     }
 }
 
-/* Shards have no names: it is the one that its master belongs to. */
+/* Shards have no names: it is the one that its master belongs to, or any of its nodes. */
 static uint16_t shard_after(const struct topology *before, uint32_t shard, const struct topology *topology,
                             const struct upstream *upstream)
 {
-    uint32_t master = before->shards[shard].master;
-    for (uint32_t i = 0; master != TOPOLOGY_NO_NODE && i < topology->node_count; i++) {
-        if (backend_is_node(upstream->by_node[master], &topology->nodes[i]))
-            return topology->nodes[i].shard;
+    uint16_t after = TOPOLOGY_NO_SHARD;
+    for (uint32_t i = 0; i < before->node_count; i++) {
+        bool is_master = before->shards[shard].master == i;
+        if (before->nodes[i].shard != shard || (!is_master && after != TOPOLOGY_NO_SHARD))
+            continue;
+        for (uint32_t j = 0; j < topology->node_count; j++) {
+            if (backend_is_node(upstream->by_node[i], &topology->nodes[j]))
+                after = topology->nodes[j].shard;
+        }
     }
-    return TOPOLOGY_NO_SHARD;
+    return after;
 }
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import SLOWNESS, Pointsman, Push, Raw, wait_for
+from harness import SLOWNESS, Pointsman, Raw, encode, wait_for
 from redis_cluster import RedisCluster, slot_of
 
 
@@ -36,10 +36,15 @@ def link(through):
 
 
 def read_all(subscriber, quiet=0.4):
+    """All that has come when it has been quiet for a while; the PING stands behind it."""
+    time.sleep(quiet)
+    subscriber.send(encode("PING", "end"))
     frames = []
-    while not subscriber.is_silent(quiet):
-        frames.append(list(subscriber.read()))
-    return frames
+    while True:
+        frame = subscriber.read()
+        if frame in (b"end", [b"pong", b"end"]):
+            return frames
+        frames.append(list(frame))
 
 
 def test_messages_come_once_from_wherever_they_are_published(subscriber, link, nodes):
@@ -114,6 +119,20 @@ def test_shard_channels_are_where_their_slot_is(subscriber, link, nodes):
     assert list(subscriber.ask("SUNSUBSCRIBE")) == [b"sunsubscribe", channel.encode(), 0]
     assert subscriber.ask("PING") == b"PONG"
     assert subscriber.ask("SSUBSCRIBE", "a", "b") == b"CROSSSLOT Keys in request don't hash to the same slot"
+
+
+def test_other_subscriptions_go_along_with_a_shard_channel(subscriber, link, nodes):
+    subscriber.ask("SUBSCRIBE", "beside")
+    for master in nodes.masters():
+        channel = nodes.key_of(master, 70)
+        assert list(subscriber.ask("SSUBSCRIBE", channel)) == [b"ssubscribe", channel.encode(), 1]
+        assert link.ask("SPUBLISH", channel, "shard") == 1
+        link.ask("PUBLISH", "beside", "all")
+        frames = read_all(subscriber)
+        assert sorted(frame[-1] for frame in frames) == [b"all", b"shard"]
+        other = nodes.key_of(next(node for node in nodes.masters() if node is not master), 71)
+        assert b"shard channels of several masters" in subscriber.ask("SSUBSCRIBE", other)
+        subscriber.ask("SUNSUBSCRIBE", channel)
 
 
 def test_a_shard_channel_is_followed_when_its_slot_moves(subscriber, link, nodes):
