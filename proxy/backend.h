@@ -36,6 +36,7 @@ struct backend {
     uint32_t reign;           /* upstream->master_epoch when it became master; 0 = it never was. Of several shards */
     bool was_replica;         /* since then */
     uint16_t run_mark;        /* of its run, as one of its connections was told last (cursors.h); 0 = never */
+    uint16_t next_shard;      /* while a topology is adopted */
     uint16_t shard;           /* in the upstream's topology; TOPOLOGY_NO_SHARD = it is of none */
     struct pick_load *load;         /* in the upstream's list, or own_load when retired */
     struct pick_load own_load;

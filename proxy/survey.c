@@ -411,7 +411,8 @@ static struct probe *survey_first_master(const struct survey *survey)
 /* Publishes what is new, and what a report waits for. */
 static void survey_offer(struct survey *survey)
 {
-    if (!survey->kind->name[0]) return;
+    bool is_blank = survey->verdict.is_cluster && !survey->verdict.slots; /* nobody has told of its slots yet */
+    if (!survey->kind->name[0] || is_blank) return;
     struct topology *topology = survey_snapshot(survey);
     if (!topology) return;
 

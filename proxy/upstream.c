@@ -13,9 +13,9 @@
 enum { UNSETTLED_BY_MAP_MS = 1000 /* the old owner's answers come by then, or never */ };
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
-static void follow_places(struct upstream *upstream, const struct topology *topology);
-static uint16_t shard_after(const struct topology *before, uint32_t shard, const struct topology *topology,
-                            const struct upstream *upstream);
+static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node);
+static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
+                          uint16_t *after);
 static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
@@ -335,7 +335,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
         return false;
     }
 
-    follow_places(upstream, topology);
+    follow_places(upstream, topology, by_node);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         backend->own_load = *backend->load;
         backend->load = &backend->own_load;
@@ -359,7 +359,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
 }
 
 /* A place that another shard has now: what was sent to the one is answered before anything goes to the other. */
-static void follow_places(struct upstream *upstream, const struct topology *topology)
+static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node)
 {
     const struct topology *before = upstream->topology;
     uint16_t after[TOPOLOGY_SHARDS_MAX];
@@ -368,8 +368,7 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
     upstream->has_moved = false;
     if (!upstream->is_sharded || !topology->is_cluster)
         return;
-    for (uint32_t shard = 0; shard < before->shard_count; shard++)
-        after[shard] = shard_after(before, shard, topology, upstream);
+    follow_shards(upstream, topology, by_node, after);
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
         uint16_t shard = before->slots[place];
         if (shard != TOPOLOGY_NO_SHARD && after[shard] != topology->slots[place])
@@ -377,21 +376,24 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
     }
 }
 
-/* Shards have no names: it is the one that its master belongs to, or any of its nodes. */
-static uint16_t shard_after(const struct topology *before, uint32_t shard, const struct topology *topology,
-                            const struct upstream *upstream)
+/* Shards have no names: each is the one that its master belongs to now, or else any of its nodes. */
+static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
+                          uint16_t *after)
 {
-    uint16_t after = TOPOLOGY_NO_SHARD;
+    const struct topology *before = upstream->topology;
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend->next_shard = TOPOLOGY_NO_SHARD;
+    for (uint32_t i = 0; i < topology->node_count; i++)
+        by_node[i]->next_shard = topology->nodes[i].shard;
+    for (uint32_t shard = 0; shard < before->shard_count; shard++)
+        after[shard] = TOPOLOGY_NO_SHARD;
     for (uint32_t i = 0; i < before->node_count; i++) {
-        bool is_master = before->shards[shard].master == i;
-        if (before->nodes[i].shard != shard || (!is_master && after != TOPOLOGY_NO_SHARD))
+        uint16_t shard = before->nodes[i].shard;
+        if (shard == TOPOLOGY_NO_SHARD)
             continue;
-        for (uint32_t j = 0; j < topology->node_count; j++) {
-            if (backend_is_node(upstream->by_node[i], &topology->nodes[j]))
-                after = topology->nodes[j].shard;
-        }
+        if (after[shard] == TOPOLOGY_NO_SHARD || before->shards[shard].master == i)
+            after[shard] = upstream->by_node[i]->next_shard;
     }
-    return after;
 }
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node)
