@@ -19,6 +19,7 @@
 #define CLUSTER_PERIOD_SPREAD_US 4000000U
 #define CLUSTER_TROUBLE_MAX_US   30000000U /* trouble that lasts longer is asked about every CLUSTER_GAP_US */
 #define CLUSTER_RETRY_US         100000U   /* after a refresh in vain; doubles up to CLUSTER_GAP_US */
+#define CLUSTER_SILENT_AFTER     5U        /* refreshes in vain, before the log tells */
 #define CLUSTER_HURRY_GAP_US     10000U
 #define CLUSTER_STRANGER_US      1000000U /* a node that was named so lately is not forgotten for not being listed */
 #define CLUSTER_NOBODY           UINT32_MAX
@@ -51,6 +52,7 @@ struct cluster {
     struct cluster_question questions[CLUSTER_ASKED_MAX];
     size_t asked;
     bool is_refreshing;
+    bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most nodes */
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
     uint64_t began_us;    /* of this refresh, or the last */
     uint64_t next_us;     /* when the next one begins */
@@ -69,6 +71,7 @@ struct cluster {
     uint32_t troubled;   /* shards in trouble, strangers and the like */
     uint64_t trouble_us; /* since when that has not grown; 0 = there is none */
     enum cluster_view_status fault_logged;
+    bool is_silence_logged;
     uint32_t uncovered_logged;
 };
 
@@ -81,7 +84,7 @@ static bool split_address(const char *moved_to, char *host, size_t size, uint16_
 static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events);
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us);
 static void cluster_want(struct cluster *cluster, uint64_t gap_us);
-static bool cluster_is_reached(const struct cluster *cluster);
+static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed);
 static void cluster_add_seeds(struct cluster *cluster);
 static void cluster_begin(struct cluster *cluster, uint64_t now_us);
 static void cluster_choose(struct cluster *cluster, bool must_answer);
@@ -99,6 +102,7 @@ static void cluster_log_fault(struct cluster *cluster, const struct probe *probe
 static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
 static void cluster_plan_next(struct cluster *cluster, size_t heard);
+static void cluster_log_silence(struct cluster *cluster);
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views);
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views, size_t count);
 static bool cluster_accept(struct cluster *cluster, size_t winner);
@@ -114,7 +118,9 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
 static void cluster_drop_nodes(struct cluster *cluster);
 static void cluster_log_extent(struct cluster *cluster, const struct cluster_view *view);
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us);
+static void shard_lose(struct cluster *cluster, uint32_t index);
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us);
+static void cluster_compare_histories(struct cluster *cluster, struct probe *probe);
 static bool shard_is_troubled(const struct cluster *cluster, uint32_t index);
 static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us);
 static bool is_usurper(const struct cluster *cluster, const struct probe *probe);
@@ -158,10 +164,12 @@ static void cluster_judge(void *discovery, uint64_t now_us)
 {
     struct cluster *cluster = discovery;
     if (cluster->is_refreshing && cluster_is_concluded(cluster, now_us)) cluster_conclude(cluster, now_us);
-    if (!cluster->asked && cluster_is_reached(cluster)) cluster_want(cluster, 0);
+    if (!cluster->asked && cluster_is_reached(cluster, false)) cluster_want(cluster, 0);
     if (!cluster->is_refreshing && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
     for (uint32_t i = 0; i < cluster->shard_count; i++)
         shard_judge(cluster, i, now_us);
+    for (struct probe *probe = cluster->survey->probes; probe; probe = probe->next)
+        cluster_compare_histories(cluster, probe);
     cluster_watch_trouble(cluster, now_us);
     cluster_set_due(cluster, now_us);
 }
@@ -191,6 +199,7 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
     const char *host = text;
     uint16_t port;
     cluster_want(cluster, CLUSTER_GAP_US);
+    cluster->is_map_doubted = true;
     if (split_address(moved_to, text, sizeof(text), &port)) {
         survey_map(cluster->survey, &host, &port);
         struct probe *named = survey_node(cluster->survey, host, port);
@@ -252,10 +261,10 @@ static void cluster_want(struct cluster *cluster, uint64_t gap_us)
 
 /* ---- asking ---- */
 
-static bool cluster_is_reached(const struct cluster *cluster)
+static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed)
 {
     for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
-        if (probe->answers) return true;
+        if (probe->answers && (probe->is_listed || !must_be_listed)) return true;
     }
     return false;
 }
@@ -446,6 +455,8 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard)
 {
     size_t known = cluster->accepted ? cluster->accepted->node_count : 1;
     bool is_poor = !heard || cluster->asked < (known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX);
+    if (heard) cluster->is_silence_logged = false;
+    if (!heard && cluster->failures >= CLUSTER_SILENT_AFTER) cluster_log_silence(cluster);
     if (is_poor) {
         uint64_t wait_us = cluster->failures < 4 ? CLUSTER_RETRY_US << cluster->failures : CLUSTER_GAP_US;
         cluster->failures++;
@@ -454,7 +465,21 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard)
         cluster->failures = 0;
     }
     if (cluster->is_wanted_again) cluster_want(cluster, CLUSTER_QUICK_GAP_US);
-    if (cluster->accepted && cluster->accepted->slot_count < TOPOLOGY_SLOTS) cluster_want(cluster, CLUSTER_GAP_US);
+    bool is_uncovered = cluster->accepted && cluster->accepted->slot_count < TOPOLOGY_SLOTS;
+    if (is_uncovered || cluster->is_map_doubted) cluster_want(cluster, CLUSTER_GAP_US);
+    cluster->is_map_doubted = false;
+}
+
+/* Once, until somebody answers again. Nodes that were known before have a line of their own. */
+static void cluster_log_silence(struct cluster *cluster)
+{
+    if (cluster->is_silence_logged) return;
+    cluster->is_silence_logged = true;
+    log_error("%s: no node of the cluster answers", survey_label(cluster->survey));
+    for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
+        if (!probe->is_listed && !probe->answers)
+            log_warning("%s: %s: not reachable: %s", survey_label(cluster->survey), probe->name, probe->fault);
+    }
 }
 
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views)
@@ -642,9 +667,11 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
     survey->verdict.slots = cluster->slots;
 }
 
+/* Not while none of those that it lists answers: then they are all there is to ask. */
 static void cluster_drop_nodes(struct cluster *cluster)
 {
     struct survey *survey = cluster->survey;
+    if (!cluster_is_reached(cluster, true)) return;
     for (struct probe *probe = survey->probes, *next; probe; probe = next) {
         next = probe->next;
         if (probe->is_listed || cluster->began_us < probe->listed_us + CLUSTER_STRANGER_US) continue;
@@ -685,11 +712,24 @@ static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us
     if (agrees)
         shard_accept(cluster, index, now_us);
     else
-        shard->master = NULL;
+        shard_lose(cluster, index);
     if (shard->master && shard->master->answers)
         claim->masterless_us = 0;
     else if (!claim->masterless_us)
         claim->masterless_us = now_us;
+}
+
+static void shard_lose(struct cluster *cluster, uint32_t index)
+{
+    struct survey_shard *shard = &cluster->shards[index];
+    const struct cluster_claim *claim = &cluster->claims[index];
+    if (shard->master)
+        log_warning("%s: no master of the shard of slot %u: %s %s; its writes are held",
+                    survey_label(cluster->survey), claim->first_slot, shard->master->name,
+                    claim->named != shard->master ? "is not named any more, and the one that is has to agree"
+                    : claim->is_failing           ? "is called failing by the cluster"
+                                                  : "does not say that it is the master");
+    shard->master = NULL;
 }
 
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us)
@@ -709,6 +749,17 @@ static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_u
     }
     uint64_t began_us = claim->named_us < named->role_asked_us ? claim->named_us : named->role_asked_us;
     if (named->answers && began_us > shard->confirmed_us) shard->confirmed_us = began_us;
+}
+
+/* A replica knows its master by an address of the cluster's own network, which may not be the one that we use. Then
+ * their replication histories tell whether it follows this master. */
+static void cluster_compare_histories(struct cluster *cluster, struct probe *probe)
+{
+    const struct survey_shard *shard = survey_shard_of(cluster->survey, probe);
+    if (!probe->is_listed || probe->role != NODE_ROLE_REPLICA || !shard || !shard->followed) return;
+    if (probe->wants_replication && shard->followed->wants_replication) return;
+    if (survey_follows(cluster->survey, shard->followed, probe)) return;
+    probe->wants_replication = shard->followed->wants_replication = true;
 }
 
 /* ---- trouble ---- */

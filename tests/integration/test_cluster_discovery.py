@@ -19,8 +19,9 @@ SLOTS = 16384
 class DiscoveredCluster:
     """Masters with an equal range of slots each, then their replicas."""
 
-    def __init__(self, masters=3, replicas=0, settings=None, host=HOST):
+    def __init__(self, masters=3, replicas=0, settings=None, host=HOST, bind=None):
         self.host = host
+        self.bind = bind or host
         self.buses = {}
         self.servers = [self.make(f"node{i}", settings) for i in range(masters * (1 + replicas))]
         self.masters = self.servers[:masters]
@@ -29,7 +30,7 @@ class DiscoveredCluster:
         bus = free_port()
         server = Server(
             name,
-            bind=self.host,
+            bind=self.bind,
             settings={
                 "cluster-enabled": "yes", "cluster-node-timeout": "1000", "cluster-port": bus,
                 "cluster-replica-validity-factor": "0", **(settings or {}),
@@ -344,6 +345,15 @@ def test_unknown_endpoints_mean_the_host_that_was_asked(made, watching):
     _, fields = watch.wait(watch.is_whole(3))
     watch.close()
     assert set(watch.masters(fields)) == {f"localhost:{server.port}" for server in cluster.masters}
+
+
+def test_replicas_that_know_their_master_by_another_address_are_of_use(made):
+    """Behind a router: the nodes know each other by addresses of their own network, we reach them at others."""
+    cluster = made(3, 1, settings={"cluster-preferred-endpoint-type": "unknown-endpoint"}, bind=f"{HOST} 127.0.0.2")
+    watch = ClusterWatch(f"--upstream.nodes=127.0.0.2:{cluster.servers[0].port}", "--upstream.kind=cluster")
+    _, fields = watch.wait(lambda f: watch.is_whole(3)(f) and all(shard[3] for shard in shards_of(f)))
+    watch.close()
+    assert {name.split(":")[0] for name in fields["nodes"].split(",")[:-1]} == {"127.0.0.2"}
 
 
 def test_announced_addresses_are_mapped(made, watching):
