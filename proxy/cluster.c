@@ -12,7 +12,8 @@
 
 #define CLUSTER_ASKED_MAX        3
 #define CLUSTER_ANSWER_MS        2000U     /* a node that takes longer has not answered */
-#define CLUSTER_REFRESH_US       300000U   /* a refresh goes on without those that take longer */
+#define CLUSTER_REFRESH_US       300000U   /* a refresh goes on without those that take longer, by this and ... */
+#define CLUSTER_ROUND_TRIPS      4U        /* ... so many times what they take to answer PING */
 #define CLUSTER_GAP_US           2000000U  /* between refreshes, for redirects and slots without owner */
 #define CLUSTER_QUICK_GAP_US     20000U    /* ... while a master is missing */
 #define CLUSTER_PERIOD_MIN_US    8000000U  /* ... while all is well, drawn anew each time */
@@ -55,6 +56,7 @@ struct cluster {
     bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most nodes */
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
     uint64_t began_us;    /* of this refresh, or the last */
+    uint64_t patience_us; /* how long this one waits for answers */
     uint64_t next_us;     /* when the next one begins */
     uint32_t failures;    /* refreshes in a row that nobody has answered */
     size_t turn;          /* where the choice of nodes begins */
@@ -87,6 +89,7 @@ static void cluster_want(struct cluster *cluster, uint64_t gap_us);
 static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed);
 static void cluster_add_seeds(struct cluster *cluster);
 static void cluster_begin(struct cluster *cluster, uint64_t now_us);
+static uint64_t cluster_patience_us(const struct cluster *cluster);
 static void cluster_choose(struct cluster *cluster, bool must_answer);
 static void cluster_choose_one(struct cluster *cluster, struct probe *probe, bool must_answer);
 static bool question_ask(struct cluster_question *question);
@@ -124,6 +127,7 @@ static void cluster_compare_histories(struct cluster *cluster, struct probe *pro
 static bool shard_is_troubled(const struct cluster *cluster, uint32_t index);
 static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us);
 static bool is_usurper(const struct cluster *cluster, const struct probe *probe);
+static bool is_misplaced(const struct cluster *cluster, const struct probe *probe);
 
 const struct discovery_kind cluster_discovery = {
     .name = "cluster",
@@ -245,7 +249,7 @@ static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events)
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us)
 {
     struct ev_loop *loop = cluster->survey->loop;
-    uint64_t at_us = cluster->is_refreshing ? cluster->began_us + CLUSTER_REFRESH_US : cluster->next_us;
+    uint64_t at_us = cluster->is_refreshing ? cluster->began_us + cluster->patience_us : cluster->next_us;
     ev_timer_stop(loop, &cluster->due);
     ev_now_update(loop);
     ev_timer_set(&cluster->due, at_us > now_us ? (double)(at_us - now_us) / 1e6 : 0., 0.);
@@ -294,7 +298,20 @@ static void cluster_begin(struct cluster *cluster, uint64_t now_us)
     if (!cluster->asked) cluster_choose(cluster, false);
     cluster->hint = NULL;
     cluster->is_refreshing = true;
+    cluster->patience_us = cluster_patience_us(cluster);
     if (!cluster->asked) cluster_conclude(cluster, now_us);
+}
+
+static uint64_t cluster_patience_us(const struct cluster *cluster)
+{
+    uint64_t slowest_us = 0;
+    for (size_t i = 0; i < cluster->asked; i++) {
+        const struct node_gauge *gauge = cluster->questions[i].probe->gauge;
+        uint64_t round_trip_us = atomic_load_explicit(&gauge->round_trip_us, memory_order_relaxed);
+        if (!round_trip_us) return CLUSTER_ANSWER_MS * 1000;
+        if (round_trip_us > slowest_us) slowest_us = round_trip_us;
+    }
+    return CLUSTER_REFRESH_US + CLUSTER_ROUND_TRIPS * slowest_us;
 }
 
 /* The node that a redirect has named, then others in turn. */
@@ -429,7 +446,7 @@ static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us)
     size_t over = 0, count = cluster_views(cluster, views);
     for (size_t i = 0; i < cluster->asked; i++)
         over += cluster->questions[i].is_over;
-    if (over == cluster->asked || now_us - cluster->began_us >= CLUSTER_REFRESH_US) return true;
+    if (over == cluster->asked || now_us - cluster->began_us >= cluster->patience_us) return true;
     return cluster_vote_is_settled(views, count);
 }
 
@@ -532,6 +549,7 @@ static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *vi
         survey_map(cluster->survey, &host, &port);
         probes[i] = survey_node(cluster->survey, host, port);
         if (!probes[i]) goto out;
+        if (!probes[i]->is_listed) probes[i]->shard = TOPOLOGY_NO_SHARD;
     }
     uint32_t count = match_shards(cluster, view, probes, from, at);
     shards = calloc(count ? count : 1, sizeof(*shards));
@@ -565,11 +583,14 @@ out:
 }
 
 /* For each shard of the view that is of use: which of ours it was, and which it will be. Returns how many those are.
- * The master tells which one it was, then any of its nodes. */
+ * The master tells which one it was, then any of its nodes; and those with slots first, since a master that was
+ * replaced may for a moment be a shard of its own. */
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at)
 {
-    static const bool by_master[] = {true, false};
+    static const struct {
+        bool has_slots, by_master;
+    } passes[] = {{true, true}, {true, false}, {false, true}, {false, false}};
     bool is_taken[TOPOLOGY_SHARDS_MAX] = {false}, is_kept[TOPOLOGY_SHARDS_MAX] = {false};
     uint32_t count = 0;
     for (uint32_t i = 0; i < view->shard_count; i++) {
@@ -578,10 +599,11 @@ static uint32_t match_shards(const struct cluster *cluster, const struct cluster
         from[i] = at[i] = CLUSTER_NOBODY;
         if (shard->slot_count || is_well) at[i] = count++;
     }
-    for (size_t pass = 0; pass < sizeof(by_master) / sizeof(by_master[0]); pass++) {
+    for (size_t pass = 0; pass < sizeof(passes) / sizeof(passes[0]); pass++) {
         for (uint32_t i = 0; i < view->shard_count; i++) {
             if (at[i] == CLUSTER_NOBODY || from[i] != CLUSTER_NOBODY) continue;
-            uint32_t old = shard_followed_by(cluster, view, probes, i, by_master[pass]);
+            if (passes[pass].has_slots != (view->shards[i].slot_count != 0)) continue;
+            uint32_t old = shard_followed_by(cluster, view, probes, i, passes[pass].by_master);
             if (old == CLUSTER_NOBODY || is_taken[old]) continue;
             is_taken[old] = true;
             from[i] = old;
@@ -723,7 +745,7 @@ static void shard_lose(struct cluster *cluster, uint32_t index)
 {
     struct survey_shard *shard = &cluster->shards[index];
     const struct cluster_claim *claim = &cluster->claims[index];
-    if (shard->master)
+    if (shard->master && claim->has_slots)
         log_warning("%s: no master of the shard of slot %u: %s %s; its writes are held",
                     survey_label(cluster->survey), claim->first_slot, shard->master->name,
                     claim->named != shard->master ? "is not named any more, and the one that is has to agree"
@@ -740,7 +762,7 @@ static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_u
     shard->master = shard->followed = named;
     if (before != named) {
         uint64_t gap_ms = claim->masterless_us ? (now_us - claim->masterless_us) / 1000 : 0;
-        if (before)
+        if (before && claim->has_slots)
             log_info("%s: master of the shard of slot %u is %s (was %s), after %llu ms without a master",
                      survey_label(cluster->survey), claim->first_slot, named->name, before->name,
                      (unsigned long long)gap_ms);
@@ -760,6 +782,8 @@ static void cluster_compare_histories(struct cluster *cluster, struct probe *pro
     if (probe->wants_replication && shard->followed->wants_replication) return;
     if (survey_follows(cluster->survey, shard->followed, probe)) return;
     probe->wants_replication = shard->followed->wants_replication = true;
+    probe_hurry(probe, 0);
+    probe_hurry(shard->followed, 0);
 }
 
 /* ---- trouble ---- */
@@ -770,8 +794,10 @@ static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us)
     uint32_t troubled = !cluster->accepted;
     for (uint32_t i = 0; i < cluster->shard_count; i++)
         troubled += shard_is_troubled(cluster, i);
-    for (const struct probe *probe = survey->probes; probe; probe = probe->next)
+    for (const struct probe *probe = survey->probes; probe; probe = probe->next) {
         troubled += is_usurper(cluster, probe);
+        if (is_misplaced(cluster, probe)) cluster_want(cluster, CLUSTER_GAP_US);
+    }
 
     if (!troubled)
         cluster->trouble_us = 0;
@@ -787,6 +813,14 @@ static bool shard_is_troubled(const struct cluster *cluster, uint32_t index)
     const struct cluster_claim *claim = &cluster->claims[index];
     if (!claim->has_slots) return false;
     return !shard->master || !shard->master->answers || !shard->confirmed_us;
+}
+
+/* It is listed as a master that has lost its slots, and it is back as a replica, or well again. */
+static bool is_misplaced(const struct cluster *cluster, const struct probe *probe)
+{
+    if (!probe->is_listed || !probe->answers) return false;
+    if (probe->shard >= cluster->shard_count) return true;
+    return cluster->claims[probe->shard].named == probe && probe->role == NODE_ROLE_REPLICA;
 }
 
 /* It is listed as a replica and says that it is a master: there has been a failover. */

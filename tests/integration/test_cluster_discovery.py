@@ -236,6 +236,18 @@ def test_a_failover_by_hand_is_seen(made, watching, how):
     watch.wait(lambda f: any(cluster.address(old) in shard[3] for shard in shards_of(f)), seen_us - 1, 20)
 
 
+def test_a_failover_that_a_redirect_tells_of_is_seen_at_once(made, watching):
+    cluster = made(3, 1)
+    watch = watching(cluster, "--pool.health_interval=30s")
+    watch.wait(watch.is_whole(3))
+    heir = cluster.replicas_of(cluster.masters[1])[0]
+    cluster.ask(heir, "CLUSTER", "FAILOVER")
+    wait_for(lambda: cluster.ask(heir, "ROLE")[0] == "master", 20)
+    asked_us = now_us()
+    watch.tell("moved " + cluster.address(heir))
+    watch.wait(lambda f: master_of(f, SLOTS // 2) == cluster.address(heir), asked_us, 5)
+
+
 def test_a_doubted_master_that_is_well_is_confirmed_soon(made, watching):
     cluster = made(3, 1)
     watch = watching(cluster)
