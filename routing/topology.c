@@ -168,8 +168,8 @@ static bool is_fit_replica(const struct topology *topology, uint32_t index)
 static void topology_map_places(struct topology *topology, const uint16_t *slots)
 {
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
-        uint16_t shard = slots ? slots[place] : (uint16_t)(place % topology->shard_count);
-        topology->slots[place] = shard < topology->shard_count ? shard : TOPOLOGY_NO_SHARD;
+        uint32_t shard = slots ? slots[place] : place % topology->shard_count;
+        topology->slots[place] = shard < topology->shard_count ? (uint16_t)shard : TOPOLOGY_NO_SHARD;
     }
 }
 
