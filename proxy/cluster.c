@@ -12,13 +12,15 @@
 
 #define CLUSTER_ASKED_MAX        3
 #define CLUSTER_ANSWER_MS        2000U     /* a node that takes longer has not answered */
-#define CLUSTER_REFRESH_US       300000U   /* a refresh goes on without those that take longer */
+#define CLUSTER_REFRESH_US       300000U   /* a refresh goes on without those that take longer, by this and ... */
+#define CLUSTER_ROUND_TRIPS      4U        /* ... so many times what they take to answer PING */
 #define CLUSTER_GAP_US           2000000U  /* between refreshes, for redirects and slots without owner */
 #define CLUSTER_QUICK_GAP_US     20000U    /* ... while a master is missing */
 #define CLUSTER_PERIOD_MIN_US    8000000U  /* ... while all is well, drawn anew each time */
 #define CLUSTER_PERIOD_SPREAD_US 4000000U
 #define CLUSTER_TROUBLE_MAX_US   30000000U /* trouble that lasts longer is asked about every CLUSTER_GAP_US */
 #define CLUSTER_RETRY_US         100000U   /* after a refresh in vain; doubles up to CLUSTER_GAP_US */
+#define CLUSTER_SILENT_AFTER     5U        /* refreshes in vain, before the log tells */
 #define CLUSTER_HURRY_GAP_US     10000U
 #define CLUSTER_STRANGER_US      1000000U /* a node that was named so lately is not forgotten for not being listed */
 #define CLUSTER_NOBODY           UINT32_MAX
@@ -51,8 +53,10 @@ struct cluster {
     struct cluster_question questions[CLUSTER_ASKED_MAX];
     size_t asked;
     bool is_refreshing;
+    bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most nodes */
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
     uint64_t began_us;    /* of this refresh, or the last */
+    uint64_t patience_us; /* how long this one waits for answers */
     uint64_t next_us;     /* when the next one begins */
     uint32_t failures;    /* refreshes in a row that nobody has answered */
     size_t turn;          /* where the choice of nodes begins */
@@ -69,6 +73,7 @@ struct cluster {
     uint32_t troubled;   /* shards in trouble, strangers and the like */
     uint64_t trouble_us; /* since when that has not grown; 0 = there is none */
     enum cluster_view_status fault_logged;
+    bool is_silence_logged;
     uint32_t uncovered_logged;
 };
 
@@ -81,9 +86,10 @@ static bool split_address(const char *moved_to, char *host, size_t size, uint16_
 static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events);
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us);
 static void cluster_want(struct cluster *cluster, uint64_t gap_us);
-static bool cluster_is_reached(const struct cluster *cluster);
+static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed);
 static void cluster_add_seeds(struct cluster *cluster);
 static void cluster_begin(struct cluster *cluster, uint64_t now_us);
+static uint64_t cluster_patience_us(const struct cluster *cluster);
 static void cluster_choose(struct cluster *cluster, bool must_answer);
 static void cluster_choose_one(struct cluster *cluster, struct probe *probe, bool must_answer);
 static bool question_ask(struct cluster_question *question);
@@ -99,6 +105,7 @@ static void cluster_log_fault(struct cluster *cluster, const struct probe *probe
 static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
 static void cluster_plan_next(struct cluster *cluster, size_t heard);
+static void cluster_log_silence(struct cluster *cluster);
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views);
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views, size_t count);
 static bool cluster_accept(struct cluster *cluster, size_t winner);
@@ -114,10 +121,13 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
 static void cluster_drop_nodes(struct cluster *cluster);
 static void cluster_log_extent(struct cluster *cluster, const struct cluster_view *view);
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us);
+static void shard_lose(struct cluster *cluster, uint32_t index);
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us);
+static void cluster_compare_histories(struct cluster *cluster, struct probe *probe);
 static bool shard_is_troubled(const struct cluster *cluster, uint32_t index);
 static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us);
 static bool is_usurper(const struct cluster *cluster, const struct probe *probe);
+static bool is_misplaced(const struct cluster *cluster, const struct probe *probe);
 
 const struct discovery_kind cluster_discovery = {
     .name = "cluster",
@@ -158,10 +168,12 @@ static void cluster_judge(void *discovery, uint64_t now_us)
 {
     struct cluster *cluster = discovery;
     if (cluster->is_refreshing && cluster_is_concluded(cluster, now_us)) cluster_conclude(cluster, now_us);
-    if (!cluster->asked && cluster_is_reached(cluster)) cluster_want(cluster, 0);
+    if (!cluster->asked && cluster_is_reached(cluster, false)) cluster_want(cluster, 0);
     if (!cluster->is_refreshing && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
     for (uint32_t i = 0; i < cluster->shard_count; i++)
         shard_judge(cluster, i, now_us);
+    for (struct probe *probe = cluster->survey->probes; probe; probe = probe->next)
+        cluster_compare_histories(cluster, probe);
     cluster_watch_trouble(cluster, now_us);
     cluster_set_due(cluster, now_us);
 }
@@ -191,6 +203,7 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
     const char *host = text;
     uint16_t port;
     cluster_want(cluster, CLUSTER_GAP_US);
+    cluster->is_map_doubted = true;
     if (split_address(moved_to, text, sizeof(text), &port)) {
         survey_map(cluster->survey, &host, &port);
         struct probe *named = survey_node(cluster->survey, host, port);
@@ -236,7 +249,7 @@ static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events)
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us)
 {
     struct ev_loop *loop = cluster->survey->loop;
-    uint64_t at_us = cluster->is_refreshing ? cluster->began_us + CLUSTER_REFRESH_US : cluster->next_us;
+    uint64_t at_us = cluster->is_refreshing ? cluster->began_us + cluster->patience_us : cluster->next_us;
     ev_timer_stop(loop, &cluster->due);
     ev_now_update(loop);
     ev_timer_set(&cluster->due, at_us > now_us ? (double)(at_us - now_us) / 1e6 : 0., 0.);
@@ -252,10 +265,10 @@ static void cluster_want(struct cluster *cluster, uint64_t gap_us)
 
 /* ---- asking ---- */
 
-static bool cluster_is_reached(const struct cluster *cluster)
+static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed)
 {
     for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
-        if (probe->answers) return true;
+        if (probe->answers && (probe->is_listed || !must_be_listed)) return true;
     }
     return false;
 }
@@ -285,7 +298,20 @@ static void cluster_begin(struct cluster *cluster, uint64_t now_us)
     if (!cluster->asked) cluster_choose(cluster, false);
     cluster->hint = NULL;
     cluster->is_refreshing = true;
+    cluster->patience_us = cluster_patience_us(cluster);
     if (!cluster->asked) cluster_conclude(cluster, now_us);
+}
+
+static uint64_t cluster_patience_us(const struct cluster *cluster)
+{
+    uint64_t slowest_us = 0;
+    for (size_t i = 0; i < cluster->asked; i++) {
+        const struct node_gauge *gauge = cluster->questions[i].probe->gauge;
+        uint64_t round_trip_us = atomic_load_explicit(&gauge->round_trip_us, memory_order_relaxed);
+        if (!round_trip_us) return CLUSTER_ANSWER_MS * 1000;
+        if (round_trip_us > slowest_us) slowest_us = round_trip_us;
+    }
+    return CLUSTER_REFRESH_US + CLUSTER_ROUND_TRIPS * slowest_us;
 }
 
 /* The node that a redirect has named, then others in turn. */
@@ -420,7 +446,7 @@ static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us)
     size_t over = 0, count = cluster_views(cluster, views);
     for (size_t i = 0; i < cluster->asked; i++)
         over += cluster->questions[i].is_over;
-    if (over == cluster->asked || now_us - cluster->began_us >= CLUSTER_REFRESH_US) return true;
+    if (over == cluster->asked || now_us - cluster->began_us >= cluster->patience_us) return true;
     return cluster_vote_is_settled(views, count);
 }
 
@@ -446,6 +472,8 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard)
 {
     size_t known = cluster->accepted ? cluster->accepted->node_count : 1;
     bool is_poor = !heard || cluster->asked < (known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX);
+    if (heard) cluster->is_silence_logged = false;
+    if (!heard && cluster->failures >= CLUSTER_SILENT_AFTER) cluster_log_silence(cluster);
     if (is_poor) {
         uint64_t wait_us = cluster->failures < 4 ? CLUSTER_RETRY_US << cluster->failures : CLUSTER_GAP_US;
         cluster->failures++;
@@ -454,7 +482,21 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard)
         cluster->failures = 0;
     }
     if (cluster->is_wanted_again) cluster_want(cluster, CLUSTER_QUICK_GAP_US);
-    if (cluster->accepted && cluster->accepted->slot_count < TOPOLOGY_SLOTS) cluster_want(cluster, CLUSTER_GAP_US);
+    bool is_uncovered = cluster->accepted && cluster->accepted->slot_count < TOPOLOGY_SLOTS;
+    if (is_uncovered || cluster->is_map_doubted) cluster_want(cluster, CLUSTER_GAP_US);
+    cluster->is_map_doubted = false;
+}
+
+/* Once, until somebody answers again. Nodes that were known before have a line of their own. */
+static void cluster_log_silence(struct cluster *cluster)
+{
+    if (cluster->is_silence_logged) return;
+    cluster->is_silence_logged = true;
+    log_error("%s: no node of the cluster answers", survey_label(cluster->survey));
+    for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
+        if (!probe->is_listed && !probe->answers)
+            log_warning("%s: %s: not reachable: %s", survey_label(cluster->survey), probe->name, probe->fault);
+    }
 }
 
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views)
@@ -507,6 +549,7 @@ static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *vi
         survey_map(cluster->survey, &host, &port);
         probes[i] = survey_node(cluster->survey, host, port);
         if (!probes[i]) goto out;
+        if (!probes[i]->is_listed) probes[i]->shard = TOPOLOGY_NO_SHARD;
     }
     uint32_t count = match_shards(cluster, view, probes, from, at);
     shards = calloc(count ? count : 1, sizeof(*shards));
@@ -641,9 +684,11 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
     survey->verdict.slots = cluster->slots;
 }
 
+/* Not while none of those that it lists answers: then they are all there is to ask. */
 static void cluster_drop_nodes(struct cluster *cluster)
 {
     struct survey *survey = cluster->survey;
+    if (!cluster_is_reached(cluster, true)) return;
     for (struct probe *probe = survey->probes, *next; probe; probe = next) {
         next = probe->next;
         if (probe->is_listed || cluster->began_us < probe->listed_us + CLUSTER_STRANGER_US) continue;
@@ -684,11 +729,24 @@ static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us
     if (agrees)
         shard_accept(cluster, index, now_us);
     else
-        shard->master = NULL;
+        shard_lose(cluster, index);
     if (shard->master && shard->master->answers)
         claim->masterless_us = 0;
     else if (!claim->masterless_us)
         claim->masterless_us = now_us;
+}
+
+static void shard_lose(struct cluster *cluster, uint32_t index)
+{
+    struct survey_shard *shard = &cluster->shards[index];
+    const struct cluster_claim *claim = &cluster->claims[index];
+    if (shard->master && claim->has_slots)
+        log_warning("%s: no master of the shard of slot %u: %s %s; its writes are held",
+                    survey_label(cluster->survey), claim->first_slot, shard->master->name,
+                    claim->named != shard->master ? "is not named any more, and the one that is has to agree"
+                    : claim->is_failing           ? "is called failing by the cluster"
+                                                  : "does not say that it is the master");
+    shard->master = NULL;
 }
 
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us)
@@ -699,7 +757,7 @@ static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_u
     shard->master = shard->followed = named;
     if (before != named) {
         uint64_t gap_ms = claim->masterless_us ? (now_us - claim->masterless_us) / 1000 : 0;
-        if (before)
+        if (before && claim->has_slots)
             log_info("%s: master of the shard of slot %u is %s (was %s), after %llu ms without a master",
                      survey_label(cluster->survey), claim->first_slot, named->name, before->name,
                      (unsigned long long)gap_ms);
@@ -710,6 +768,19 @@ static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_u
     if (named->answers && began_us > shard->confirmed_us) shard->confirmed_us = began_us;
 }
 
+/* A replica knows its master by an address of the cluster's own network, which may not be the one that we use. Then
+ * their replication histories tell whether it follows this master. */
+static void cluster_compare_histories(struct cluster *cluster, struct probe *probe)
+{
+    const struct survey_shard *shard = survey_shard_of(cluster->survey, probe);
+    if (!probe->is_listed || probe->role != NODE_ROLE_REPLICA || !shard || !shard->followed) return;
+    if (probe->wants_replication && shard->followed->wants_replication) return;
+    if (survey_follows(cluster->survey, shard->followed, probe)) return;
+    probe->wants_replication = shard->followed->wants_replication = true;
+    probe_hurry(probe, 0);
+    probe_hurry(shard->followed, 0);
+}
+
 /* ---- trouble ---- */
 
 static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us)
@@ -718,8 +789,10 @@ static void cluster_watch_trouble(struct cluster *cluster, uint64_t now_us)
     uint32_t troubled = !cluster->accepted;
     for (uint32_t i = 0; i < cluster->shard_count; i++)
         troubled += shard_is_troubled(cluster, i);
-    for (const struct probe *probe = survey->probes; probe; probe = probe->next)
+    for (const struct probe *probe = survey->probes; probe; probe = probe->next) {
         troubled += is_usurper(cluster, probe);
+        if (is_misplaced(cluster, probe)) cluster_want(cluster, CLUSTER_GAP_US);
+    }
 
     if (!troubled)
         cluster->trouble_us = 0;
@@ -735,6 +808,14 @@ static bool shard_is_troubled(const struct cluster *cluster, uint32_t index)
     const struct cluster_claim *claim = &cluster->claims[index];
     if (!claim->has_slots) return false;
     return !shard->master || !shard->master->answers || !shard->confirmed_us;
+}
+
+/* It is listed as a master that has lost its slots, and it is back as a replica, or well again. */
+static bool is_misplaced(const struct cluster *cluster, const struct probe *probe)
+{
+    if (!probe->is_listed || !probe->answers) return false;
+    if (probe->shard >= cluster->shard_count) return true;
+    return cluster->claims[probe->shard].named == probe && probe->role == NODE_ROLE_REPLICA;
 }
 
 /* It is listed as a replica and says that it is a master: there has been a failover. */

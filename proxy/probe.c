@@ -152,9 +152,9 @@ static void probe_connect(struct probe *probe)
 {
     const struct probe_setup *setup = probe->setup;
     size_t count = resolver_count(probe->resolved);
-    probe->tried_us = clock_us();
+    const char *fault = resolver_fault(probe->resolved);
+    if (count || fault) probe->tried_us = clock_us();
     if (!count) {
-        const char *fault = resolver_fault(probe->resolved);
         probe_fail(probe, "cannot resolve its name: %s", fault ? fault : "no answer yet");
         return; /* probe_resolved() goes on */
     }

@@ -35,7 +35,6 @@ static void survey_judge_nodes(struct survey *survey);
 static void survey_judge_node(struct survey *survey, struct probe *probe);
 static bool is_fit_master(struct probe *probe);
 static bool is_fit_replica(struct survey *survey, struct probe *probe);
-static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe);
 static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
 static bool is_being_asked(const struct survey *survey, const struct probe *probe);
 static void survey_want_commands(struct survey *survey);
@@ -328,7 +327,7 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
         .is_heard = probe->answers && !probe->is_busy && probe->role != NODE_ROLE_UNKNOWN,
         .is_called_down = probe->is_called_down,
         .says_replica = probe->role == NODE_ROLE_REPLICA,
-        .follows_master = shard && follows(survey, shard->followed, probe),
+        .follows_master = shard && survey_follows(survey, shard->followed, probe),
         .is_linked = probe->is_linked,
         .was_linked = probe->was_linked,
         .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
@@ -347,16 +346,15 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
     return !fault;
 }
 
-static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe)
+bool survey_follows(const struct survey *survey, const struct probe *followed, const struct probe *probe)
 {
     if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
-    if (followed->port ==
-        0) /* its replicas name it by a TCP address that we do not know; its history tells */
-        return probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
+    bool has_its_history = probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
+    if (followed->port == 0) return has_its_history; /* named by a TCP address that we do not know */
     const char *host = probe->master_host;
     uint16_t port = probe->master_port;
     survey_map(survey, &host, &port);
-    return probe_follows(probe, followed, host, port);
+    return probe_follows(probe, followed, host, port) || (survey->verdict.is_cluster && has_its_history);
 }
 
 /* One line per change of fitness; which of several reasons keeps a node unfit goes to debug. */

@@ -102,6 +102,9 @@ void survey_drop(struct survey *survey, struct probe *probe);
 struct survey_shard *survey_shard_of(struct survey *survey, const struct probe *probe);
 bool survey_is_master(const struct survey *survey, const struct probe *probe);
 
+/* True if the node says that it is a replica of that master. */
+bool survey_follows(const struct survey *survey, const struct probe *followed, const struct probe *probe);
+
 /* The address to use instead of an announced one: upstream.map applied. */
 void survey_map(const struct survey *survey, const char **host, uint16_t *port);
 
