@@ -88,10 +88,10 @@ differential: $(BUILD)/pointsman ## random commands, to Redis and through points
 		$(DIFFERENTIAL_FLAGS)
 
 .PHONY: demo
-demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DEMO_SECONDS=20: ends by itself)
+demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (KIND=cluster; DEMO_SECONDS=20: ends by itself)
 	@sh tests/install.sh $(BUILD_PACKAGES) $(REDIS_PACKAGES)
 	@$(MAKE) --no-print-directory -s all
-	@DEMO_SECONDS="$(DEMO_SECONDS)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
+	@DEMO_SECONDS="$(DEMO_SECONDS)" KIND="$(KIND)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
 # resp_fuzz links routing/ and hiredis, command_fuzz and cluster_view_fuzz routing/ alone; all others the proxy's modules as well. What
