@@ -875,7 +875,7 @@ static void inspect(struct request *request)
         local_rewrite(request);
         return;
     case INSPECT_REFUSED:
-        reply_instead(request, error_reply(request->pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+        reply_instead(request, client_text_of(INSPECT_REFUSED, (enum command_pin)request->pin));
         return;
     case INSPECT_SCAN:
         scan_page(request);
@@ -886,15 +886,22 @@ static void inspect(struct request *request)
         reply_instead(request, redirect_refusal(request));
         return;
     case INSPECT_CROSSED:
-        reply_instead(request, SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n"));
-        return;
     case INSPECT_BARRED:
-        reply_instead(request, SLICE("-ERR Command not allowed inside a transaction\r\n"));
-        return;
     case INSPECT_READONLY:
-        reply_instead(request, PERSONA_READONLY);
+        reply_instead(request, client_text_of((enum request_inspection)request->inspection, PIN_NONE));
         return;
     }
+}
+
+struct slice client_text_of(enum request_inspection inspection, enum command_pin pin)
+{
+    if (inspection == INSPECT_CROSSED)
+        return SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
+    if (inspection == INSPECT_READONLY)
+        return PERSONA_READONLY;
+    if (inspection == INSPECT_BARRED)
+        return SLICE("-ERR Command not allowed inside a transaction\r\n");
+    return error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS);
 }
 
 static void reply_instead(struct request *request, struct slice reply)

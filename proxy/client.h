@@ -99,6 +99,7 @@ struct client {
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
     struct placement_kept *kept; /* of a transaction that has no place yet; NULL mostly */
+    struct placement_kept **kept_end;
     size_t kept_bytes;
     struct ears *ears;       /* at other masters; NULL mostly */
     uint64_t restored_ms;    /* when a restoration began last */
@@ -226,6 +227,9 @@ void client_unstall(struct client *client);
 
 /* Sends the command at hand on its way. */
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
+
+/* What a client is told instead of the node's answer to what was refused in its transaction. */
+struct slice client_text_of(enum request_inspection inspection, enum command_pin pin);
 
 /* The same for bytes that are kept: its reply has been given already and is dropped. */
 void client_submit_silently(struct client *client, struct slice bytes, const struct request *traits);

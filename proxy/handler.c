@@ -174,6 +174,10 @@ static bool refuse_dangerous(struct client *client, enum command_pin pin)
  * bad command: it gets a word in its place that no Redis knows. */
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection)
 {
+    if (client->kept) {
+        placement_refuse(client, inspection, pin);
+        return true;
+    }
     static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
     struct command_at_hand instead = {.words = &unknown, .count = 1};
     struct request traits = traits_of(client, &instead);

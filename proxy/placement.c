@@ -4,6 +4,7 @@
 #include "proxy/backend.h"
 #include "proxy/ears.h"
 #include "proxy/handler.h"
+#include "proxy/local.h"
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
@@ -23,13 +24,16 @@ struct placement_kept {
 
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan);
-static enum placement place_shard_channels(struct client *client, const struct request *traits);
+static enum placement move_home(struct client *client, uint16_t place);
 static bool place_wait(struct client *client, struct request *traits);
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
                                    struct request *traits, const struct plan *plan);
 static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits);
-static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
+static enum placement place_unbound(struct client *client, const struct command_at_hand *at_hand,
+                                    const struct request *traits, bool is_crossed);
+static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                           struct slice reply);
 static void send_kept(struct client *client, uint16_t place);
 static bool is_bound(const struct client *client);
 static bool is_refused(const struct client *client, const struct command_at_hand *at_hand);
@@ -80,7 +84,11 @@ static enum placement place_alone(struct client *client, const struct command_at
                                   struct request *traits, const struct plan *plan)
 {
     if (traits->pin == PIN_SUBSCRIBE && traits->place != REQUEST_PLACE_NONE) {
-        enum placement placement = place_shard_channels(client, traits);
+        enum placement placement = move_home(client, traits->place);
+        if (placement == PLACEMENT_CROSSED) {
+            client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
+            return PLACEMENT_TAKEN;
+        }
         if (placement != PLACEMENT_GOES)
             return placement;
     }
@@ -122,25 +130,27 @@ static enum placement place_alone(struct client *client, const struct command_at
     return scatter_take(client, at_hand, traits, plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
 }
 
-/* Shard channels are heard of at the master of their slot only. What else the client is subscribed to goes along, since
- * any node tells of that; but shard channels of another master do not. */
-static enum placement place_shard_channels(struct client *client, const struct request *traits)
+/* Shard channels, watched keys and transactions need the client's own connection at the master of their slot. What it
+ * is subscribed to goes along, since any node tells of that, but shard channels of another master do not: CROSSED. */
+static enum placement move_home(struct client *client, uint16_t place)
 {
     const struct connection *home = client->dedicated;
-    bool has_others = client->session.subscriptions[SESSION_SHARD_CHANNELS].first;
-    if (!home || home->backend->shard == upstream_shard_of(client->upstream, client, traits))
+    const struct request wanted = {.place = place};
+    if (!home || place == REQUEST_PLACE_NONE ||
+        home->backend->shard == upstream_shard_of(client->upstream, client, &wanted))
         return PLACEMENT_GOES;
     if (client->inflight > 0 || client->restoring) {
-        client_stall(client, STALL_DRAINED);
+        client_stall(client, client->restoring ? STALL_RESTORED : STALL_DRAINED);
         return PLACEMENT_STALLED;
     }
-    if (has_others || client->session.in_multi || client->session.is_watching) {
-        client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
-        return PLACEMENT_TAKEN;
-    }
-    client->home_place = traits->place;
+    if (client->session.subscriptions[SESSION_SHARD_CHANNELS].first)
+        return PLACEMENT_CROSSED;
+    client->home_place = place;
     client->has_home = true;
+    bool in_multi = client->session.in_multi; /* nothing of the transaction is on that connection */
+    client->session.in_multi = false;
     connection_close(client->dedicated, OUTCOME_CUT, NULL);
+    client->session.in_multi = in_multi;
     if (!client->is_closed && client->restoring)
         client_stall(client, STALL_RESTORED);
     return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;
@@ -176,10 +186,17 @@ static enum placement place_watch(struct client *client, struct request *traits,
         refuse_crossed(client);
         return PLACEMENT_TAKEN;
     }
-    if (plan->kind == PLAN_PLACE) {
-        client->bound_place = traits->place;
-        client->is_bound = true;
+    if (plan->kind != PLAN_PLACE)
+        return PLACEMENT_GOES;
+    enum placement placement = is_bound(client) ? PLACEMENT_GOES : move_home(client, traits->place);
+    if (placement == PLACEMENT_CROSSED) {
+        client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
+        return PLACEMENT_TAKEN;
     }
+    if (placement != PLACEMENT_GOES)
+        return placement;
+    client->bound_place = traits->place;
+    client->is_bound = true;
     return PLACEMENT_GOES;
 }
 
@@ -191,57 +208,103 @@ static enum placement place_queued(struct client *client, const struct command_a
         placement_forget(client);
     if (begins)
         scripts_forget_queued(client);
-    if (begins && client->dedicated && !client->session.is_watching)
-        return PLACEMENT_GOES; /* subscribed: the transaction is where that is */
     bool is_unbound = begins ? !is_bound(client) : client->kept != NULL;
-    if (is_unbound && (begins || (plan->kind == PLAN_ANYWHERE && may_be_kept(at_hand, traits))))
-        return keep(client, at_hand, traits);
+    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
+    bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS;
+    if (is_unbound && begins)
+        return keep(client, at_hand, traits, SLICE("+OK\r\n"));
+    if (is_unbound && (is_crossed || plan->kind == PLAN_ANYWHERE)) {
+        enum placement taken = place_unbound(client, at_hand, traits, is_crossed);
+        if (taken != PLACEMENT_GOES)
+            return taken;
+    }
     if (is_unbound && client->inflight > 0) {
         client_stall(client, STALL_DRAINED);
         return PLACEMENT_STALLED;
     }
+    enum placement placement = is_unbound && plan->kind == PLAN_PLACE ? move_home(client, traits->place) : PLACEMENT_GOES;
+    if (placement == PLACEMENT_CROSSED)
+        return placement_refuse(client, INSPECT_CROSSED, PIN_NONE);
+    if (placement != PLACEMENT_GOES)
+        return placement;
     if (is_unbound) {
         send_kept(client, plan->kind == PLAN_PLACE ? traits->place : REQUEST_PLACE_NONE);
         if (client->is_closed)
             return PLACEMENT_TAKEN;
     }
-    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
-    bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS ||
-                      (plan->kind == PLAN_PLACE && is_bound(client) && traits->place != client->bound_place);
+    is_crossed |= plan->kind == PLAN_PLACE && is_bound(client) && traits->place != client->bound_place;
     placement_bind(client, traits);
     return is_crossed ? PLACEMENT_CROSSED : PLACEMENT_GOES;
+}
+
+/* What a node would say to it at once is known: it is said here, and the node hears of the command when there is one.
+ * GOES: nobody knows, so that the transaction is bound to any node now. */
+static enum placement place_unbound(struct client *client, const struct command_at_hand *at_hand,
+                                    const struct request *traits, bool is_crossed)
+{
+    const struct command *command = at_hand->command;
+    if (is_crossed)
+        return placement_refuse(client, INSPECT_CROSSED, PIN_NONE);
+    if (traits->pin == PIN_MULTI) {
+        client_reply(client, SLICE("-ERR MULTI calls can not be nested\r\n"));
+        return PLACEMENT_TAKEN;
+    }
+    if (!command || !command_arity_is_right(command, at_hand->count)) {
+        if (traits->pin != PIN_NONE)
+            return PLACEMENT_GOES;
+        enum placement placement = keep(client, at_hand, traits, SLICE(""));
+        if (client->is_closed)
+            return placement;
+        if (command)
+            client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        else
+            local_answer_unknown(client, at_hand);
+        return placement;
+    }
+    return may_be_kept(at_hand, traits) ? keep(client, at_hand, traits, SLICE("+QUEUED\r\n")) : PLACEMENT_GOES;
+}
+
+enum placement placement_refuse(struct client *client, enum request_inspection inspection, enum command_pin pin)
+{
+    static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
+    const struct command_at_hand instead = {.words = &unknown, .count = 1};
+    struct request traits = client->kept->traits; /* those of MULTI: in the same transaction */
+    traits.pin = PIN_NONE;
+    return keep(client, &instead, &traits, client_text_of(inspection, pin));
 }
 
 /* The node would queue it for sure, and nothing follows from its being queued. */
 static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits)
 {
     const struct command *command = at_hand->command;
-    return command && command_arity_is_right(command, at_hand->count) && traits->pin == PIN_NONE &&
-           !command->special && !traits->leaves_traces &&
-           (command->local == LOCAL_NONE || command->local == LOCAL_PING || command->local == LOCAL_ECHO) &&
+    bool is_plain = command->local == LOCAL_NONE || command->local == LOCAL_PING || command->local == LOCAL_ECHO;
+    bool is_same_database = command->local == LOCAL_SELECT && slice_is(at_hand->words[1], "0");
+    bool is_queued = traits->pin == PIN_NONE || traits->pin == PIN_UNWATCH;
+    return is_queued && !command->special && !traits->leaves_traces && (is_plain || is_same_database) &&
            !(command->flags & (COMMAND_IN_MULTI | COMMAND_DANGEROUS | COMMAND_NOT_IN_MULTI | COMMAND_STATEFUL));
 }
 
-static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
+/* Empty reply: the caller gives it. */
+static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                           struct slice reply)
 {
     size_t size = resp_encoded_size(at_hand->words, at_hand->count);
-    struct placement_kept *kept = client->kept_bytes + size <= (size_t)client->worker->group->config->client_input_limit
-                                      ? malloc(sizeof *kept + size)
-                                      : NULL;
+    bool is_small = client->kept_bytes + size <= (size_t)client->worker->group->config->client_input_limit;
+    struct placement_kept *kept = is_small ? malloc(sizeof *kept + size) : NULL;
     if (!kept) {
         client_close(client, "a transaction without a key beyond proxy.client_input_limit");
         return PLACEMENT_TAKEN;
     }
     *kept = (struct placement_kept){.traits = *traits, .size = size};
     resp_encode(kept->bytes, at_hand->words, at_hand->count);
-    struct placement_kept **end = &client->kept;
-    while (*end)
-        end = &(*end)->next;
+    struct placement_kept **end = client->kept ? client->kept_end : &client->kept;
     *end = kept;
+    client->kept_end = &kept->next;
     client->kept_bytes = (kept == client->kept ? 0 : client->kept_bytes) + size;
     session_sent(&client->session, (enum command_pin)traits->pin);
-    client->session.queues_write |= traits->pin == PIN_NONE && command_may_change(at_hand->command);
-    client_reply(client, traits->pin == PIN_MULTI ? SLICE("+OK\r\n") : SLICE("+QUEUED\r\n"));
+    client->session.queues_write |= traits->pin == PIN_NONE && at_hand->command && command_may_change(at_hand->command);
+    if (reply.size > 0)
+        client_reply(client, reply);
     return PLACEMENT_TAKEN;
 }
 

@@ -29,6 +29,9 @@ enum placement {
 /* Only where upstream->is_sharded. May change what traits say of a connection of its own. */
 enum placement placement_of(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 
+/* Something is refused in a transaction that has no place yet (client->kept): the client is told, and EXEC fails. */
+enum placement placement_refuse(struct client *client, enum request_inspection inspection, enum command_pin pin);
+
 /* For what goes on a connection of its own beside the command at hand: the place that the client is bound to. */
 void placement_bind(const struct client *client, struct request *traits);
 
