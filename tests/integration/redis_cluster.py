@@ -242,7 +242,21 @@ class RedisCluster:
         for other in self.alive():
             other.ask("CLUSTER", "FORGET", node_id)
 
+    def wait_agreed(self):
+        """Until all nodes say the same of all slots, which redis-cli asks for."""
+
+        def is_agreed():
+            said = set()
+            for node in self.alive():
+                lines = [line.split() for line in node.ask("CLUSTER", "NODES").splitlines()]
+                owned = [(words[0], *(word for word in words[8:] if word[0] != "[")) for words in lines]
+                said.add(tuple(sorted(line for line in owned if len(line) > 1)))
+            return len(said) == 1
+
+        wait_for(is_agreed, 30, "all nodes to agree about slots", every=0.1)
+
     def redis_cli(self, *arguments, timeout=60):
+        self.wait_agreed()
         done = subprocess.run(
             ["redis-cli", *(("-a", self.password) if self.password else ()), "--cluster", *map(str, arguments)],
             timeout=timeout * SLOWNESS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
