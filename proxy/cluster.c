@@ -458,13 +458,10 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
         cluster_vote_decide(&cluster->vote, views, count, cluster->accepted, now_us / 1000);
     cluster->is_refreshing = false;
 
-    const struct cluster_view *winner = choice.winner == CLUSTER_VOTE_NOBODY ? NULL : views[choice.winner];
-    bool is_void = winner && !winner->slot_count; /* of a node that was reset, perhaps */
-    bool is_accepted = winner && !(is_void && cluster->accepted && cluster->accepted->slot_count) &&
-                       cluster_accept(cluster, choice.winner);
+    bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
     cluster_note_names(cluster, views, count);
     if (is_accepted) cluster_drop_nodes(cluster);
-    if (!is_accepted || is_void) cluster_add_seeds(cluster);
+    if (!is_accepted || !cluster->accepted->slot_count) cluster_add_seeds(cluster);
     cluster_plan_next(cluster, choice.heard);
 }
 
@@ -499,10 +496,14 @@ static void cluster_log_silence(struct cluster *cluster)
     }
 }
 
+/* What a node says that knows of no slot at all, since it was reset perhaps, counts for nothing after better views. */
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views)
 {
-    for (size_t i = 0; i < cluster->asked; i++)
-        views[i] = cluster->questions[i].view;
+    bool had_slots = cluster->accepted && cluster->accepted->slot_count;
+    for (size_t i = 0; i < cluster->asked; i++) {
+        const struct cluster_view *view = cluster->questions[i].view;
+        views[i] = view && had_slots && !view->slot_count ? NULL : view;
+    }
     return cluster->asked;
 }
 
