@@ -11,8 +11,8 @@
  *     uncovered=NUMBER nodes=HOST:PORT,...
  *
  * Takes the program's command line. Each line on standard input is a report: "master" (of all), "master HOST:PORT",
- * "replica HOST:PORT", "moved HOST:PORT" or "uncovered"; "moved HOST:PORT NUMBER" makes it so many times, as fast as it can.
- * Ends at the end of standard input.
+ * "replica HOST:PORT", "moved HOST:PORT" or "uncovered"; "moved HOST:PORT NUMBER" makes it so many times, as fast
+ * as it can. Ends at the end of standard input.
  */
 #include "proxy/clock.h"
 #include "proxy/config.h"
