@@ -11,19 +11,20 @@
 #include <stdlib.h>
 
 #define CLUSTER_ASKED_MAX        3
-#define CLUSTER_ANSWER_MS        2000U     /* a node that takes longer has not answered */
-#define CLUSTER_REFRESH_US       300000U   /* a refresh goes on without those that take longer, by this and ... */
-#define CLUSTER_ROUND_TRIPS      4U        /* ... so many times what they take to answer PING */
-#define CLUSTER_GAP_US           2000000U  /* between refreshes, for redirects and slots without owner */
-#define CLUSTER_QUICK_GAP_US     20000U    /* ... while a master is missing */
-#define CLUSTER_PERIOD_MIN_US    8000000U  /* ... while all is well, drawn anew each time */
+#define CLUSTER_ANSWER_MS        2000U   /* a node that takes longer has not answered */
+#define CLUSTER_REFRESH_US       300000U /* a refresh goes on without those that take longer, by this and ... */
+#define CLUSTER_ROUND_TRIPS      4U      /* ... so many times what they take to answer PING */
+#define CLUSTER_GAP_US           2000000U /* between refreshes, for redirects and slots without owner */
+#define CLUSTER_QUICK_GAP_US     20000U   /* ... while a master is missing */
+#define CLUSTER_PERIOD_MIN_US    8000000U /* ... while all is well, drawn anew each time */
 #define CLUSTER_PERIOD_SPREAD_US 4000000U
 #define CLUSTER_TROUBLE_MAX_US   30000000U /* trouble that lasts longer is asked about every CLUSTER_GAP_US */
 #define CLUSTER_RETRY_US         100000U   /* after a refresh in vain; doubles up to CLUSTER_GAP_US */
 #define CLUSTER_SILENT_AFTER     5U        /* refreshes in vain, before the log tells */
 #define CLUSTER_HURRY_GAP_US     10000U
-#define CLUSTER_STRANGER_US      1000000U /* a node that was named so lately is not forgotten for not being listed */
-#define CLUSTER_NOBODY           UINT32_MAX
+#define CLUSTER_STRANGER_US                                                                                  \
+    1000000U /* a node that was named so lately is not forgotten for not being listed */
+#define CLUSTER_NOBODY UINT32_MAX
 
 /* One node asked in a refresh. */
 struct cluster_question {
@@ -53,7 +54,8 @@ struct cluster {
     struct cluster_question questions[CLUSTER_ASKED_MAX];
     size_t asked;
     bool is_refreshing;
-    bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most nodes */
+    bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most
+                             nodes */
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
     uint64_t began_us;    /* of this refresh, or the last */
     uint64_t patience_us; /* how long this one waits for answers */
@@ -100,22 +102,24 @@ static void cluster_told_info(void *owner, struct slice reply, uint64_t asked_us
 static void cluster_told_view(void *owner, struct slice reply, uint64_t asked_us);
 static void question_read(struct cluster *cluster, struct cluster_question *question, struct slice reply);
 static bool lacks_shards(struct slice reply);
-static void cluster_log_fault(struct cluster *cluster, const struct probe *probe, enum cluster_view_status status,
-                              struct slice reply);
+static void cluster_log_fault(struct cluster *cluster, const struct probe *probe,
+                              enum cluster_view_status status, struct slice reply);
 static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
 static void cluster_plan_next(struct cluster *cluster, size_t heard);
 static void cluster_log_silence(struct cluster *cluster);
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views);
-static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views, size_t count);
+static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views,
+                               size_t count);
 static bool cluster_accept(struct cluster *cluster, size_t winner);
 static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *view);
+static bool find_probes(struct survey *survey, const struct cluster_view *view, struct probe **probes);
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at);
 static uint32_t shard_followed_by(const struct cluster *cluster, const struct cluster_view *view,
                                   struct probe *const *probes, uint32_t shard, bool by_master);
-static void claim_set(struct cluster *cluster, uint32_t index, const struct cluster_view *view, uint32_t shard,
-                      struct probe *named);
+static void claim_set(struct cluster *cluster, uint32_t index, const struct cluster_view *view,
+                      uint32_t shard, struct probe *named);
 static void cluster_list_nodes(struct cluster *cluster, const struct cluster_view *view,
                                struct probe *const *probes, const uint32_t *at);
 static void cluster_drop_nodes(struct cluster *cluster);
@@ -215,8 +219,8 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
     survey_touch(cluster->survey);
 }
 
-/* An address as MOVED gives it: IPv6 without brackets, so what follows the last colon is the port. False where no host
- * is named: then it is the one that answered, which is asked anyway. */
+/* An address as MOVED gives it: IPv6 without brackets, so what follows the last colon is the port. False
+ * where no host is named: then it is the one that answered, which is asked anyway. */
 static bool split_address(const char *moved_to, char *host, size_t size, uint16_t *port)
 {
     const char *colon = strrchr(moved_to, ':');
@@ -350,8 +354,8 @@ static bool question_ask(struct cluster_question *question)
     static const char *const slots[] = {"CLUSTER", "SLOTS", NULL};
     struct probe *probe = question->probe;
     if (!probe_question(probe, info, CLUSTER_ANSWER_MS, cluster_told_info)) return false;
-    probe->owes_view = probe_question(probe, question->is_by_slots ? slots : shards, CLUSTER_ANSWER_MS,
-                                      cluster_told_view);
+    probe->owes_view =
+        probe_question(probe, question->is_by_slots ? slots : shards, CLUSTER_ANSWER_MS, cluster_told_view);
     return probe->owes_view;
 }
 
@@ -423,8 +427,8 @@ static bool lacks_shards(struct slice reply)
 }
 
 /* Once, until somebody is understood again. */
-static void cluster_log_fault(struct cluster *cluster, const struct probe *probe, enum cluster_view_status status,
-                              struct slice reply)
+static void cluster_log_fault(struct cluster *cluster, const struct probe *probe,
+                              enum cluster_view_status status, struct slice reply)
 {
     if (status == cluster->fault_logged) return;
     cluster->fault_logged = status;
@@ -433,8 +437,8 @@ static void cluster_log_fault(struct cluster *cluster, const struct probe *probe
         log_warning("%s: node %s: does not tell of its cluster: %.*s", survey_label(cluster->survey),
                     probe->name, size < 150 ? (int)size : 150, reply.bytes + 1);
     } else {
-        log_error("%s: node %s: what it tells of its cluster cannot be used: %s", survey_label(cluster->survey),
-                  probe->name, cluster_view_fault(status));
+        log_error("%s: node %s: what it tells of its cluster cannot be used: %s",
+                  survey_label(cluster->survey), probe->name, cluster_view_fault(status));
     }
 }
 
@@ -458,13 +462,10 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
         cluster_vote_decide(&cluster->vote, views, count, cluster->accepted, now_us / 1000);
     cluster->is_refreshing = false;
 
-    const struct cluster_view *winner = choice.winner == CLUSTER_VOTE_NOBODY ? NULL : views[choice.winner];
-    bool is_void = winner && !winner->slot_count; /* of a node that was reset, perhaps */
-    bool is_accepted = winner && !(is_void && cluster->accepted && cluster->accepted->slot_count) &&
-                       cluster_accept(cluster, choice.winner);
+    bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
     cluster_note_names(cluster, views, count);
     if (is_accepted) cluster_drop_nodes(cluster);
-    if (!is_accepted || is_void) cluster_add_seeds(cluster);
+    if (!is_accepted || !cluster->accepted->slot_count) cluster_add_seeds(cluster);
     cluster_plan_next(cluster, choice.heard);
 }
 
@@ -495,14 +496,20 @@ static void cluster_log_silence(struct cluster *cluster)
     log_error("%s: no node of the cluster answers", survey_label(cluster->survey));
     for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
         if (!probe->is_listed && !probe->answers)
-            log_warning("%s: %s: not reachable: %s", survey_label(cluster->survey), probe->name, probe->fault);
+            log_warning("%s: %s: not reachable: %s", survey_label(cluster->survey), probe->name,
+                        probe->fault);
     }
 }
 
+/* What a node says that knows of no slot at all, since it was reset perhaps, counts for nothing after better
+ * views. */
 static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views)
 {
-    for (size_t i = 0; i < cluster->asked; i++)
-        views[i] = cluster->questions[i].view;
+    bool had_slots = cluster->accepted && cluster->accepted->slot_count;
+    for (size_t i = 0; i < cluster->asked; i++) {
+        const struct cluster_view *view = cluster->questions[i].view;
+        views[i] = view && had_slots && !view->slot_count ? NULL : view;
+    }
     return cluster->asked;
 }
 
@@ -522,7 +529,8 @@ static bool cluster_accept(struct cluster *cluster, size_t winner)
     struct cluster_question *question = &cluster->questions[winner];
     if (cluster->accepted && cluster_view_is_same(cluster->accepted, question->view)) return true;
     if (!cluster_adopt(cluster, question->view)) {
-        log_error("%s: out of memory, the cluster's topology is not taken over", survey_label(cluster->survey));
+        log_error("%s: out of memory, the cluster's topology is not taken over",
+                  survey_label(cluster->survey));
         return false;
     }
     cluster_log_extent(cluster, question->view);
@@ -541,16 +549,8 @@ static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *vi
     struct survey_shard *shards = NULL, *old_shards = cluster->shards;
     struct cluster_claim *claims = NULL, *old_claims = cluster->claims;
     bool is_done = false;
-    if (!probes || !from || !at) goto out;
+    if (!probes || !from || !at || !find_probes(cluster->survey, view, probes)) goto out;
 
-    for (uint32_t i = 0; i < view->node_count; i++) {
-        const char *host = view->nodes[i].host;
-        uint16_t port = view->nodes[i].port;
-        survey_map(cluster->survey, &host, &port);
-        probes[i] = survey_node(cluster->survey, host, port);
-        if (!probes[i]) goto out;
-        if (!probes[i]->is_listed) probes[i]->shard = TOPOLOGY_NO_SHARD;
-    }
     uint32_t count = match_shards(cluster, view, probes, from, at);
     shards = calloc(count ? count : 1, sizeof(*shards));
     claims = calloc(count ? count : 1, sizeof(*claims));
@@ -580,6 +580,20 @@ out:
     free(from);
     free(at);
     return is_done;
+}
+
+/* One for each node of the view, made where there is none. */
+static bool find_probes(struct survey *survey, const struct cluster_view *view, struct probe **probes)
+{
+    for (uint32_t i = 0; i < view->node_count; i++) {
+        const char *host = view->nodes[i].host;
+        uint16_t port = view->nodes[i].port;
+        survey_map(survey, &host, &port);
+        probes[i] = survey_node(survey, host, port);
+        if (!probes[i]) return false;
+        if (!probes[i]->is_listed) probes[i]->shard = TOPOLOGY_NO_SHARD;
+    }
+    return true;
 }
 
 /* For each shard of the view that has slots: which of ours it was, and which it will be. Returns how many those are.
@@ -638,8 +652,8 @@ static uint32_t shard_followed_by(const struct cluster *cluster, const struct cl
     return CLUSTER_NOBODY;
 }
 
-static void claim_set(struct cluster *cluster, uint32_t index, const struct cluster_view *view, uint32_t shard,
-                      struct probe *named)
+static void claim_set(struct cluster *cluster, uint32_t index, const struct cluster_view *view,
+                      uint32_t shard, struct probe *named)
 {
     struct cluster_claim *claim = &cluster->claims[index];
     uint32_t first_slot = 0;
@@ -707,8 +721,8 @@ static void cluster_log_extent(struct cluster *cluster, const struct cluster_vie
     for (uint32_t i = 0; i < view->node_count; i++)
         masters += view->nodes[i].is_master;
     if (!cluster->accepted || cluster->accepted->node_count != view->node_count)
-        log_info("%s: a cluster of %u shards, %u masters and %u replicas", label, cluster->shard_count, masters,
-                 view->node_count - masters);
+        log_info("%s: a cluster of %u shards, %u masters and %u replicas", label, cluster->shard_count,
+                 masters, view->node_count - masters);
     if (uncovered && !cluster->uncovered_logged)
         log_error("%s: nobody has %u of the %d slots; requests for them are held", label, uncovered,
                   TOPOLOGY_SLOTS);
@@ -718,7 +732,8 @@ static void cluster_log_extent(struct cluster *cluster, const struct cluster_vie
 
 /* ---- masters ---- */
 
-/* The master is who is named, is not called down, and says master itself; one newly named has to say so since. */
+/* The master is who is named, is not called down, and says master itself; one newly named has to say so
+ * since. */
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us)
 {
     struct survey_shard *shard = &cluster->shards[index];
@@ -768,8 +783,8 @@ static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_u
     if (named->answers && began_us > shard->confirmed_us) shard->confirmed_us = began_us;
 }
 
-/* A replica knows its master by an address of the cluster's own network, which may not be the one that we use. Then
- * their replication histories tell whether it follows this master. */
+/* A replica knows its master by an address of the cluster's own network, which may not be the one that we
+ * use. Then their replication histories tell whether it follows this master. */
 static void cluster_compare_histories(struct cluster *cluster, struct probe *probe)
 {
     const struct survey_shard *shard = survey_shard_of(cluster->survey, probe);

@@ -28,7 +28,7 @@ struct subscriber {
 struct control_upstream {
     struct control *control;
     struct survey *survey;
-    atomic_bool has_master_report; /* posted and not read yet */
+    _Atomic uint64_t doubted; /* survey_mark() of the master in the report that is on its way; 0 = none is */
     struct letter master_report;
     atomic_bool has_map_report;
     struct letter map_report;
@@ -61,7 +61,7 @@ static void *control_run(void *argument);
 static void control_before_wait(struct ev_loop *loop, ev_prepare *watcher, int events);
 static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events);
 static void control_spread(void *owner, uint32_t index, struct topology *topology);
-static void control_report_master(struct control_upstream *to);
+static void control_report_master(struct control_upstream *to, const char *node_name);
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name);
 static void control_report_map(struct control_upstream *to, const char *moved_to);
 static void deliver_master_report(struct letter *letter, void *receiver);
@@ -111,7 +111,7 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
     switch (kind) {
     case REPORT_MASTER_LOST:
     case REPORT_MASTER_REFUSED:
-        control_report_master(&control->upstreams[upstream]);
+        control_report_master(&control->upstreams[upstream], node_name);
         break;
     case REPORT_REPLICA_LOST:
     case REPORT_REPLICA_REFUSED:
@@ -170,7 +170,7 @@ static bool control_open(struct control *control)
     for (uint32_t i = 0; i < count; i++) {
         struct control_upstream *to = &control->upstreams[i];
         to->control = control;
-        atomic_init(&to->has_master_report, false);
+        atomic_init(&to->doubted, 0);
         to->master_report.deliver = deliver_master_report;
         atomic_init(&to->has_map_report, false);
         to->map_report.deliver = deliver_map_report;
@@ -215,11 +215,15 @@ static void control_spread(void *owner, uint32_t index, struct topology *topolog
 
 /* ---- reports ---- */
 
-/* One letter per upstream suffices: reports of the master all ask for the same. */
-static void control_report_master(struct control_upstream *to)
+/* One letter per upstream suffices: while it is on its way, reports of one master say the same, and those of several
+ * make it one of all. */
+static void control_report_master(struct control_upstream *to, const char *node_name)
 {
-    if (!atomic_exchange(&to->has_master_report, true))
-        mailbox_post(&to->control->mailbox, &to->master_report);
+    uint64_t mark = survey_mark(node_name), before = atomic_load(&to->doubted), after;
+    do {
+        after = !before || before == mark ? mark : SURVEY_MARK_ALL;
+    } while (!atomic_compare_exchange_weak(&to->doubted, &before, after));
+    if (!before) mailbox_post(&to->control->mailbox, &to->master_report);
 }
 
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name)
@@ -246,14 +250,13 @@ static void control_report_map(struct control_upstream *to, const char *moved_to
     mailbox_post(&to->control->mailbox, &to->map_report);
 }
 
-/* The flag falls first: a report that comes meanwhile posts the letter anew. */
+/* The mark goes first: a report that comes meanwhile posts the letter anew. */
 static void deliver_master_report(struct letter *letter, void *receiver)
 {
     (void)receiver;
     struct control_upstream *to =
         (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, master_report));
-    atomic_store(&to->has_master_report, false);
-    survey_report_master(to->survey);
+    survey_report_master(to->survey, atomic_exchange(&to->doubted, 0));
 }
 
 static void deliver_map_report(struct letter *letter, void *receiver)

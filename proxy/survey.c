@@ -114,11 +114,29 @@ void survey_run(struct survey *survey)
     survey_set_hurry(survey);
 }
 
-void survey_report_master(struct survey *survey)
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/). Should two names have one mark, two masters are asked. */
+uint64_t survey_mark(const char *node_name)
 {
+    uint64_t mark = UINT64_C(14695981039346656037);
+    if (!*node_name) return SURVEY_MARK_ALL;
+    for (const char *at = node_name; *at; at++)
+        mark = (mark ^ (unsigned char)*at) * UINT64_C(1099511628211);
+    return mark ? mark : SURVEY_MARK_ALL;
+}
+
+void survey_report_master(struct survey *survey, uint64_t mark)
+{
+    const struct survey_verdict *verdict = &survey->verdict;
     uint64_t now_us = clock_us();
-    for (uint32_t i = 0; i < survey->verdict.shard_count; i++)
-        survey->verdict.shards[i].reported_us = now_us;
+    bool is_any = false;
+    for (uint32_t i = 0; i < verdict->shard_count; i++) {
+        const struct probe *followed = verdict->shards[i].followed;
+        if (!followed || survey_mark(followed->name) != mark) continue;
+        verdict->shards[i].reported_us = now_us;
+        is_any = true;
+    }
+    for (uint32_t i = 0; i < verdict->shard_count && !is_any; i++)
+        verdict->shards[i].reported_us = now_us;
     survey->hurry_s = SURVEY_HURRY_FIRST_S;
     survey_ask(survey);
     survey_touch(survey);

@@ -81,8 +81,10 @@ void survey_destroy(struct survey *survey);
 void survey_touch(struct survey *survey);
 void survey_run(struct survey *survey);
 
-/* A worker doubts a master, or a replica. */
-void survey_report_master(struct survey *survey);
+/* A worker doubts a master, or a replica. Which master is told by its name's mark, which is never 0. */
+#define SURVEY_MARK_ALL UINT64_MAX
+uint64_t survey_mark(const char *node_name); /* "": of all */
+void survey_report_master(struct survey *survey, uint64_t mark);
 void survey_report_node(struct survey *survey, const char *node_name);
 /* A worker was sent to another node ("host:port" as announced), or found a slot that nobody has (""). */
 void survey_report_map(struct survey *survey, const char *moved_to);

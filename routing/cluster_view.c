@@ -31,14 +31,9 @@ struct told_field {
 #define READING_NO_NUMBER INT64_MIN
 
 static const struct told_field told_fields[] = {
-    {"id", TOLD(id), false},
-    {"port", TOLD(port), true},
-    {"tls-port", TOLD(tls_port), true},
-    {"ip", TOLD(ip), false},
-    {"endpoint", TOLD(endpoint), false},
-    {"hostname", TOLD(hostname), false},
-    {"role", TOLD(role), false},
-    {"health", TOLD(health), false},
+    {"id", TOLD(id), false},     {"port", TOLD(port), true},          {"tls-port", TOLD(tls_port), true},
+    {"ip", TOLD(ip), false},     {"endpoint", TOLD(endpoint), false}, {"hostname", TOLD(hostname), false},
+    {"role", TOLD(role), false}, {"health", TOLD(health), false},
 };
 
 typedef void read_body(struct reading *reading);
@@ -59,7 +54,8 @@ static void read_metadata(struct reading *reading, struct told_node *told);
 static uint16_t shard_of_master(struct reading *reading, uint32_t master);
 static uint16_t add_shard(struct reading *reading);
 static uint32_t add_node(struct reading *reading, const struct told_node *told);
-static bool told_place(const struct reading *reading, const struct told_node *told, struct cluster_node *node);
+static bool told_place(const struct reading *reading, const struct told_node *told,
+                       struct cluster_node *node);
 static bool told_host(const struct reading *reading, const struct told_node *told, struct slice *host);
 static bool is_unknown(struct slice endpoint);
 static bool text_copy(char *out, size_t size, struct slice text);
@@ -72,7 +68,8 @@ static struct slice next_text(struct reading *reading);
 static void fail(struct reading *reading, enum cluster_view_status status);
 static bool is_good(const struct reading *reading);
 static uint32_t find_node(const struct cluster_view *view, const struct cluster_node *node);
-static bool owners_agree(const struct cluster_view *a, const struct cluster_view *b, uint16_t in_a, uint16_t in_b);
+static bool owners_agree(const struct cluster_view *a, const struct cluster_view *b, uint16_t in_a,
+                         uint16_t in_b);
 static bool info_number(struct slice text, const char *key, uint64_t *number);
 
 struct cluster_view *cluster_view_read_shards(struct slice reply, const char *asked_host,
@@ -269,7 +266,8 @@ static void read_node_field(struct reading *reading, struct told_node *told)
     skip(reading);
 }
 
-/* Redis 7.2 keeps a master that was replaced in its shard, still called a master, until it is back as a replica. */
+/* Redis 7.2 keeps a master that was replaced in its shard, still called a master, until it is back as a
+ * replica. */
 static void settle_master(struct reading *reading, uint16_t shard, uint32_t first_node)
 {
     struct cluster_view *view = reading->view;
@@ -383,7 +381,8 @@ static uint16_t add_shard(struct reading *reading)
     return (uint16_t)view->shard_count++;
 }
 
-/* TOPOLOGY_NO_NODE if it has no place where it could be reached: then it is left out, or reading has failed. */
+/* TOPOLOGY_NO_NODE if it has no place where it could be reached: then it is left out, or reading has failed.
+ */
 static uint32_t add_node(struct reading *reading, const struct told_node *told)
 {
     struct cluster_view *view = reading->view;
@@ -470,7 +469,8 @@ static bool next(struct reading *reading, struct resp_value *value)
 
 static void skip(struct reading *reading)
 {
-    if (is_good(reading) && !resp_value_skip(reading->reply, &reading->position)) fail(reading, CLUSTER_VIEW_BAD);
+    if (is_good(reading) && !resp_value_skip(reading->reply, &reading->position))
+        fail(reading, CLUSTER_VIEW_BAD);
 }
 
 /* The number of elements of a list, or of keys and values of a map; 0 after a failure. */
@@ -523,9 +523,11 @@ static uint32_t find_node(const struct cluster_view *view, const struct cluster_
     return TOPOLOGY_NO_NODE;
 }
 
-static bool owners_agree(const struct cluster_view *a, const struct cluster_view *b, uint16_t in_a, uint16_t in_b)
+static bool owners_agree(const struct cluster_view *a, const struct cluster_view *b, uint16_t in_a,
+                         uint16_t in_b)
 {
-    if (in_a >= a->shard_count || in_b >= b->shard_count) return in_a >= a->shard_count && in_b >= b->shard_count;
+    if (in_a >= a->shard_count || in_b >= b->shard_count)
+        return in_a >= a->shard_count && in_b >= b->shard_count;
     uint32_t master_a = a->shards[in_a].master, master_b = b->shards[in_b].master;
     if (master_a == TOPOLOGY_NO_NODE || master_b == TOPOLOGY_NO_NODE) return master_a == master_b;
     return cluster_node_is(&a->nodes[master_a], &b->nodes[master_b]);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cluster_view.h - what one node of a Redis Cluster says of the whole: shards, their nodes, who owns which slot.
+ * cluster_view.h - what one node of a Redis Cluster says of the whole: shards, their nodes, who owns which
+ * slot.
  *
- * Read from its reply to CLUSTER SHARDS (7.0 and newer) or CLUSTER SLOTS; CLUSTER INFO adds how new that is. The
- * replies are those of RESP2 or RESP3, complete, as resp_reply_scan() found them; whatever else is in them, reading
- * ends with a status and costs no more than a small multiple of their size.
+ * Read from its reply to CLUSTER SHARDS (7.0 and newer) or CLUSTER SLOTS; CLUSTER INFO adds how new that is.
+ * The replies are those of RESP2 or RESP3, complete, as resp_reply_scan() found them; whatever else is in
+ * them, reading ends with a status and costs no more than a small multiple of their size.
  *
- * A node's endpoint may be an address or a name; null or empty, where its address is of no use to clients or not known
- * even to itself: then it is the host that was asked; or "?", where it should have a name and has none: then it is its
- * "ip", if that is told.
+ * A node's endpoint may be an address or a name; null or empty, where its address is of no use to clients or
+ * not known even to itself: then it is the host that was asked; or "?", where it should have a name and has
+ * none: then it is its "ip", if that is told.
  *
  * Owner:   cluster_view_read_...() gives a view, cluster_view_destroy() frees it.
  * Threads: no state; a view belongs to whoever has it.
@@ -24,10 +25,11 @@
 
 enum cluster_view_status {
     CLUSTER_VIEW_GOOD,
-    CLUSTER_VIEW_REFUSED,   /* an error reply */
-    CLUSTER_VIEW_BAD,       /* no such reply: something is missing, doubled or out of bounds */
-    CLUSTER_VIEW_VAGUE,     /* CLUSTER SHARDS names two masters of one shard; CLUSTER SLOTS tells which has its slots */
-    CLUSTER_VIEW_LARGE,     /* more than CLUSTER_NODES_MAX nodes */
+    CLUSTER_VIEW_REFUSED, /* an error reply */
+    CLUSTER_VIEW_BAD,     /* no such reply: something is missing, doubled or out of bounds */
+    CLUSTER_VIEW_VAGUE,   /* CLUSTER SHARDS names two masters of one shard; CLUSTER SLOTS tells which has its
+                             slots */
+    CLUSTER_VIEW_LARGE,   /* more than CLUSTER_NODES_MAX nodes */
     CLUSTER_VIEW_NO_MEMORY,
 };
 

@@ -4,7 +4,8 @@
 static bool is_better(const struct cluster_view *const *views, size_t count, size_t a, size_t b,
                       const struct cluster_view *accepted);
 static bool is_elected(const struct cluster_view *const *views, size_t count, size_t candidate);
-static size_t votes_for(const struct cluster_view *const *views, size_t count, const struct cluster_view *view);
+static size_t votes_for(const struct cluster_view *const *views, size_t count,
+                        const struct cluster_view *view);
 static bool is_new_enough(struct cluster_vote *vote, const struct cluster_view *winner, uint64_t now_ms);
 static bool is_any_well(const struct cluster_view *const *views, size_t count);
 static int compare(uint64_t a, uint64_t b);
@@ -79,7 +80,8 @@ static bool is_elected(const struct cluster_view *const *views, size_t count, si
 }
 
 /* Views of the same state of mind: what a node says that is in trouble adds nothing to what well ones say. */
-static size_t votes_for(const struct cluster_view *const *views, size_t count, const struct cluster_view *view)
+static size_t votes_for(const struct cluster_view *const *views, size_t count,
+                        const struct cluster_view *view)
 {
     size_t votes = 0;
     for (size_t i = 0; i < count; i++) {

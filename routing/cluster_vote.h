@@ -2,13 +2,14 @@
 /*
  * cluster_vote.h - which of the views that nodes of a Redis Cluster have of it is to be believed?
  *
- * Every election and every slot that is moved raises an epoch, and the claim of the highest epoch wins wherever it is
- * heard of; gossip spreads it within a second or two. A few nodes are asked. Of what they answer, by the first of
- * these rules that tells two apart:
+ * Every election and every slot that is moved raises an epoch, and the claim of the highest epoch wins
+ * wherever it is heard of; gossip spreads it within a second or two. A few nodes are asked. Of what they
+ * answer, by the first of these rules that tells two apart:
  *
- *   1. a node whose cluster_state is ok knows more than one whose is not: that one may be in a minority, or have been
- *      started this moment with what it knew when it ended
- *   2. a node whose own epoch is higher than any that all others have heard of has just been elected, or given a slot
+ *   1. a node whose cluster_state is ok knows more than one whose is not: that one may be in a minority, or
+ * have been started this moment with what it knew when it ended
+ *   2. a node whose own epoch is higher than any that all others have heard of has just been elected, or
+ * given a slot
  *   3. what more of them say (agree in who has which slot)
  *   4. the newer epoch
  *   5. what has been accepted already
@@ -16,9 +17,8 @@
  * What was accepted is not given up for a view with a lower epoch, unless nothing newer is heard for
  * CLUSTER_VOTE_RESET_MS: then the cluster was made anew.
  *
- * Owner:   struct cluster_vote is embedded in the discovery of one upstream; borrows views, allocates nothing.
- * Time:    every call is given now_ms; no clock is read here.
- * Threads: one only, no locks.
+ * Owner:   struct cluster_vote is embedded in the discovery of one upstream; borrows views, allocates
+ * nothing. Time:    every call is given now_ms; no clock is read here. Threads: one only, no locks.
  */
 #ifndef ROUTING_CLUSTER_VOTE_H
 #define ROUTING_CLUSTER_VOTE_H
@@ -40,8 +40,8 @@ struct cluster_choice {
     size_t heard;
 };
 
-/* views: of the nodes asked, NULL for those that have not answered. accepted: the view accepted last, or NULL. Keeps
- * the winner's epoch. */
+/* views: of the nodes asked, NULL for those that have not answered. accepted: the view accepted last, or
+ * NULL. Keeps the winner's epoch. */
 struct cluster_choice cluster_vote_decide(struct cluster_vote *vote, const struct cluster_view *const *views,
                                           size_t count, const struct cluster_view *accepted, uint64_t now_ms);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The same bytes as a reply to CLUSTER SHARDS, SLOTS and INFO. Whatever is read must hold together, and agree with
- * itself.
+ * The same bytes as a reply to CLUSTER SHARDS, SLOTS and INFO. Whatever is read must hold together, and agree
+ * with itself.
  */
 #include "routing/cluster_view.h"
 

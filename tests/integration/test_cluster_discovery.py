@@ -221,6 +221,25 @@ def test_a_killed_master_is_replaced_and_others_stay(made, watching):
             assert master_of(fields, 0) == heir, "the old master was shown again, or none"
 
 
+def test_a_frozen_master_is_replaced_and_does_not_come_back(made, watching):
+    cluster = made(3, 1)
+    watch = watching(cluster)
+    watch.wait(watch.is_whole(3))
+    frozen = cluster.masters[2]
+    heir = cluster.address(cluster.replicas_of(frozen)[0])
+    frozen.pause()
+    paused_us = now_us()
+    taken_us, _ = watch.wait(lambda f: master_of(f, SLOTS - 1) == heir, paused_us, 30)
+    frozen.resume()
+    watch.wait(lambda f: any(cluster.address(frozen) in shard[3] for shard in shards_of(f)), taken_us - 1, 30)
+    others = {cluster.address(server) for server in cluster.masters[:2]}
+    for at_us, fields in watch.snapshots:
+        if at_us > paused_us:
+            assert others <= set(watch.masters(fields))
+        if at_us > taken_us:
+            assert master_of(fields, SLOTS - 1) == heir
+
+
 @pytest.mark.parametrize("how", [(), ("FORCE",), ("TAKEOVER",)])
 def test_a_failover_by_hand_is_seen(made, watching, how):
     cluster = made(3, 1)
@@ -260,6 +279,11 @@ def test_a_doubted_master_that_is_well_is_confirmed_soon(made, watching):
         seen_us, _ = watch.wait(lambda f: all(shard[2] > asked_us for shard in shards_of(f)), asked_us, 5)
         took_us.append(seen_us - asked_us)
     assert min(took_us) < 100_000
+
+    one = cluster.address(cluster.masters[1])
+    asked_us = now_us()
+    watch.tell("master " + one)
+    watch.wait(lambda f: any(shard[1] == one and shard[2] > asked_us for shard in shards_of(f)), asked_us, 5)
 
 
 def test_a_slot_that_was_moved_is_seen_after_a_report(made, watching):

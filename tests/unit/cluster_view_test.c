@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What nodes of a Redis Cluster say of it. Replies are written short: [ ] is an array, 12 an integer, 'x' or x a bulk
- * string, ~ null. */
+/* What nodes of a Redis Cluster say of it. Replies are written short: [ ] is an array, 12 an integer, 'x' or
+ * x a bulk string, ~ null. */
 #include "routing/cluster_view.h"
 
 #include "routing/resp.h"
@@ -16,7 +16,8 @@
 #define ID_B       "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 #define ID_C       "cccccccccccccccccccccccccccccccccccccccc"
 #define NODE(id, port, ip, endpoint, role, health)                                                           \
-    "[id " id " port " port " ip " ip " endpoint " endpoint " role " role " replication-offset 7 health " health "]"
+    "[id " id " port " port " ip " ip " endpoint " endpoint " role " role                                    \
+    " replication-offset 7 health " health "]"
 
 /* ---- replies from short text ---- */
 
@@ -78,7 +79,8 @@ static void put_value(struct writer *writer)
     writer->text += size;
 }
 
-typedef struct cluster_view *reader(struct slice reply, const char *asked_host, enum cluster_view_status *status);
+typedef struct cluster_view *reader(struct slice reply, const char *asked_host,
+                                    enum cluster_view_status *status);
 
 static struct cluster_view *read_text(reader *read, const char *text, enum cluster_view_status *status)
 {
@@ -122,8 +124,10 @@ static const char *owner(const struct cluster_view *view, uint32_t slot)
 
 #define TWO_SHARDS                                                                                           \
     "[[slots [0 99 200 299] nodes [" NODE(ID_A, "1", "10.0.0.1", "10.0.0.1", "master", "online")             \
-    NODE(ID_B, "2", "10.0.0.2", "10.0.0.2", "replica", "loading") "]]"                                       \
-    " [slots [100 199] nodes [" NODE(ID_C, "3", "10.0.0.3", "10.0.0.3", "master", "fail") "]]]"
+        NODE(ID_B, "2", "10.0.0.2", "10.0.0.2", "replica",                                                   \
+             "loading") "]]"                                                                                 \
+                        " [slots [100 199] nodes [" NODE(ID_C, "3", "10.0.0.3", "10.0.0.3", "master",        \
+                                                         "fail") "]]]"
 
 static void shards_have_slots_a_master_and_replicas(void **state)
 {
@@ -149,15 +153,16 @@ static void shards_have_slots_a_master_and_replicas(void **state)
 static void a_replaced_master_that_fails_is_not_the_master(void **state)
 {
     (void)state;
-    struct cluster_view *view =
-        good(cluster_view_read_shards, "[[slots [0 16383] nodes ["
-             NODE(ID_A, "1", "h1", "h1", "master", "online") NODE(ID_B, "2", "h2", "h2", "master", "fail") "]]]");
+    struct cluster_view *view = good(
+        cluster_view_read_shards, "[[slots [0 16383] nodes [" NODE(ID_A, "1", "h1", "h1", "master", "online")
+                                      NODE(ID_B, "2", "h2", "h2", "master", "fail") "]]]");
     assert_string_equal(owner(view, 5), "h1:1");
     assert_false(view->nodes[1].is_master);
     cluster_view_destroy(view);
     assert_status(cluster_view_read_shards,
                   "[[slots [0 16383] nodes [" NODE(ID_A, "1", "h1", "h1", "master", "online")
-                  NODE(ID_B, "2", "h2", "h2", "master", "online") "]]]", CLUSTER_VIEW_VAGUE);
+                      NODE(ID_B, "2", "h2", "h2", "master", "online") "]]]",
+                  CLUSTER_VIEW_VAGUE);
 }
 
 static void endpoints_may_be_unknown(void **state)
@@ -179,13 +184,16 @@ static void endpoints_may_be_unknown(void **state)
     for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
         char text[600], wanted[300];
         snprintf(wanted, sizeof(wanted), "%s:7000", examples[i].host);
-        snprintf(text, sizeof(text), "[[slots [0 1] nodes [[id " ID_A " port 7000 ip %s endpoint %s role master "
-                                     "health online]]]]", examples[i].ip, examples[i].endpoint);
+        snprintf(text, sizeof(text),
+                 "[[slots [0 1] nodes [[id " ID_A " port 7000 ip %s endpoint %s role master "
+                 "health online]]]]",
+                 examples[i].ip, examples[i].endpoint);
         struct cluster_view *view = good(cluster_view_read_shards, text);
         assert_string_equal(owner(view, 0), wanted);
         cluster_view_destroy(view);
 
-        snprintf(text, sizeof(text), "[[0 1 [%s 7000 " ID_A " [ip %s]]]]", examples[i].endpoint, examples[i].ip);
+        snprintf(text, sizeof(text), "[[0 1 [%s 7000 " ID_A " [ip %s]]]]", examples[i].endpoint,
+                 examples[i].ip);
         view = good(cluster_view_read_slots, text);
         assert_string_equal(owner(view, 0), wanted);
         cluster_view_destroy(view);
@@ -195,10 +203,10 @@ static void endpoints_may_be_unknown(void **state)
 static void keys_that_nobody_knows_are_passed_over(void **state)
 {
     (void)state;
-    struct cluster_view *view = good(
-        cluster_view_read_shards,
-        "[[future [1 [2 ~] x] nodes [[zone [a b] id " ID_A " tls-port 9 ip h endpoint h role master health online]]"
-        " slots [7 7] more ~]]");
+    struct cluster_view *view =
+        good(cluster_view_read_shards, "[[future [1 [2 ~] x] nodes [[zone [a b] id " ID_A
+                                       " tls-port 9 ip h endpoint h role master health online]]"
+                                       " slots [7 7] more ~]]");
     assert_string_equal(owner(view, 7), "h:9");
     cluster_view_destroy(view);
 }
@@ -207,9 +215,9 @@ static void a_node_without_a_place_is_left_out(void **state)
 {
     (void)state;
     struct cluster_view *view =
-        good(cluster_view_read_shards, "[[slots [0 5] nodes ["
-             NODE(ID_A, "0", "h1", "h1", "master", "online") NODE(ID_B, "70000", "h2", "h2", "replica", "online")
-             NODE(ID_C, "3", "h3", "h3", "replica", "online") "]]]");
+        good(cluster_view_read_shards, "[[slots [0 5] nodes [" NODE(ID_A, "0", "h1", "h1", "master", "online")
+                                           NODE(ID_B, "70000", "h2", "h2", "replica", "online")
+                                               NODE(ID_C, "3", "h3", "h3", "replica", "online") "]]]");
     assert_int_equal(view->node_count, 1);
     assert_string_equal(owner(view, 0), "unknown");
     cluster_view_destroy(view);
@@ -303,8 +311,8 @@ static void too_many_nodes_are_told(void **state)
     char *text = malloc(REPLY_SIZE);
     size_t size = (size_t)snprintf(text, REPLY_SIZE, "[[slots [0 16383] nodes [");
     for (int i = 0; i <= CLUSTER_NODES_MAX; i++)
-        size += (size_t)snprintf(text + size, REPLY_SIZE - size, "[id n%039d port %d endpoint h role %s]", i, i + 1,
-                                 i ? "replica" : "master");
+        size += (size_t)snprintf(text + size, REPLY_SIZE - size, "[id n%039d port %d endpoint h role %s]", i,
+                                 i + 1, i ? "replica" : "master");
     snprintf(text + size, REPLY_SIZE - size, "]]]");
     assert_status(cluster_view_read_shards, text, CLUSTER_VIEW_LARGE);
     free(text);
@@ -345,10 +353,20 @@ static void bad_ranges_are_refused(void **state)
 {
     (void)state;
     static const char *const replies[] = {
-        "12",           "[12]",           "[[]]",           "[[0 1]]",
-        "[[0 1 x]]",    "[[0 1 [h]]]",    "[[0 1 [h x]]]",  "[[0 1 [1 1]]]",
-        "[[0 1 [h 1 2]]]", "[[0 1 [h 1 a x]]]", "[[0 1 [h 1 a [x]]]]", "[[0 1 [h 1]] [1 2 [h 1]]]",
-        "[[0 16384 [h 1]]]", "[[x 1 [h 1]]]",
+        "12",
+        "[12]",
+        "[[]]",
+        "[[0 1]]",
+        "[[0 1 x]]",
+        "[[0 1 [h]]]",
+        "[[0 1 [h x]]]",
+        "[[0 1 [1 1]]]",
+        "[[0 1 [h 1 2]]]",
+        "[[0 1 [h 1 a x]]]",
+        "[[0 1 [h 1 a [x]]]]",
+        "[[0 1 [h 1]] [1 2 [h 1]]]",
+        "[[0 16384 [h 1]]]",
+        "[[x 1 [h 1]]]",
     };
     for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++)
         assert_status(cluster_view_read_slots, replies[i], CLUSTER_VIEW_BAD);
@@ -383,17 +401,22 @@ static void views_differ_by_owner_node_and_place(void **state)
     } examples[] = {
         {TWO_RANGES, true, true},
         {"[[200 299 [10.0.0.1 1 " ID_A "] [10.0.0.2 2 " ID_B "]] [100 199 [10.0.0.3 3 " ID_C "]]"
-         " [0 99 [10.0.0.1 1 " ID_A "]]]", true, true},
+         " [0 99 [10.0.0.1 1 " ID_A "]]]",
+         true, true},
         {"[[0 98 [10.0.0.1 1 " ID_A "] [10.0.0.2 2 " ID_B "]] [99 199 [10.0.0.3 3 " ID_C "]]"
-         " [200 299 [10.0.0.1 1 " ID_A "]]]", false, false},
-        {"[[0 99 [10.0.0.1 1 " ID_A "]] [100 199 [10.0.0.3 3 " ID_C "]] [200 299 [10.0.0.1 1 " ID_A "]]]", true,
-         false},
+         " [200 299 [10.0.0.1 1 " ID_A "]]]",
+         false, false},
+        {"[[0 99 [10.0.0.1 1 " ID_A "]] [100 199 [10.0.0.3 3 " ID_C "]] [200 299 [10.0.0.1 1 " ID_A "]]]",
+         true, false},
         {"[[0 99 [10.0.0.1 1 " ID_A "] [10.0.0.9 2 " ID_B "]] [100 199 [10.0.0.3 3 " ID_C "]]"
-         " [200 299 [10.0.0.1 1 " ID_A "]]]", true, false},
+         " [200 299 [10.0.0.1 1 " ID_A "]]]",
+         true, false},
         {"[[0 99 [10.0.0.1 1 " ID_A "]] [100 199 [10.0.0.3 3 " ID_C "] [10.0.0.2 2 " ID_B "]]"
-         " [200 299 [10.0.0.1 1 " ID_A "]]]", true, false},
+         " [200 299 [10.0.0.1 1 " ID_A "]]]",
+         true, false},
         {"[[0 99 [10.0.0.2 2 " ID_B "] [10.0.0.1 1 " ID_A "]] [100 199 [10.0.0.3 3 " ID_C "]]"
-         " [200 299 [10.0.0.2 2 " ID_B "] [10.0.0.1 1 " ID_A "]]]", false, false},
+         " [200 299 [10.0.0.2 2 " ID_B "] [10.0.0.1 1 " ID_A "]]]",
+         false, false},
     };
     struct cluster_view *view = good(cluster_view_read_slots, TWO_RANGES);
     for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
@@ -412,8 +435,9 @@ static void a_view_names_masters_that_are_well(void **state)
     struct cluster_view *view =
         good(cluster_view_read_shards,
              "[[slots [0 9] nodes [" NODE(ID_A, "1", "h", "h", "master", "online")
-             NODE(ID_B, "2", "h", "h", "replica", "online") "]]"
-             " [slots [] nodes [" NODE(ID_C, "3", "h", "h", "master", "online") "]]]");
+                 NODE(ID_B, "2", "h", "h", "replica",
+                      "online") "]]"
+                                " [slots [] nodes [" NODE(ID_C, "3", "h", "h", "master", "online") "]]]");
     assert_true(cluster_view_names(view, &view->nodes[0], true));
     assert_false(cluster_view_names(view, &view->nodes[1], true));
     assert_false(cluster_view_names(view, &view->nodes[2], true));

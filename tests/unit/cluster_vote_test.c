@@ -16,9 +16,18 @@ struct said {
     bool is_down;
 };
 
-#define SAID(list, newest, own) {.masters = (list), .epoch = (newest), .own_epoch = (own)}
-#define DOWN(list, newest, own) {.masters = (list), .epoch = (newest), .own_epoch = (own), .is_down = true}
-#define SILENT                  {.masters = NULL}
+#define SAID(list, newest, own)                                                                              \
+    {                                                                                                        \
+        .masters = (list), .epoch = (newest), .own_epoch = (own)                                             \
+    }
+#define DOWN(list, newest, own)                                                                              \
+    {                                                                                                        \
+        .masters = (list), .epoch = (newest), .own_epoch = (own), .is_down = true                            \
+    }
+#define SILENT                                                                                               \
+    {                                                                                                        \
+        .masters = NULL                                                                                      \
+    }
 
 static struct cluster_view *view_of(const struct said *said)
 {
@@ -68,20 +77,51 @@ static void the_first_rule_that_tells_views_apart_decides(void **state)
         {"one of one", 1, {SAID("abc", 3, 1)}, NULL, "abc", 1},
         {"most of them", 3, {SAID("abd", 3, 1), SAID("abc", 3, 2), SAID("abc", 3, 3)}, NULL, "abc", 2},
         {"most of them, with a gap", 3, {SAID("abc", 3, 1), SILENT, SAID("abc", 3, 3)}, "abd", "abc", 2},
-        {"most of them, though one has heard of a newer epoch", 3, {SAID("abd", 4, 1), SAID("abc", 3, 2), SAID("abc", 3, 3)}, NULL,
-         "abc", 2},
+        {"most of them, though one has heard of a newer epoch",
+         3,
+         {SAID("abd", 4, 1), SAID("abc", 3, 2), SAID("abc", 3, 3)},
+         NULL,
+         "abc",
+         2},
         {"as many: the newer epoch", 2, {SAID("abc", 3, 1), SAID("abd", 4, 1)}, "abc", "abd", 1},
         {"as many, as new: what was accepted", 2, {SAID("abc", 3, 1), SAID("abd", 3, 1)}, "abd", "abd", 1},
-        {"who was elected, against most", 3, {SAID("abc", 3, 1), SAID("abd", 4, 4), SAID("abc", 3, 3)}, "abc", "abd", 1},
-        {"others know of that epoch: it is no news", 3, {SAID("abd", 4, 4), SAID("abc", 4, 2), SAID("abc", 3, 3)}, "abc", "abc", 2},
+        {"who was elected, against most",
+         3,
+         {SAID("abc", 3, 1), SAID("abd", 4, 4), SAID("abc", 3, 3)},
+         "abc",
+         "abd",
+         1},
+        {"others know of that epoch: it is no news",
+         3,
+         {SAID("abd", 4, 4), SAID("abc", 4, 2), SAID("abc", 3, 3)},
+         "abc",
+         "abc",
+         2},
         {"one alone is not elected by being alone", 1, {SAID("abc", 9, 9)}, NULL, "abc", 1},
-        {"who is well, against most", 3, {DOWN("abd", 9, 9), DOWN("abd", 9, 2), SAID("abc", 3, 1)}, NULL, "abc", 1},
-        {"those in trouble do not swell the votes of others", 4,
-         {DOWN("abd", 3, 1), DOWN("abd", 3, 1), SAID("abd", 3, 1), SAID("abc", 4, 1)}, NULL, "abc", 1},
-        {"all are in trouble: most of them", 3, {DOWN("abc", 3, 1), DOWN("abd", 3, 2), DOWN("abc", 3, 3)}, NULL,
-         "abc", 2},
-        {"a master in a minority that was promoted by force is not elected", 3,
-         {DOWN("abd", 9, 9), SAID("abc", 3, 2), SAID("abc", 3, 3)}, NULL, "abc", 2},
+        {"who is well, against most",
+         3,
+         {DOWN("abd", 9, 9), DOWN("abd", 9, 2), SAID("abc", 3, 1)},
+         NULL,
+         "abc",
+         1},
+        {"those in trouble do not swell the votes of others",
+         4,
+         {DOWN("abd", 3, 1), DOWN("abd", 3, 1), SAID("abd", 3, 1), SAID("abc", 4, 1)},
+         NULL,
+         "abc",
+         1},
+        {"all are in trouble: most of them",
+         3,
+         {DOWN("abc", 3, 1), DOWN("abd", 3, 2), DOWN("abc", 3, 3)},
+         NULL,
+         "abc",
+         2},
+        {"a master in a minority that was promoted by force is not elected",
+         3,
+         {DOWN("abd", 9, 9), SAID("abc", 3, 2), SAID("abc", 3, 3)},
+         NULL,
+         "abc",
+         2},
     };
     for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
         const struct cluster_view *views[VIEWS_MAX], *accepted[1] = {NULL};
@@ -90,8 +130,10 @@ static void the_first_rule_that_tells_views_apart_decides(void **state)
         make_views(&before, 1, accepted);
         struct cluster_vote vote = {.epoch = 0};
         struct cluster_choice choice = cluster_vote_decide(&vote, views, count, accepted[0], 1000);
-        const char *won = choice.winner == CLUSTER_VOTE_NOBODY ? NULL : examples[i].said[choice.winner].masters;
-        bool is_right = won && examples[i].winner ? strcmp(won, examples[i].winner) == 0 : won == examples[i].winner;
+        const char *won =
+            choice.winner == CLUSTER_VOTE_NOBODY ? NULL : examples[i].said[choice.winner].masters;
+        bool is_right =
+            won && examples[i].winner ? strcmp(won, examples[i].winner) == 0 : won == examples[i].winner;
         if (!is_right) fail_msg("%s: %s won", examples[i].name, won ? won : "nobody");
         assert_int_equal(choice.votes, examples[i].votes);
         free_views(views, count);
@@ -102,7 +144,8 @@ static void the_first_rule_that_tells_views_apart_decides(void **state)
 static void the_order_of_answers_does_not_matter(void **state)
 {
     (void)state;
-    static const struct said said[] = {DOWN("abd", 9, 9), SAID("abe", 5, 5), SAID("abc", 4, 1), SAID("abc", 4, 2)};
+    static const struct said said[] = {DOWN("abd", 9, 9), SAID("abe", 5, 5), SAID("abc", 4, 1),
+                                       SAID("abc", 4, 2)};
     for (size_t turn = 0; turn < 4; turn++) {
         struct said turned[4];
         for (size_t i = 0; i < 4; i++)

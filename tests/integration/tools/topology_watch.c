@@ -12,9 +12,9 @@
  *     shards=SHARD;SHARD;...   with SHARD=FIRST-LAST+FIRST-LAST...|MASTER|CONFIRMED_US|REPLICA,REPLICA,...
  *     uncovered=NUMBER nodes=HOST:PORT,...
  *
- * Takes the program's command line. Each line on standard input is a report: "master", "replica HOST:PORT",
- * "moved HOST:PORT" or "uncovered"; "moved HOST:PORT NUMBER" makes it so many times, as fast as it can.
- * Ends at the end of standard input.
+ * Takes the program's command line. Each line on standard input is a report: "master" (of all), "master HOST:PORT",
+ * "replica HOST:PORT", "moved HOST:PORT" or "uncovered"; "moved HOST:PORT NUMBER" makes it so many times, as fast
+ * as it can. Ends at the end of standard input.
  */
 #include "proxy/clock.h"
 #include "proxy/config.h"
@@ -49,7 +49,8 @@ int main(int argc, char **argv)
     char line[512];
     while (fgets(line, sizeof(line), stdin)) {
         line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "master", 6) == 0) control_report(control, 0, REPORT_MASTER_LOST, "");
+        if (strcmp(line, "master") == 0) control_report(control, 0, REPORT_MASTER_LOST, "");
+        if (strncmp(line, "master ", 7) == 0) control_report(control, 0, REPORT_MASTER_LOST, line + 7);
         if (strncmp(line, "replica ", 8) == 0) control_report(control, 0, REPORT_REPLICA_LOST, line + 8);
         if (strncmp(line, "moved ", 6) == 0) report_moved(control, line + 6);
         if (strcmp(line, "uncovered") == 0) control_report(control, 0, REPORT_UNCOVERED, "");
