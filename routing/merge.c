@@ -36,6 +36,7 @@ static bool is_error(struct slice reply);
 static bool head_of(struct slice reply, size_t *position, struct resp_value *head);
 static bool integer_of(struct slice reply, int64_t *number);
 static bool collect(struct merge *merge, size_t *total, char *type);
+static bool skip_element(struct slice reply, size_t *position);
 static bool make_room(struct merge_buffer *buffer, size_t elements);
 static int compare(const void *a, const void *b);
 static void put(struct merge_buffer *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -164,7 +165,7 @@ static bool put_places(struct merge *merge)
         if (!head_of(piece->reply, &position, &head) || head.integer != (int64_t)piece->count) return false;
         for (uint32_t j = 0; j < piece->count; j++) {
             size_t start = position;
-            if (piece->order[j] >= total || !resp_value_skip(piece->reply, &position)) return false;
+            if (piece->order[j] >= total || !skip_element(piece->reply, &position)) return false;
             merge->out->elements[piece->order[j]] = (struct slice){piece->reply.bytes + start, position - start};
         }
     }
@@ -201,7 +202,7 @@ static bool put_union(struct merge *merge)
 {
     size_t total, kept = 0;
     char type;
-    if (!collect(merge, &total, &type)) return false;
+    if (!collect(merge, &total, &type) || type == '%') return false;
     struct slice *elements = merge->out->elements;
     if (total > 0) qsort(elements, total, sizeof *elements, compare);
     for (size_t i = 0; i < total; i++) {
@@ -217,7 +218,7 @@ static bool put_and(struct merge *merge)
 {
     size_t total;
     char type;
-    if (!collect(merge, &total, &type) || total % merge->count != 0) return false;
+    if (!collect(merge, &total, &type) || type == '%' || total % merge->count != 0) return false;
     size_t each = total / merge->count;
     put(merge->out, "%c%zu\r\n", type, each);
     for (size_t i = 0; i < each; i++) {
@@ -367,11 +368,18 @@ static bool collect(struct merge *merge, size_t *total, char *type)
         if (i == 0) *type = head.type;
         for (int64_t j = 0; j < head.integer; j++) {
             size_t start = position;
-            if (!make_room(merge->out, *total + 1) || !resp_value_skip(reply, &position)) return false;
+            if (!make_room(merge->out, *total + 1) || !skip_element(reply, &position)) return false;
             merge->out->elements[(*total)++] = (struct slice){reply.bytes + start, position - start};
         }
     }
     return true;
+}
+
+/* A push or an attribute among the elements counts for none of them: no node has reason to send one there. */
+static bool skip_element(struct slice reply, size_t *position)
+{
+    bool is_there = *position < reply.size;
+    return is_there && reply.bytes[*position] != '>' && reply.bytes[*position] != '|' && resp_value_skip(reply, position);
 }
 
 static bool make_room(struct merge_buffer *buffer, size_t elements)

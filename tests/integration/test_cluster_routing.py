@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A client that knows nothing of Redis Cluster uses one: commands over one slot, over many, over all nodes."""
 
+import pathlib
 import random
 
 import pytest
 import redis
 
-from harness import Counts, Pointsman, Raw, encode, wait_for
+from harness import Counts, Pointsman, Raw, encode, run_pointsman, wait_for
 from redis_cluster import RedisCluster, slot_of
 
 CROSSSLOT = b"CROSSSLOT Keys in request don't hash to the same slot"
@@ -326,6 +327,12 @@ def test_select_is_refused_as_a_cluster_does(link, nodes):
     with Raw(nodes.nodes[0].port) as node:
         assert link.ask("SELECT", 1) == node.ask("SELECT", 1)
     assert link.ask("SELECT", 0) == b"OK"
+
+
+@pytest.mark.parametrize("name", ["cluster", "personas"])
+def test_the_files_of_conf_are_sound(name):
+    done = run_pointsman("--check-config", "-c", str(pathlib.Path(__file__).resolve().parents[2] / "conf" / f"{name}.ini"))
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_one_connection_cannot_hear_is_refused_clearly(link):
