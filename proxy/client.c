@@ -16,6 +16,7 @@
 #include "proxy/tracking.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
+#include "proxy/waits.h"
 #include "proxy/worker.h"
 
 #include <assert.h>
@@ -190,7 +191,10 @@ static void detach_requests(struct client *client)
             request_destroy(&worker->requests, &worker->chunks, request);
             break;
         case REQUEST_SCATTERED:
-            scatter_abandon(client, request);
+            if (client->waits)
+                waits_abandon(client);
+            else
+                scatter_abandon(client, request);
             break;
         case REQUEST_NEW: /* on the reroute queue, or being ended by its connection */
         case REQUEST_QUEUED:
@@ -374,7 +378,7 @@ static void end_of_input(struct client *client)
 {
     client->is_ending = true;
     bool is_paused = client->stall == STALL_PAUSED && !client->first; /* as in Redis, what waits is not carried out */
-    if (client->blocking || is_paused || session_is_pushed_to(&client->session)) {
+    if (client->blocking || client->waits || is_paused || session_is_pushed_to(&client->session)) {
         client_close(client, "closed by the client");
         return;
     }
@@ -466,6 +470,7 @@ void client_unstall(struct client *client)
     case STALL_PAUSED:
     case STALL_TUNNEL:
     case STALL_EARS:
+    case STALL_WAITS:
     case STALL_TOPOLOGY:
     case STALL_SCRIPT:
         return;

@@ -51,6 +51,7 @@ enum client_stall {
     STALL_PAUSED,  /* until CLIENT PAUSE is over */
     STALL_TUNNEL,  /* it has become a replica: goes on as a tunnel at once */
     STALL_EARS,    /* until other masters have confirmed what it subscribes to */
+    STALL_WAITS,   /* until all masters have answered its WAIT */
     STALL_TOPOLOGY,/* until it is known what there is behind us */
     STALL_SCRIPT,  /* until the master has the script that its transaction calls */
 };
@@ -101,6 +102,7 @@ struct client {
     struct placement_kept *kept; /* of a transaction that has no place yet; NULL mostly */
     struct placement_kept **kept_end;
     size_t kept_bytes;
+    struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
     struct ears *ears;       /* at other masters; NULL mostly */
     uint64_t restored_ms;    /* when a restoration began last */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */

@@ -89,8 +89,9 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.is_read = command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
-    if (client->upstream->is_sharded && placement_of(client, at_hand, &traits) != PLACEMENT_GOES)
-        return client->stall == STALL_NONE;
+    enum placement placement = client->upstream->is_sharded ? placement_of(client, at_hand, &traits) : PLACEMENT_GOES;
+    if (placement != PLACEMENT_GOES)
+        return placement != PLACEMENT_STALLED;
     if (client->inflight > 0 && (client->inflight_bytes + at_hand->bytes.size > (uint64_t)config->client_input_limit ||
                                  !may_follow(client, &traits)))
         return client_stall(client, STALL_DRAINED);
@@ -217,7 +218,7 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
         if (placement == PLACEMENT_CROSSED)
             return spoil_multi(client, (enum command_pin)traits.pin, INSPECT_CROSSED);
         if (placement != PLACEMENT_GOES)
-            return client->stall == STALL_NONE;
+            return placement != PLACEMENT_STALLED;
     } else if (client->dedicated && client->dedicated->target_database == traits.database) {
         traits.needs_dedicated = true; /* it follows what is on its way there */
     }

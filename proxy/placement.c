@@ -9,6 +9,7 @@
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
+#include "proxy/waits.h"
 #include "proxy/worker.h"
 #include "routing/plan.h"
 
@@ -25,7 +26,7 @@ struct placement_kept {
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan);
 static enum placement move_home(struct client *client, uint16_t place);
-static bool place_wait(struct client *client, struct request *traits);
+static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
                                    struct request *traits, const struct plan *plan);
@@ -111,7 +112,7 @@ static enum placement place_alone(struct client *client, const struct command_at
     if (is_free)
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
     if (traits->is_blocking && at_hand->command->block == BLOCK_REPLICAS)
-        return place_wait(client, traits) ? PLACEMENT_GOES : PLACEMENT_TAKEN;
+        return place_wait(client, at_hand, traits);
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
     if (is_scan && client->upstream->topology->shard_count > 1)
         return scan_place(client, at_hand, traits);
@@ -156,26 +157,30 @@ static enum placement move_home(struct client *client, uint16_t place)
     return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;
 }
 
-/* WAIT asks the master that this client wrote to. False if it is answered. */
-static bool place_wait(struct client *client, struct request *traits)
+/* WAIT asks the master that this client wrote to, or all where these are several. */
+static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
+    if (client->wrote_several && client->inflight > 0) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
     if (client->wrote_several) {
         client->wrote_several = false;
         client->written_epoch = 0;
-        client_reply(client, error_reply(ERROR_WAIT_SEVERAL));
-        return false;
+        waits_begin(client, at_hand, traits);
+        return PLACEMENT_TAKEN;
     }
     if (!client->written_epoch)
-        return true;
+        return PLACEMENT_GOES;
     const struct backend *master = upstream_written_master(client->upstream, client);
     if (!master) {
         client->written_epoch = 0;
         client_reply(client, error_reply(ERROR_WRITES_ELSEWHERE));
-        return false;
+        return PLACEMENT_TAKEN;
     }
     traits->place = master->shard;
     traits->is_for_shard = true;
-    return true;
+    return PLACEMENT_GOES;
 }
 
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan)

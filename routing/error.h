@@ -39,7 +39,7 @@
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
     X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
-    X(WAIT_SEVERAL, "WAIT after writes to several masters is not supported; not executed")                     \
+    X(WAIT_SEVERAL, "WAIT asked several masters and not all of them have answered; outcome unknown")            \
     X(SHARD_CHANNELS, "shard channels of several masters on one connection are not supported; not executed")   \
     X(NOT_SHARDED, "not supported where keys are spread over several masters; not executed")                   \
     X(MEMORY, "out of memory; not executed")                                                                   \

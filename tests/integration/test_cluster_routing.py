@@ -3,6 +3,7 @@
 
 import pathlib
 import random
+import time
 
 import pytest
 import redis
@@ -308,6 +309,21 @@ def test_wait_counts_replicas_of_the_shard_that_was_written_to(client, nodes, li
             assert fresh.ask("WAIT", 1, 5000) == 1
             assert fresh.ask("WAIT", 2, 50) == 1
     assert [key for node in nodes.masters() for key in node.ask("KEYS", "*pointsman*")] == []
+
+
+def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, through):
+    keys = [nodes.key_of(master, 9) for master in nodes.masters()]
+    for _ in range(3):
+        link.send(b"".join(encode(*c) for c in (*(("SET", key, 1) for key in keys), ("WAIT", 1, 5000), ("GET", keys[0]))))
+        assert [link.read() for _ in range(5)] == [b"OK", b"OK", b"OK", 1, b"1"]
+    assert link.ask("MSET", *(word for key in keys for word in (key, 2))) == b"OK"
+    began = time.monotonic()
+    assert link.ask("WAIT", 2, 100) == 1 and time.monotonic() - began > 0.09
+    with Raw(through.port) as gone:  # a client that does not wait for the answer
+        gone.ask("MSET", *(word for key in keys for word in (key, 3)))
+        gone.send(encode("WAIT", 5, 0))
+        wait_for(lambda: all(node.info("clients")["blocked_clients"] > 0 for node in nodes.masters()), what="all to be asked")
+    wait_for(lambda: not any(node.info("clients")["blocked_clients"] for node in nodes.masters()), what="nobody to wait")
 
 
 def test_publish_reaches_subscribers_wherever_they_are(through, nodes):
