@@ -346,7 +346,7 @@ static double number_of(struct slice text)
 
 static bool has_point(struct slice text)
 {
-    return text.size > 0 && memchr(text.bytes, '.', text.size);
+    return text.bytes && text.size > 0 && memchr(text.bytes, '.', text.size);
 }
 
 static void put_number(struct info *info, double number, bool is_fraction)
