@@ -106,7 +106,7 @@ static bool client_is_plain(const struct client *client)
 {
     const struct session *session = &client->session;
     return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated &&
-           !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
+           !client->ears && !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
            !session->is_broken && !session->is_lost &&
            !session->is_monitoring && !client->blocking && client->upstream->topology->kind[0] &&
            !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
