@@ -112,8 +112,10 @@ static enum placement place_alone(struct client *client, const struct command_at
     if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, at_hand, traits);
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
-    if (is_scan && client->upstream->topology->shard_count > 1)
+    if (is_scan && client->upstream->topology->shard_count > 1) {
+        traits->needs_dedicated = false;
         return scan_place(client, at_hand, traits);
+    }
     if (is_bound(client) && plan->kind == PLAN_ANYWHERE)
         placement_bind(client, traits);
     if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS)
