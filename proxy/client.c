@@ -958,7 +958,7 @@ void client_push(struct client *client, const struct spans *frame)
 
 void client_limit_subscriptions(struct client *client)
 {
-    uint64_t bytes = session_bytes(&client->session) + ears_bytes(client);
+    size_t bytes = session_bytes(&client->session) + ears_bytes(client);
     if (client->is_closed || bytes <= (uint64_t)config_of(client)->client_input_limit)
         return;
     log_warning("client %llu: the names that it is subscribed to are beyond proxy.client_input_limit: closed",

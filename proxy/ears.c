@@ -125,8 +125,9 @@ bool ears_hear(struct client *client, const struct command_at_hand *at_hand)
         client_close(client, "out of memory");
         return true;
     }
-    int64_t hold_ms = client->upstream->config->failover_hold_time_ms;
-    if (!wait_for(ears, hold_ms > WAIT_MS ? (uint64_t)hold_ms : WAIT_MS))
+    const struct config_upstream *config = client->upstream->config;
+    int64_t wait_ms = ears->is_short ? config->pool_wait_ms : config->failover_hold_time_ms;
+    if (!wait_for(ears, wait_ms > WAIT_MS ? (uint64_t)wait_ms : WAIT_MS))
         return false;
     if (is_ready(ears))
         subscribe(ears, at_hand);
