@@ -121,6 +121,11 @@ $(FUZZ_BUILD)/merge_fuzz: tests/fuzz/merge_fuzz.c $(wildcard routing/*.[ch])
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
 
+# It has the module in it, whose readers are its own.
+$(FUZZ_BUILD)/sentinel_fuzz: tests/fuzz/sentinel_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch])
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -o $@ $< $(filter-out proxy/sentinel_peer.c,$(FUZZ_PROXY)) $(wildcard routing/*.c) $(LDFLAGS) $(LIBS)
+
 $(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch] tests/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(FUZZ_PROXY) $(wildcard routing/*.c) $(LDFLAGS) $(LIBS)
