@@ -251,23 +251,24 @@ static bool read_flags(struct node_reader *reader, struct node_row *row)
 }
 
 /* Without a response policy, replies are put where their keys stood, or one behind the other. What is special
- * nobody can know; it goes to one node, as without tips. */
+ * nobody can know; it goes to one node, as without tips. So does what has tips that are none. */
 static bool read_tips(struct node_reader *reader, struct node_row *row)
 {
+    struct node_reader tips = *reader;
     int spread = SPREAD_NONE, merge = -1;
-    bool is_special = false;
-    int64_t tips;
+    int64_t count;
     struct slice tip;
 
-    if (!read_array(reader, MAX_WORDS, &tips)) return false;
-    for (int64_t i = 0; i < tips; i++) {
-        if (!read_text(reader, &tip)) return false;
+    if (!resp_value_skip(reader->reply, &reader->position)) return false;
+    if (!read_array(&tips, MAX_WORDS, &count)) return true;
+    for (int64_t i = 0; i < count; i++) {
+        if (!read_text(&tips, &tip)) return true;
         int request = meaning_of(TIPS(request_tips), tip), response = meaning_of(TIPS(response_tips), tip);
         if (request >= 0) spread = request;
         if (response >= 0) merge = response;
-        is_special |= slice_is(tip, "request_policy:special") || slice_is(tip, "response_policy:special");
+        if (slice_is(tip, "request_policy:special") || slice_is(tip, "response_policy:special")) return true;
     }
-    if (spread == SPREAD_NONE || is_special) return true;
+    if (spread == SPREAD_NONE) return true;
     row->spread = (enum command_spread)spread;
     row->merge = merge >= 0 ? (enum merge_policy)merge : spread == SPREAD_KEYS ? MERGE_PLACES : MERGE_CONCAT;
     return true;
