@@ -36,6 +36,7 @@
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
+    X(REPLIES_DIFFER, "nodes answered in ways that cannot be made one reply")                                  \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")
 

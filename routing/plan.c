@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 enum {
-    FEW_KEYS = 16,        /* so many are looked at without a list */
-    LATEST_COUNT_AT = 2,  /* where SLOWLOG GET and COMMANDLOG GET have the number of entries ... */
-    LATEST_DEFAULT = 10,  /* ... and what it is without */
+    FEW_KEYS = 16,       /* so many are looked at without a list */
+    LATEST_COUNT_AT = 2, /* where SLOWLOG GET and COMMANDLOG GET have the number of entries ... */
+    LATEST_DEFAULT = 10, /* ... and what it is without */
 };
 
 static void plan_without_keys(const struct topology *topology, const struct command *command,
@@ -72,8 +72,8 @@ bool plan_make(struct planner *planner, const struct topology *topology, const s
 static void plan_without_keys(const struct topology *topology, const struct command *command,
                               const struct slice *words, size_t count, bool may_split, struct plan *plan)
 {
-    bool is_spread = command->spread == SPREAD_MASTERS ||
-                     (command->spread == SPREAD_APART && !topology->is_cluster);
+    bool is_spread =
+        command->spread == SPREAD_MASTERS || (command->spread == SPREAD_APART && !topology->is_cluster);
     if (!is_spread || topology->shard_count == 1 || !command_arity_is_right(command, count)) return;
     plan->kind = may_split ? PLAN_MASTERS : PLAN_CROSS;
     plan->merge = command->merge;
@@ -202,8 +202,8 @@ size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, 
     return size;
 }
 
-size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                         const struct slice *words, char *out)
+size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece,
+                         const struct command *command, const struct slice *words, char *out)
 {
     const struct command_keys *keys = &command->keys;
     size_t tail, number = piece_words(plan, piece, keys, &tail);
@@ -221,7 +221,8 @@ size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece
     return (size_t)(at - out);
 }
 
-/* How many words it has, and where the words behind the keys begin, which each piece repeats (JSON.MGET a b path). */
+/* How many words it has, and where the words behind the keys begin, which each piece repeats (JSON.MGET a b
+ * path). */
 static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
                           const struct command_keys *keys, size_t *tail)
 {

@@ -61,6 +61,8 @@ static const struct {
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
      "not executed\r\n"},
+    {ERROR_REPLIES_DIFFER, PROMISES_NOTHING,
+     "-ERR pointsman: nodes answered in ways that cannot be made one reply\r\n"},
     {ERROR_MEMORY, PROMISES_NOT_EXECUTED, "-ERR pointsman: out of memory; not executed\r\n"},
     {ERROR_SHUTTING_DOWN, PROMISES_NOT_EXECUTED, "-ERR pointsman: shutting down; not executed\r\n"},
 };
