@@ -495,12 +495,14 @@ static enum outcome merge_fields(const struct merge *merge)
 
 /* ---- reading ---- */
 
+/* Passes attributes, and pushes, which are no elements (see resp_reply_scan). */
 static bool read_element(struct reader *reader, struct resp_value *value)
 {
+    struct slice ignored;
     while (resp_value_next(reader->reply, &reader->position, value)) {
-        if (value->type != '|') return true;
+        if (value->type != '|' && value->type != '>') return true;
         for (int64_t i = 0; i < value->integer; i++) {
-            if (!resp_value_skip(reader->reply, &reader->position)) return false;
+            if (!skip_element(reader, &ignored)) return false;
         }
     }
     return false;
@@ -509,10 +511,13 @@ static bool read_element(struct reader *reader, struct resp_value *value)
 /* Passes over a whole element and tells its bytes. */
 static bool skip_element(struct reader *reader, struct slice *bytes)
 {
-    size_t start = reader->position;
-    bool is_good = resp_value_skip(reader->reply, &reader->position);
+    size_t start;
+    do {
+        start = reader->position;
+        if (!resp_value_skip(reader->reply, &reader->position)) return false;
+    } while (reader->reply.bytes[start] == '>');
     *bytes = (struct slice){reader->reply.bytes + start, reader->position - start};
-    return is_good;
+    return true;
 }
 
 static bool is_error(const struct resp_value *head)
