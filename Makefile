@@ -94,8 +94,9 @@ demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DE
 	@DEMO_SECONDS="$(DEMO_SECONDS)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
-# resp_fuzz links routing/ and hiredis, command_fuzz and merge_fuzz routing/ alone; all others the proxy's modules as well. What
-# is found on the way stays in build/fuzz; an input that fails is left there too, and its name printed.
+# resp_fuzz links routing/ and hiredis; command_fuzz, merge_fuzz and plan_fuzz routing/ alone; all others the proxy's
+# modules as well. What is found on the way stays in build/fuzz; an input that fails is left there too, and its name
+# printed.
 FUZZ_SECONDS ?= 30
 FUZZ_CC ?= clang
 FUZZ_BUILD := build/fuzz
@@ -108,7 +109,7 @@ $(FUZZ_BUILD)/resp_fuzz: tests/fuzz/resp_fuzz.c $(wildcard routing/*.[ch] tests/
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS) -lhiredis
 
-$(addprefix $(FUZZ_BUILD)/,command_fuzz merge_fuzz): $(FUZZ_BUILD)/%: tests/fuzz/%.c $(wildcard routing/*.[ch])
+$(addprefix $(FUZZ_BUILD)/,command_fuzz merge_fuzz plan_fuzz): $(FUZZ_BUILD)/%: tests/fuzz/%.c $(wildcard routing/*.[ch])
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
 

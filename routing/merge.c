@@ -56,11 +56,12 @@ static const struct merge_piece *one_that_matters(const struct merge_piece *piec
 static bool is_better_error(const struct merge_piece *piece, const struct merge_piece *than);
 static bool put_failure(struct merge_buffer *buffer, struct slice reply, uint32_t good, uint32_t count);
 static bool put_one_line(struct merge_buffer *buffer, struct slice text);
+static enum outcome merge_next_integers(const struct merge *merge);
 static bool fold(enum merge_policy policy, int64_t *result, int64_t number);
 static bool start_reading(const struct merge *merge, struct reader *first);
 static bool read_next(const struct merge *merge, uint32_t piece, struct resp_value *value);
 static bool skip_next(const struct merge *merge, uint32_t piece, struct slice *bytes);
-static enum outcome put_fold(const struct merge *merge, char type, int64_t number);
+static enum outcome put_integer(const struct merge *merge, char type, int64_t number);
 static enum outcome merge_status(const struct merge *merge);
 static enum outcome list_elements(const struct merge *merge, char *type, size_t *count);
 static enum outcome put_items(const struct merge *merge, char type, size_t count);
@@ -177,31 +178,33 @@ static enum outcome merge_integers(const struct merge *merge)
 {
     struct reader first;
     if (!open_reply(&first, merge->pieces[0].reply)) return UNFIT;
-
-    bool has_elements = is_list(&first.head) && first.head.type != '%';
-    int64_t elements = has_elements ? first.head.integer : 1;
     if (!merge_buffer_reserve_items(merge->buffer, merge->count)) return NO_MEMORY;
-    if (has_elements && !start_reading(merge, &first)) return UNFIT;
-    if (has_elements && !merge_buffer_put_header(merge->buffer, first.head.type, elements)) return NO_MEMORY;
-    if (!has_elements) {
+    if (!is_list(&first.head)) {
         for (uint32_t i = 0; i < merge->count; i++)
             merge->buffer->items[i].position = 0;
+        return merge_next_integers(merge);
     }
-
-    for (int64_t k = 0; k < elements; k++) {
-        int64_t result = 0;
-        char type = 0;
-        for (uint32_t i = 0; i < merge->count; i++) {
-            struct resp_value value;
-            if (!read_next(merge, i, &value) || (value.type != ':' && value.type != '#')) return UNFIT;
-            if (i > 0 ? type != value.type || !fold(merge->policy, &result, value.integer) : false)
-                return UNFIT;
-            if (i == 0) result = value.integer, type = value.type;
-        }
-        enum outcome outcome = put_fold(merge, type, result);
+    if (first.head.type == '%' || !start_reading(merge, &first)) return UNFIT;
+    if (!merge_buffer_put_header(merge->buffer, first.head.type, first.head.integer)) return NO_MEMORY;
+    for (int64_t k = 0; k < first.head.integer; k++) {
+        enum outcome outcome = merge_next_integers(merge);
         if (outcome != MERGED) return outcome;
     }
     return MERGED;
+}
+
+/* One of each reply. */
+static enum outcome merge_next_integers(const struct merge *merge)
+{
+    struct resp_value first, value;
+    if (!read_next(merge, 0, &first) || (first.type != ':' && first.type != '#')) return UNFIT;
+    int64_t result = first.integer;
+    for (uint32_t i = 1; i < merge->count; i++) {
+        if (!read_next(merge, i, &value) || value.type != first.type ||
+            !fold(merge->policy, &result, value.integer))
+            return UNFIT;
+    }
+    return put_integer(merge, first.type, result);
 }
 
 /* False where the sum is beyond what an integer can be. */
@@ -227,7 +230,7 @@ static bool fold(enum merge_policy policy, int64_t *result, int64_t number)
     }
 }
 
-static enum outcome put_fold(const struct merge *merge, char type, int64_t number)
+static enum outcome put_integer(const struct merge *merge, char type, int64_t number)
 {
     if (type == '#' && merge->policy != MERGE_SUM)
         return outcome_of(merge_buffer_put(merge->buffer, number ? SLICE("#t\r\n") : SLICE("#f\r\n")));
@@ -276,7 +279,7 @@ static enum outcome merge_pairs(const struct merge *merge)
     int64_t announced = first.head.type == '%' ? first.head.integer / 2 : first.head.integer;
     if (!merge_buffer_put_header(merge->buffer, first.head.type, announced)) return NO_MEMORY;
     for (int64_t pair = 0; pair < first.head.integer / 2; pair++) {
-        struct slice name, other;
+        struct slice name = SLICE(""), other;
         struct resp_value value;
         int64_t sum = 0;
         for (uint32_t i = 0; i < merge->count; i++) {
