@@ -511,15 +511,17 @@ static bool read_element(struct reader *reader, struct resp_value *value)
     return false;
 }
 
-/* Passes over a whole element and tells its bytes. */
+/* Passes over a whole element and tells its bytes, attributes included. */
 static bool skip_element(struct reader *reader, struct slice *bytes)
 {
-    size_t start;
+    struct resp_reply scan = {0};
     do {
-        start = reader->position;
-        if (!resp_value_skip(reader->reply, &reader->position)) return false;
-    } while (reader->reply.bytes[start] == '>');
-    *bytes = (struct slice){reader->reply.bytes + start, reader->position - start};
+        *bytes =
+            (struct slice){reader->reply.bytes + reader->position, reader->reply.size - reader->position};
+        if (bytes->size == 0 || resp_reply_scan(&scan, bytes->bytes, bytes->size, &bytes->size) != RESP_DONE)
+            return false;
+        reader->position += bytes->size;
+    } while (scan.type == '>');
     return true;
 }
 

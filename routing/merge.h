@@ -2,9 +2,10 @@
 /*
  * merge.h - replies of several nodes to the pieces of one command become one reply.
  *
- * Where any piece failed, the whole is that error (the first in the order of the pieces), word for word, and where
- * others of a write took effect, behind it in brackets how many did. Where a node answers with something of another
- * type than the policy needs, or replies that should be alike are not, that is an error too (ERROR_REPLIES_DIFFER).
+ * Where any piece failed, the whole is that error (the first in the order of the pieces), word for word, and
+ * where others of a write took effect, behind it in brackets how many did. Where a node answers with
+ * something of another type than the policy needs, or replies that should be alike are not, that is an error
+ * too (ERROR_REPLIES_DIFFER).
  *
  * Pure: writes to a buffer that its owner keeps for the next time.
  */
@@ -15,8 +16,8 @@
 
 #include <stdint.h>
 
-/* What is said of integers from SUM to OR holds as well for arrays of them that are of the same length: element by
- * element. Arrays may be RESP3's sets and maps: the first one's form is the form of the whole. */
+/* What is said of integers from SUM to OR holds as well for arrays of them that are of the same length:
+ * element by element. Arrays may be RESP3's sets and maps: the first one's form is the form of the whole. */
 enum merge_policy {
     MERGE_FIRST,  /* all say the same: the first one's */
     MERGE_OK,     /* all must succeed: the first one's (MSET, FLUSHALL, CONFIG SET) */
@@ -28,8 +29,8 @@ enum merge_policy {
     MERGE_ONE_OK, /* one that succeeds is enough (SCRIPT KILL, where but one node has a script running) */
     MERGE_PLACES, /* elements of arrays are put where their keys stood (MGET) */
     MERGE_CONCAT, /* arrays, one behind the other (KEYS); a status that all agree on stays (ACL LOG RESET) */
-    MERGE_LATEST, /* the same, sorted by the time that is each entry's second element, newest first, and cut to the
-                     number that was asked for (SLOWLOG GET) */
+    MERGE_LATEST, /* the same, sorted by the time that is each entry's second element, newest first, and cut
+                     to the number that was asked for (SLOWLOG GET) */
     MERGE_UNION,  /* the same, each element once (PUBSUB CHANNELS) */
     MERGE_PAIRS,  /* arrays of names and numbers: the numbers of each name are added up (PUBSUB NUMSUB) */
     MERGE_ANY,    /* one that is not nil, by chance (RANDOMKEY) */
@@ -53,8 +54,8 @@ struct merge_buffer {
 
 void merge_buffer_finish(struct merge_buffer *buffer);
 
-/* is_write: pieces that succeeded have changed something, which an error must tell. seed: chance, for ANY. The reply is
- * buffer->bytes[0, size). False if memory is short. */
+/* is_write: pieces that succeeded have changed something, which an error must tell. seed: chance, for ANY.
+ * The reply is buffer->bytes[0, size). False if memory is short. */
 bool merge_replies(enum merge_policy policy, const struct merge_piece *pieces, uint32_t count, bool is_write,
                    uint64_t *seed, struct merge_buffer *buffer);
 

@@ -46,14 +46,14 @@ static void add_text(struct replies *replies, struct slice text)
     free(reply);
 }
 
-/* One whole reply behind the other; what follows the last is left. */
+/* One whole reply behind the other; what follows the last is left. Pushes are no replies to anything. */
 static void read_replies(struct replies *replies, struct slice stream)
 {
     for (size_t start = 0; start < stream.size && replies->count < MAX_PIECES;) {
         struct resp_reply state = {0};
         size_t used;
         if (resp_reply_scan(&state, stream.bytes + start, stream.size - start, &used) != RESP_DONE) break;
-        add_reply(replies, (struct slice){stream.bytes + start, used});
+        if (state.type != '>') add_reply(replies, (struct slice){stream.bytes + start, used});
         start += used;
     }
 }
@@ -89,11 +89,13 @@ static uint32_t order_keys(struct replies *replies)
 /* A push is no element, wherever it stands. */
 static void skip_element(struct slice reply, size_t *position)
 {
-    bool is_push;
+    struct resp_reply state = {0};
+    size_t used;
     do {
-        is_push = reply.bytes[*position] == '>';
-        expect(resp_value_skip(reply, position), "elements are whole");
-    } while (is_push);
+        expect(resp_reply_scan(&state, reply.bytes + *position, reply.size - *position, &used) == RESP_DONE,
+               "elements are whole");
+        *position += used;
+    } while (state.type == '>');
 }
 
 /* Behind attributes, if there are any. */

@@ -37,9 +37,9 @@ static struct topology *topology_of(uint32_t shard_count, bool is_cluster)
 {
     struct topology_node nodes[SHARDS] = {{.name = "a:1"}, {.name = "b:2"}, {.name = "c:3"}};
     struct topology_draft_shard shards[SHARDS] = {{.master = 0}, {.master = 1}, {.master = 2}};
-    for (uint16_t i = 0; i < SHARDS; i++) {
+    for (int i = 0; i < SHARDS; i++) {
         nodes[i].role = NODE_ROLE_MASTER;
-        nodes[i].shard = i;
+        nodes[i].shard = (uint16_t)i;
         nodes[i].is_fit = true;
     }
     struct topology *topology = topology_create(&(struct topology_draft){
