@@ -63,7 +63,7 @@ unit: $(UNIT_TESTS) ## run the unit tests alone
 # Debian packages by name; what is there already is not touched.
 BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev libssl-dev uthash-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
-TEST_PACKAGES := $(REDIS_PACKAGES) libcmocka-dev python3-pytest procps util-linux php-cli php-redis ruby ruby-redis
+TEST_PACKAGES := $(REDIS_PACKAGES) nutcracker libcmocka-dev python3-pytest procps util-linux php-cli php-redis ruby ruby-redis
 
 .PHONY: deps
 deps: ## install what the build needs
@@ -88,15 +88,15 @@ differential: $(BUILD)/pointsman ## random commands, to Redis and through points
 		$(DIFFERENTIAL_FLAGS)
 
 .PHONY: demo
-demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (DEMO_SECONDS=20: ends by itself)
+demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (KIND=cluster; DEMO_SECONDS=20: ends by itself)
 	@sh tests/install.sh $(BUILD_PACKAGES) $(REDIS_PACKAGES)
 	@$(MAKE) --no-print-directory -s all
-	@DEMO_SECONDS="$(DEMO_SECONDS)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
+	@DEMO_SECONDS="$(DEMO_SECONDS)" KIND="$(KIND)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
-# resp_fuzz links routing/ and hiredis; command_fuzz, merge_fuzz and plan_fuzz routing/ alone; all others the proxy's
-# modules as well. What is found on the way stays in build/fuzz; an input that fails is left there too, and its name
-# printed.
+# resp_fuzz links routing/ and hiredis; command_fuzz, cluster_view_fuzz, merge_fuzz and plan_fuzz routing/ alone; all
+# others the proxy's modules as well. What is found on the way stays in build/fuzz; an input that fails is left there
+# too, and its name printed.
 FUZZ_SECONDS ?= 30
 FUZZ_CC ?= clang
 FUZZ_BUILD := build/fuzz
@@ -109,7 +109,8 @@ $(FUZZ_BUILD)/resp_fuzz: tests/fuzz/resp_fuzz.c $(wildcard routing/*.[ch] tests/
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS) -lhiredis
 
-$(addprefix $(FUZZ_BUILD)/,command_fuzz merge_fuzz plan_fuzz): $(FUZZ_BUILD)/%: tests/fuzz/%.c $(wildcard routing/*.[ch])
+PURE_FUZZERS := $(addprefix $(FUZZ_BUILD)/,command_fuzz cluster_view_fuzz merge_fuzz plan_fuzz)
+$(PURE_FUZZERS): $(FUZZ_BUILD)/%: tests/fuzz/%.c $(wildcard routing/*.[ch])
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
 

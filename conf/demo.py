@@ -5,6 +5,9 @@ Starts a master, two replicas and three Sentinels on loopback and build/pointsma
 shows what each server was asked, kills the master and proves that a client lived through it. Stays until Ctrl-C,
 or ends by itself after DEMO_SECONDS; the exit status is 0 only if all that was shown was true. Everything that was
 started is ended, whatever way this ends.
+
+KIND=cluster does the same with a Redis Cluster of three masters and three replicas: slots move under load, then a
+master is killed.
 """
 
 import os
@@ -20,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 import harness  # noqa: E402
 import redis  # noqa: E402
+import redis_cluster  # noqa: E402
 
 PORT = 6380
 SENTINEL_PORTS = (26379, 26380, 26381)
@@ -258,14 +262,17 @@ class Demo:
         identity = self.workers[0].before
         self.claim(all(same), opening + f"on the very same connections: CLIENT ID {identity[0]}, local port {identity[1]}, "
                    f"as before the kill (and so for all {WORKERS})")  # fmt: skip
-        with self.cluster.master.client() as client:
-            stored = [int(client.get(worker.key) or 0) for worker in self.workers]
+        stored = [self.stored(worker) for worker in self.workers]
         told = [(worker.writes, worker.unknown) for worker in self.workers]
         # A write that the old master acknowledged in its last moment may not have left it; Redis replicates later.
         right = [writes - 1 <= value <= writes + unknown for value, (writes, unknown) in zip(stored, told)]
         unknown = sum(u for _, u in told)
         self.claim(all(right), f"the counters on the new master hold {sum(stored)}; acknowledged were "
                    f"{sum(w for w, _ in told)}, and {unknown} clients were told 'outcome unknown'")  # fmt: skip
+
+    def stored(self, worker):
+        with self.cluster.master.client() as client:
+            return int(client.get(worker.key) or 0)
 
     def stay(self):
         say("Try it:   redis-cli -p 6380          set, get, info, multi ... as on any Redis")
@@ -305,6 +312,89 @@ class Demo:
             say("\n".join(self.pointsman.log_text().splitlines()[-30:]))
 
 
+class ClusterDemo(Demo):
+    """The same steps where keys are spread over three masters."""
+
+    SLOTS_TO_MOVE = 300
+
+    def start(self):
+        say("Starting a Redis Cluster of three masters and three replicas on 127.0.0.1 ...")
+        self.cluster = redis_cluster.RedisCluster(3, 1, settings={"cluster-require-full-coverage": "no"}).start()
+        self.pointsman = harness.Pointsman(
+            self.cluster.nodes[0].address, wait=None, proxy_threads=None, upstream_kind="cluster",
+            proxy_listen=f"{harness.HOST}:{PORT}", reads_policy="master", failover_hold_time="30s",
+        )  # fmt: skip
+        self.pointsman.port = PORT
+        self.pointsman.start()
+        harness.wait_for(self.pointsman.writes, 15, "pointsman to take a first write")
+        say("Masters " + ", ".join(node.address for node in self.cluster.masters()) + ".")
+        say(f"Pointsman listens on {paint('bold', f'{harness.HOST}:{PORT}')}, and was told of one node.")
+        say()
+
+    def work(self):
+        self.workers = [Worker(number) for number in range(2 * WORKERS)]
+        for worker in self.workers:
+            worker.start()
+        say(f"{len(self.workers)} clients, one connection each, that know nothing of a cluster:")
+        with redis.Redis(harness.HOST, PORT) as client:
+            keys = [f"demo:{i}" for i in range(300)]
+            client.mset({key: key for key in keys})
+            self.claim(client.mget(keys) == [key.encode() for key in keys], "MSET and MGET of 300 keys in as many slots")
+            held = [node.ask("DBSIZE") for node in self.cluster.masters()]
+            self.claim(client.dbsize() == sum(held) and all(held), f"DBSIZE is the sum of all masters: {held}")
+            found = set(client.scan_iter(count=50))
+            self.claim({key.encode() for key in keys} <= found, "SCAN finds them all")
+        giver, taker = self.cluster.masters()[:2]
+        told = sum(worker.writes for worker in self.workers)
+        self.cluster.redis_cli("reshard", giver.address, "--cluster-from", giver.id, "--cluster-to", taker.id,
+                               "--cluster-slots", self.SLOTS_TO_MOVE, "--cluster-yes")  # fmt: skip
+        time.sleep(0.5)
+        went_on = sum(worker.writes for worker in self.workers) > told
+        problems = [str(worker.problem) for worker in self.workers if worker.problem]
+        self.claim(went_on and not problems, f"{self.SLOTS_TO_MOVE} slots went from {giver.address} to {taker.address} "
+                   "meanwhile, and no client was told" + "; ".join(["", *problems]))  # fmt: skip
+        say()
+
+    def kill_the_master(self):
+        old = self.cluster.master_of(self.workers[0].key)
+        slot = redis_cluster.slot_of(self.workers[0].key)
+        for worker in self.workers:
+            worker.longest_pause = 0.0
+        say(paint("red", f"kill -9 of {old.address}, one of the masters"))
+        killed = time.monotonic()
+        old.kill()
+        new = self.cluster.wait_new_master(slot, old)
+        chosen = time.monotonic()
+        harness.wait_for(lambda: all(worker.written_at > chosen or worker.problem for worker in self.workers), 20,
+                         "writes to go on")  # fmt: skip
+        time.sleep(1)
+        is_hit = lambda worker: redis_cluster.slot_of(worker.key) in new.own_slots()
+        hit = [worker for worker in self.workers if is_hit(worker)]
+        others = [worker for worker in self.workers if not is_hit(worker)]
+        say(f"Its replica {new.address} took over {1000 * (chosen - killed):.0f} ms later. Longest pause in writes: "
+            f"{1000 * max(w.longest_pause for w in hit):.0f} ms for its keys, "
+            f"{1000 * max((w.longest_pause for w in others), default=0):.0f} ms for all others.")  # fmt: skip
+        self.check_books("writes go on, ")
+        say()
+
+    def stored(self, worker):
+        with redis.Redis(harness.HOST, PORT) as client:
+            return int(client.get(worker.key) or 0)
+
+    def stay(self):
+        say("Try it:   redis-cli -p 6380          mset, mget, dbsize, scan, multi ... as on any Redis")
+        say(f"          redis-cli -p {self.cluster.alive()[0].port} cluster shards")
+        say(f"Its log:  {self.pointsman.log}")
+        if self.seconds is None:
+            say(paint("bold", "Ctrl-C ends everything."))
+        say()
+        while self.seconds is None or time.monotonic() - self.began < self.seconds:
+            time.sleep(0.2)
+
+
+KINDS = {"": Demo, "sentinel": Demo, "cluster": ClusterDemo}
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 
@@ -317,8 +407,12 @@ def main():
     if not os.access(harness.POINTSMAN, os.X_OK):
         say(f"{harness.POINTSMAN} is not there: run make first")
         return 1
+    kind = os.environ.get("KIND", "")
+    if kind not in KINDS:
+        say(f"KIND={kind} is not known here; write sentinel or cluster")
+        return 1
     text = os.environ.get("DEMO_SECONDS", "")
-    demo = Demo(float(text) if text else None)
+    demo = KINDS[kind](float(text) if text else None)
     interrupted = False
     try:
         demo.start()

@@ -54,6 +54,7 @@ struct backend *backend_create(struct upstream *upstream, const struct topology_
     backend->name = strdup(node->name);
     backend->gauge = node_gauge_take(node->gauge);
     backend->node = TOPOLOGY_NO_NODE;
+    backend->shard = TOPOLOGY_NO_SHARD;
     backend->load = &backend->own_load;
     if (!backend->name || !set_address(backend, node)) {
         free(backend->name);
@@ -93,6 +94,19 @@ void backend_cut(struct backend *backend, enum outcome outcome, const char *reas
     tunnels_cut(worker, backend);
     while (backend->connections)
         connection_close(backend->connections, outcome, reason);
+}
+
+void backend_retire_connections(struct backend *backend)
+{
+    tunnels_cut(worker_of(backend), backend);
+    for (struct connection *connection = backend->connections, *next; connection; connection = next) {
+        next = connection->next;
+        const struct client *owner = connection->owner;
+        bool only_listens = owner && session_is_pushed_to(&owner->session) && !owner->session.in_multi;
+        connection->is_retiring = true;
+        if (!connection->queue.first && (!owner || only_listens))
+            connection_close(connection, OUTCOME_CUT, NULL); /* a subscriber goes on at the next master */
+    }
 }
 
 void backend_take_waiting(struct backend *backend, struct request_queue *queue)
@@ -168,6 +182,18 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     return connection;
 }
 
+struct connection *backend_open_ear(struct backend *backend, uint8_t protocol)
+{
+    if (!reserve_dedicated(backend))
+        return NULL;
+    struct connection *connection = connection_open(backend, 0, protocol, true);
+    if (!connection) {
+        atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
+        backend_failed(backend, strerror(errno));
+    }
+    return connection;
+}
+
 void backend_give_back(struct connection *connection)
 {
     struct backend *backend = connection->backend;
@@ -216,7 +242,8 @@ void backend_failed(struct backend *backend, const char *reason)
 
 void backend_refused(struct backend *backend, enum refusal refusal)
 {
-    static const char *const words[] = {"", "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"};
+    static const char *const words[REFUSAL_COUNT] = {"", "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED",
+                                                     "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"};
     if (!backend->is_reported)
         log_warning("node %s: answered %s; asking who is master", backend->name, words[refusal]);
     backend->is_reported = true;
@@ -270,7 +297,8 @@ void backend_refresh(struct backend *backend)
     if (backend->failures > 0 && backend->connections && !has_ready_connection(backend))
         is_usable = false; /* a trial is under way */
     if (is_usable && backend->role == NODE_ROLE_MASTER)
-        is_usable = backend->lost_us < upstream->topology->shards[0].confirmed_us;
+        is_usable = backend->shard != TOPOLOGY_NO_SHARD &&
+                    backend->lost_us < upstream->topology->shards[backend->shard].confirmed_us;
     backend->load->is_usable = is_usable;
 }
 
@@ -425,7 +453,7 @@ static bool may_be_closed(const struct backend *backend, const struct connection
 {
     const struct config_upstream *config = backend->upstream->config;
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
-    if (connection->state != CONNECTION_READY || connection->owner)
+    if (connection->state != CONNECTION_READY || connection->owner || connection->ear)
         return false;
     if (connection->is_dedicated && idle_ms > SPARE_IDLE_MS &&
         atomic_load_explicit(&backend->gauge->dedicated, memory_order_relaxed) >=

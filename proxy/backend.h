@@ -33,6 +33,11 @@ struct backend {
     struct node_gauge *gauge; /* one reference */
     uint32_t node;            /* index in the upstream's topology; TOPOLOGY_NO_NODE = retired */
     enum node_role role;
+    uint32_t reign;           /* upstream->master_epoch when it became master; 0 = it never was. Of several shards */
+    bool was_replica;         /* since then */
+    uint16_t run_mark;        /* of its run, as one of its connections was told last (cursors.h); 0 = never */
+    uint16_t next_shard;      /* while a topology is adopted */
+    uint16_t shard;           /* in the upstream's topology; TOPOLOGY_NO_SHARD = it is of none */
     struct pick_load *load;         /* in the upstream's list, or own_load when retired */
     struct pick_load own_load;
     struct connection *connections; /* all that are open */
@@ -61,6 +66,9 @@ bool backend_is_busy(const struct backend *backend);
 /* Closes every connection: the node lost its role. */
 void backend_cut(struct backend *backend, enum outcome outcome, const char *reason);
 
+/* Closes every connection once what is on it is answered. */
+void backend_retire_connections(struct backend *backend);
+
 /* Appends what waits for a dedicated connection to the queue, to be dispatched anew: ahead of what is held, since
  * that may be behind it. */
 void backend_take_waiting(struct backend *backend, struct request_queue *queue);
@@ -75,6 +83,9 @@ struct connection *backend_script_lane(struct backend *backend, uint32_t databas
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */
 struct connection *backend_borrow(struct backend *backend, const struct request *request);
+
+/* A dedicated connection for an ear (ears.h); NULL likewise. */
+struct connection *backend_open_ear(struct backend *backend, uint8_t protocol);
 
 /* Takes back a dedicated connection with an empty queue and no state. */
 void backend_give_back(struct connection *connection);

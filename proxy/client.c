@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/client.h"
 
-#include "proxy/connection.h"
+#include "proxy/backend.h"
 #include "proxy/cursors.h"
+#include "proxy/ears.h"
 #include "proxy/handler.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
+#include "proxy/persona.h"
+#include "proxy/placement.h"
+#include "proxy/redirect.h"
+#include "proxy/scan.h"
+#include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
+#include "proxy/waits.h"
 #include "proxy/worker.h"
 
 #include <assert.h>
@@ -49,8 +56,12 @@ static bool has_room(struct client *client);
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
+static void send_request(struct client *client, struct chunk *chunk, struct slice bytes, const struct request *traits,
+                         bool is_silent);
+static void take_off(struct client *client, struct request *request);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
+static void answered(struct request *request);
 static void spoil_transaction(const struct request *request);
 static bool ends_transaction(const struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
@@ -63,12 +74,13 @@ static void finish_input(struct client *client);
 static void watch(struct client *client);
 static void detach_requests(struct client *client);
 static bool next_is_silent(struct client *client);
+static struct client_route *other_route(struct client *client, const struct connection *connection);
 
 static const struct config *config_of(const struct client *client) { return client->worker->group->config; }
 
 /* ---- life ---- */
 
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix)
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener)
 {
     struct worker_group *group = worker->group;
     uint32_t others = atomic_fetch_add_explicit(&group->client_count, 1, memory_order_relaxed);
@@ -84,7 +96,7 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
         return;
     }
     atomic_store_explicit(&group->is_full, false, memory_order_relaxed);
-    if (!is_unix) {
+    if (!listener->is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_S}, sizeof(int));
@@ -92,7 +104,8 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, boo
     client->worker = worker;
     client->upstream = upstream;
     client->id = atomic_fetch_add_explicit(&group->next_client_id, 1, memory_order_relaxed);
-    client->is_unix = is_unix;
+    client->is_unix = listener->is_unix;
+    client->persona = listener->persona;
     client->is_authenticated = group->config->password[0] == '\0';
     client->created_ms = client->active_ms = worker->now_ms;
     client->last_command = "NULL";
@@ -128,6 +141,7 @@ void client_close(struct client *client, const char *reason)
     atomic_fetch_sub_explicit(&worker->group->client_count, 1, memory_order_relaxed);
 
     detach_requests(client);
+    ears_forget(client);
     if (client->dedicated)
         connection_abandon(client->dedicated);
     client->dedicated = NULL;
@@ -152,7 +166,9 @@ void client_destroy(struct client *client)
     free(client->name);
     free(client->library_name);
     free(client->library_version);
+    free(client->routes);
     scripts_forget_queued(client);
+    placement_forget(client);
     free(client);
 }
 
@@ -173,6 +189,12 @@ static void detach_requests(struct client *client)
             break;
         case REQUEST_ANSWERED:
             request_destroy(&worker->requests, &worker->chunks, request);
+            break;
+        case REQUEST_SCATTERED:
+            if (client->waits)
+                waits_abandon(client);
+            else
+                scatter_abandon(client, request);
             break;
         case REQUEST_NEW: /* on the reroute queue, or being ended by its connection */
         case REQUEST_QUEUED:
@@ -356,7 +378,7 @@ static void end_of_input(struct client *client)
 {
     client->is_ending = true;
     bool is_paused = client->stall == STALL_PAUSED && !client->first; /* as in Redis, what waits is not carried out */
-    if (client->blocking || is_paused || session_is_pushed_to(&client->session)) {
+    if (client->blocking || client->waits || is_paused || session_is_pushed_to(&client->session)) {
         client_close(client, "closed by the client");
         return;
     }
@@ -447,6 +469,9 @@ void client_unstall(struct client *client)
     case STALL_GATHER:
     case STALL_PAUSED:
     case STALL_TUNNEL:
+    case STALL_EARS:
+    case STALL_WAITS:
+    case STALL_TOPOLOGY:
     case STALL_SCRIPT:
         return;
     case STALL_DRAINED:
@@ -474,37 +499,80 @@ void client_unstall(struct client *client)
 
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
 {
-    struct request *request = append_request(client);
-    struct chunk *encoded = NULL;
     bool must_encode = !client->worker->arguments.is_canonical;
-    if (request && must_encode)
-        encoded = chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count));
-    if (!request || (must_encode && !encoded)) {
-        if (request)
-            request->state = REQUEST_ANSWERED; /* it is in no queue but the client's */
+    struct chunk *chunk = must_encode ? chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count))
+                                      : chunk_take(at_hand->chunk);
+    struct slice bytes = at_hand->bytes;
+    if (chunk && must_encode) {
+        chunk->filled = resp_encode(chunk->bytes, at_hand->words, at_hand->count);
+        bytes = (struct slice){chunk->bytes, chunk->filled};
+    }
+    send_request(client, chunk, bytes, traits, next_is_silent(client));
+}
+
+void client_submit_silently(struct client *client, struct slice bytes, const struct request *traits)
+{
+    struct chunk *chunk = chunk_create_sized(bytes.size);
+    if (chunk) {
+        memcpy(chunk->bytes, bytes.bytes, bytes.size);
+        chunk->filled = bytes.size;
+        bytes.bytes = chunk->bytes;
+    }
+    send_request(client, chunk, bytes, traits, true);
+}
+
+/* Takes the chunk; NULL: memory is short. */
+static void send_request(struct client *client, struct chunk *chunk, struct slice bytes, const struct request *traits,
+                         bool is_silent)
+{
+    struct request *request = chunk ? append_request(client) : NULL;
+    if (!request) {
+        chunk_release(&client->worker->chunks, chunk);
         client_close(client, "out of memory");
         return;
     }
-    struct request *next_of_client = request->next_of_client;
     *request = *traits;
-    request->next_of_client = next_of_client;
     request->client = client;
-    request->is_silent = next_is_silent(client);
-    if (encoded) {
-        encoded->filled = resp_encode(encoded->bytes, at_hand->words, at_hand->count);
-        request->chunk = encoded;
-        request->bytes = encoded->bytes;
-        request->size = encoded->filled;
-    } else {
-        request->chunk = chunk_take(at_hand->chunk);
-        request->bytes = at_hand->bytes.bytes;
-        request->size = at_hand->bytes.size;
-    }
-    client->inflight++;
+    request->is_silent = is_silent;
+    request->chunk = chunk;
+    request->bytes = bytes.bytes;
+    request->size = bytes.size;
     client->subscribing += request_is_subscription(request);
-    client->inflight_bytes += request->size;
     if (request->is_blocking)
         client->blocking = request;
+    take_off(client, request);
+}
+
+struct request *client_append(struct client *client, const struct request *traits)
+{
+    struct request *request = append_request(client);
+    if (!request)
+        return NULL;
+    *request = *traits;
+    request->client = client;
+    request->is_silent = next_is_silent(client);
+    return request;
+}
+
+void client_send_piece(struct client *client, const struct request *piece, struct request **request)
+{
+    *request = request_create(&client->worker->requests);
+    if (!*request) {
+        client_close(client, "out of memory");
+        return;
+    }
+    **request = *piece;
+    chunk_take(piece->chunk);
+    (*request)->client = client;
+    take_off(client, *request);
+}
+
+static void take_off(struct client *client, struct request *request)
+{
+    client->inflight++;
+    client->inflight_bytes += request->size;
+    if (request->has_several_keys)
+        client->barrier_place = client->barriers++ ? REQUEST_PLACE_NONE : request->place;
     upstream_dispatch(client->upstream, request);
 }
 
@@ -689,6 +757,7 @@ void client_finish(struct request *request)
     completed(request);
 }
 
+/* It is out of all counts of what is unanswered. */
 static void completed(struct request *request)
 {
     struct client *client = request->client;
@@ -697,17 +766,39 @@ static void completed(struct request *request)
     client->inflight--;
     client->inflight_bytes -= request->size;
     client->subscribing -= request_is_subscription(request);
+    client->barriers -= request->has_several_keys;
     if (client->inflight == 0)
         client->follows_master = false;
     if (client->blocking == request)
         client->blocking = NULL;
+    if (request->is_piece)
+        scatter_answered(request);
+    else
+        answered(request);
+    client_settle(client);
+    client_unstall(client);
+    limit_output(client, 0);
+}
+
+/* In the client's order it may go now, or has to wait for those before. */
+static void answered(struct request *request)
+{
+    struct client *client = request->client;
     if (request == client->first)
         deliver_answered(client);
     else
         client->stored_bytes += request->reply.bytes;
-    client_settle(client);
-    client_unstall(client);
-    limit_output(client, 0);
+}
+
+void client_finish_whole(struct request *whole)
+{
+    if (whole->inspection != INSPECT_NOTHING)
+        inspect(whole);
+    if (whole->is_silent)
+        spans_clear(&whole->client->worker->chunks, &whole->reply);
+    whole->state = REQUEST_ANSWERED;
+    if (!whole->client->is_closed)
+        answered(whole);
 }
 
 static void limit_output(struct client *client, size_t unfinished)
@@ -789,12 +880,33 @@ static void inspect(struct request *request)
         local_rewrite(request);
         return;
     case INSPECT_REFUSED:
-        reply_instead(request, error_reply(request->pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS));
+        reply_instead(request, client_text_of(INSPECT_REFUSED, (enum command_pin)request->pin));
         return;
+    case INSPECT_SCAN:
+        scan_page(request);
+        return;
+    case INSPECT_SCAN_CHECK:
+        return; /* scan_checked() has made its reply */
+    case INSPECT_REDIRECTED:
+        reply_instead(request, redirect_refusal(request));
+        return;
+    case INSPECT_CROSSED:
     case INSPECT_BARRED:
-        reply_instead(request, SLICE("-ERR Command not allowed inside a transaction\r\n"));
+    case INSPECT_READONLY:
+        reply_instead(request, client_text_of((enum request_inspection)request->inspection, PIN_NONE));
         return;
     }
+}
+
+struct slice client_text_of(enum request_inspection inspection, enum command_pin pin)
+{
+    if (inspection == INSPECT_CROSSED)
+        return SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
+    if (inspection == INSPECT_READONLY)
+        return PERSONA_READONLY;
+    if (inspection == INSPECT_BARRED)
+        return SLICE("-ERR Command not allowed inside a transaction\r\n");
+    return error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS);
 }
 
 static void reply_instead(struct request *request, struct slice reply)
@@ -908,16 +1020,70 @@ void client_keep_output(struct client *client)
 
 void client_routed(struct client *client, struct connection *connection)
 {
-    bool is_one = client->routed == 0 || client->route == connection;
-    client->route = is_one ? connection : NULL;
+    struct client_route *route = &client->route;
     client->routed++;
+    if (route->connection && route->connection != connection)
+        route = other_route(client, connection);
+    if (!route) {
+        client->is_mixed = true; /* nothing more goes before all is answered */
+        return;
+    }
+    route->connection = connection;
+    route->count++;
 }
 
-void client_unrouted(struct client *client)
+/* The one in the list, put there if need be; NULL if memory is short. */
+static struct client_route *other_route(struct client *client, const struct connection *connection)
+{
+    uint16_t shard = connection->backend->shard;
+    client->is_mixed |= client->route.connection->backend->shard == shard;
+    for (uint32_t i = 0; i < client->route_count; i++) {
+        if (client->routes[i].connection == connection)
+            return &client->routes[i];
+        client->is_mixed |= client->routes[i].connection->backend->shard == shard;
+    }
+    if (client->route_count == client->route_room) {
+        uint32_t room = client->route_room ? 2 * client->route_room : 4;
+        struct client_route *larger = realloc(client->routes, room * sizeof *larger);
+        if (!larger)
+            return NULL;
+        client->routes = larger;
+        client->route_room = room;
+    }
+    struct client_route *route = &client->routes[client->route_count++];
+    route->count = 0;
+    return route;
+}
+
+void client_unrouted(struct client *client, const struct connection *connection)
 {
     assert(client->routed > 0);
-    if (--client->routed == 0)
-        client->route = NULL;
+    client->routed--;
+    if (client->route.connection == connection) {
+        if (--client->route.count == 0)
+            client->route = client->route_count ? client->routes[--client->route_count] : (struct client_route){0};
+    } else {
+        for (uint32_t i = 0; i < client->route_count; i++) {
+            if (client->routes[i].connection != connection)
+                continue;
+            if (--client->routes[i].count == 0)
+                client->routes[i] = client->routes[--client->route_count];
+            break;
+        }
+    }
+    if (client->routed == 0)
+        client->is_mixed = false;
+}
+
+struct connection *client_route_to(const struct client *client, uint16_t shard)
+{
+    if (client->route.connection && client->route.connection->backend->shard == shard)
+        return client->route.connection;
+    for (uint32_t i = 0; i < client->route_count; i++) {
+        if (client->routes[i].connection->backend->shard == shard)
+            return client->routes[i].connection;
+    }
+    return NULL;
 }
 
 void client_held(struct client *client) { client->held++; }

@@ -29,6 +29,7 @@
 struct worker;
 struct upstream;
 struct connection;
+struct listener;
 
 /* The command being looked at: its bytes as received, and its words. */
 struct command_at_hand {
@@ -49,7 +50,16 @@ enum client_stall {
     STALL_GATHER,  /* until all workers have told of their clients */
     STALL_PAUSED,  /* until CLIENT PAUSE is over */
     STALL_TUNNEL,  /* it has become a replica: goes on as a tunnel at once */
+    STALL_EARS,    /* until other masters have confirmed what it subscribes to */
+    STALL_WAITS,   /* until all masters have answered its WAIT */
+    STALL_TOPOLOGY,/* until it is known what there is behind us */
     STALL_SCRIPT,  /* until the master has the script that its transaction calls */
+};
+
+/* Requests of a client on a shared connection. */
+struct client_route {
+    struct connection *connection; /* NULL: none */
+    uint32_t count;
 };
 
 enum client_reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
@@ -72,15 +82,29 @@ struct client {
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
-    uint32_t routed;              /* ... of them on the shared connection `route` */
-    struct connection *route;     /* NULL also where they are on several, until all of them are answered */
+    uint32_t routed;              /* ... of them on shared connections: */
+    struct client_route route;    /* one of these, the only one where there is but one shard ... */
+    struct client_route *routes;  /* ... and the others; the list is kept */
+    uint32_t route_count, route_room;
+    uint32_t barriers;            /* ... of them with several keys of one slot: these may have to go again */
+    uint16_t barrier_place;       /* where, if it is one; else REQUEST_PLACE_NONE */
+    uint16_t home_place;          /* where its subscriptions are to be, if has_home */
+    uint16_t bound_place;         /* of its transaction or what it watches, once that is known */
     struct connection *dedicated; /* borrowed; NULL mostly */
     struct session session;
     struct request *blocking; /* the command that it waits in */
     struct blocked blocked;   /* ... and all about that */
-    uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; 0 = never */
+    uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
+                                 shards, backend->reign of the master it wrote to; 0 = never */
+    bool wrote_several;       /* masters, since its last WAIT */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
+    struct placement_kept *kept; /* of a transaction that has no place yet; NULL mostly */
+    struct placement_kept **kept_end;
+    size_t kept_bytes;
+    struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
+    struct ears *ears;       /* at other masters; NULL mostly */
+    uint64_t restored_ms;    /* when a restoration began last */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;
@@ -89,6 +113,10 @@ struct client {
     uint32_t database;
     uint8_t stall; /* enum client_stall */
     uint8_t reply_mode;
+    uint8_t persona; /* enum persona: what it takes us for */
+    bool is_mixed : 1; /* two of its routes are to one shard, until all that is routed is answered */
+    bool has_home : 1;
+    bool is_bound : 1; /* bound_place is known */
     bool is_dirty : 1;
     bool is_resumable : 1;
     bool is_authenticated : 1;
@@ -102,15 +130,17 @@ struct client {
     bool sends_first : 1;       /* reads nothing while its input is left alone: it may read when it has sent all */
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
     bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
+    bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
+    uint64_t stalled_ms; /* since when by STALL_TOPOLOGY */
     uint64_t created_ms, active_ms;
     const char *last_command; /* static text */
     char *name, *library_name, *library_version; /* NULL = not set */
 };
 
-/* Takes the descriptor. */
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, bool is_unix);
+/* Takes the descriptor, which came from that listener. */
+void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener);
 
 /* The one place where a client ends; reason is logged at debug level. */
 void client_close(struct client *client, const char *reason);
@@ -154,9 +184,13 @@ void client_limit_subscriptions(struct client *client);
 
 /* Counts of requests by where they are; called by those who queue them. */
 void client_routed(struct client *client, struct connection *connection);
-void client_unrouted(struct client *client);
+void client_unrouted(struct client *client, const struct connection *connection);
 void client_held(struct client *client);
 void client_unheld(struct client *client);
+
+/* The shared connection to a node of that shard that its requests are on; NULL = none are. Where is_mixed: one of
+ * several. */
+struct connection *client_route_to(const struct client *client, uint16_t shard);
 
 /* The dedicated connection is gone. had_session: with the state of the session on it. What can go on elsewhere is
  * restored there, ahead of the client's requests. */
@@ -195,6 +229,22 @@ void client_unstall(struct client *client);
 
 /* Sends the command at hand on its way. */
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
+
+/* What a client is told instead of the node's answer to what was refused in its transaction. */
+struct slice client_text_of(enum request_inspection inspection, enum command_pin pin);
+
+/* The same for bytes that are kept: its reply has been given already and is dropped. */
+void client_submit_silently(struct client *client, struct slice bytes, const struct request *traits);
+
+/* Puts a request for a command that goes in pieces into the client's queue; NULL if memory is short. */
+struct request *client_append(struct client *client, const struct request *traits);
+
+/* Sends a piece, whose chunk and bytes are given, on its way; *request is set before that. The client may be closed by
+ * it. */
+void client_send_piece(struct client *client, const struct request *piece, struct request **request);
+
+/* The reply to all pieces is in the request. */
+void client_finish_whole(struct request *whole);
 
 /* Every second or so: idle clients, blocked clients that are gone, those that read nothing. */
 void client_tick(struct client *client);

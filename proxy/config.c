@@ -3,6 +3,7 @@
 
 #include "proxy/config_loader.h"
 #include "proxy/ini.h"
+#include "routing/distribution.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,6 +57,7 @@ void config_destroy(struct config *config)
     if (!config) return;
     for (size_t i = 0; i < config_key_count; i++)
         config_keys[i].type->release(config_field(&config_keys[i], config));
+    distribution_destroy(config->upstreams[0].distribution);
     free(config->upstreams[0].name);
     free(config->upstreams);
     free(config);
@@ -97,7 +99,10 @@ static struct config *loader_end(struct loader *loader)
     if (loader->error_count > ERRORS_MAX)
         fprintf(loader->errors, "%s: and %zu more errors\n", *loader->file ? loader->file : "command line",
                 loader->error_count - ERRORS_MAX);
-    if (loader->error_count == 0) return loader->config;
+    if (loader->error_count == 0) {
+        config_make_distribution(&loader->config->upstreams[0]);
+        return loader->config;
+    }
     config_destroy(loader->config);
     return NULL;
 }

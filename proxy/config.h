@@ -17,6 +17,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* What clients of an address take us for: "127.0.0.1:7000 as cluster". */
+enum persona {
+    PERSONA_PLAIN,    /* one Redis */
+    PERSONA_CLUSTER,  /* a node of a Redis Cluster */
+    PERSONA_REPLICA,  /* a replica of the plain address */
+    PERSONA_SENTINEL, /* a Sentinel that watches the plain address */
+    PERSONA_COUNT,
+};
+extern const char *const config_personas[]; /* their names, and NULL */
+
 /*
  * host:port, or unix:/path with port 0 and the path as host, which then begins with '/'. IPv6 hosts are
  * without brackets, perhaps with a zone (fe80::1%eth0). In listen the host "" means all interfaces (written
@@ -25,6 +35,7 @@
 struct config_address {
     char *host;
     uint16_t port;
+    uint8_t persona; /* enum persona; in listen only */
 };
 
 struct config_address_list {
@@ -42,7 +53,26 @@ struct config_mapping_list {
     size_t count;
 };
 
-enum upstream_kind { UPSTREAM_AUTO, UPSTREAM_SENTINEL, UPSTREAM_STATIC };
+/* upstream.master_name */
+struct config_name_list {
+    char **items;
+    size_t count;
+};
+
+/* upstream.twemproxy_servers: what of a server's line the distribution needs. */
+struct config_server {
+    char *name;
+    uint32_t weight;
+};
+
+struct config_server_list {
+    struct config_server *items;
+    size_t count;
+};
+
+struct distribution;
+
+enum upstream_kind { UPSTREAM_AUTO, UPSTREAM_SENTINEL, UPSTREAM_STATIC, UPSTREAM_CLUSTER };
 enum reads_policy { READS_MASTER, READS_PREFER_MASTER, READS_REPLICA, READS_PREFER_REPLICA, READS_NEAREST };
 enum log_level_name { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
@@ -51,7 +81,12 @@ struct config_upstream {
     char *name; /* "" for the section [upstream] */
     int kind;   /* enum upstream_kind */
     struct config_address_list nodes;
-    char *master_name; /* "" = the only one that the Sentinels know */
+    struct config_name_list master_names; /* none = the only one that the Sentinels know */
+    int distribution_kind;                /* enum distribution_kind */
+    int hash;                             /* enum hash */
+    char *hash_tag;                       /* "" or two characters */
+    struct config_server_list servers;    /* none, or one for each of master_names */
+    struct distribution *distribution;    /* made of these five; NULL if there is none */
     char *username, *password;
     char *sentinel_username, *sentinel_password;
     struct config_mapping_list map;
@@ -76,6 +111,7 @@ struct config_upstream {
 
 struct config {
     struct config_address_list listen;
+    struct config_address_list peers; /* whom a client of `as cluster` is told of; none: the address it came to */
     int64_t threads; /* 0 = one per core */
     int64_t max_clients;
     char *password;
@@ -119,6 +155,9 @@ struct config *config_load(int argc, char **argv, char **environment, enum confi
 
 /* The same from a file's text alone, over the defaults; for tests and fuzzing. name stands for FILE. */
 struct config *config_load_text(const char *text, size_t size, const char *name, FILE *errors);
+
+/* upstream.map applied: the address to use instead of an announced one, as it is where the map has none. */
+void config_map_address(const struct config_upstream *config, const char **host, uint16_t *port);
 
 void config_destroy(struct config *config);
 

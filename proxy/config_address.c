@@ -24,12 +24,21 @@ const struct config_type config_addresses = {
     .set = set_addresses,
     .release = release_addresses,
 };
+const struct config_type config_listen_addresses = {
+    .noun = "addresses",
+    .syntax = "host:port, [IPv6 address]:port or unix:/path, each perhaps with as plain, as cluster, as replica or as "
+              "sentinel behind it, several separated by commas",
+    .set = set_addresses,
+    .release = release_addresses,
+};
 const struct config_type config_mappings = {
     .noun = "address map",
     .syntax = "announced:port = reachable:port, several separated by commas",
     .set = set_mappings,
     .release = release_mappings,
 };
+
+const char *const config_personas[] = {"plain", "cluster", "replica", "sentinel", NULL}; /* enum persona */
 
 static const char TERMS[] = "write host:port, [IPv6 address]:port or unix:/path";
 
@@ -134,7 +143,10 @@ static bool read_address(const char *text, bool is_listen, struct config_address
     if (*text == '/')
         return config_say_bad(wrong, text, "is not an address", "a socket's path is written unix:/path");
     if (text[strcspn(text, " \t")] != '\0')
-        return config_say_bad(wrong, text, "has a blank in it", "several addresses are separated by commas");
+        return config_say_bad(wrong, text, "has a blank in it",
+                              is_listen ? "several addresses are separated by commas, and what one is taken for stands "
+                                          "behind as: 127.0.0.1:7000 as cluster"
+                                        : "several addresses are separated by commas");
 
     const char *colon = strrchr(text, ':');
     if (colon && strchr(text, ':') != colon)
@@ -157,8 +169,7 @@ static bool read_address(const char *text, bool is_listen, struct config_address
     return true;
 }
 
-/* Takes the next item between commas. NULL at the end. The caller frees it. */
-static char *next_item(const char **rest)
+char *config_next_item(const char **rest)
 {
     if (!*rest) return NULL;
     const char *begin = *rest, *comma = strchr(begin, ',');
@@ -171,11 +182,53 @@ static bool is_empty(const char *text)
     return text[strspn(text, " \t")] == '\0';
 }
 
-static void *resize(void *memory, size_t size)
+static bool read_persona(const char *word, uint8_t *persona, struct config_wrong *wrong)
 {
-    void *resized = realloc(memory, size);
-    if (!resized) abort();
-    return resized;
+    static const char choices[] = "plain, cluster, replica or sentinel";
+    struct config_guess guess;
+    config_guess_begin(&guess, word);
+    for (uint8_t i = 0; config_personas[i]; i++) {
+        *persona = i;
+        if (strcmp(config_personas[i], word) == 0) return true;
+        config_guess_offer(&guess, config_personas[i]);
+    }
+    char right[256];
+    if (config_guess_end(&guess))
+        snprintf(right, sizeof right, "did you mean %s? It is one of %s", config_guess_end(&guess), choices);
+    else
+        snprintf(right, sizeof right, "write %s behind as", choices);
+    return config_say_bad(wrong, word, "is nothing that an address can be taken for", right);
+}
+
+static bool check_persona(const char *text, const struct config_address *address, struct config_wrong *wrong)
+{
+    bool is_named = address->persona == PERSONA_CLUSTER || address->persona == PERSONA_SENTINEL;
+    if (is_named && config_address_is_unix(address))
+        return config_say_bad(wrong, text, "is no address of a Cluster or a Sentinel", "those have a host and a port");
+    return true;
+}
+
+/* "127.0.0.1:7000 as cluster" */
+static bool read_listen(const char *text, struct config_address *address, struct config_wrong *wrong)
+{
+    const char *end = text + strlen(text), *word = end, *before;
+    while (word > text && !isblank((unsigned char)word[-1]))
+        word--;
+    for (before = word; before > text && isblank((unsigned char)before[-1]);)
+        before--;
+    bool has_persona = before - text > 2 && strncmp(before - 2, "as", 2) == 0 && isblank((unsigned char)before[-3]);
+    if (!has_persona) return read_address(text, true, address, wrong);
+
+    uint8_t persona;
+    if (!read_persona(word, &persona, wrong)) return false;
+    char *bare = copy_trimmed(text, before - 2);
+    bool is_good = read_address(bare, true, address, wrong);
+    free(bare);
+    if (!is_good) return false;
+    address->persona = persona;
+    if (check_persona(text, address, wrong)) return true;
+    free(address->host);
+    return false;
 }
 
 static bool append_address(struct config_address_list *list, const char *item, bool is_listen,
@@ -185,8 +238,8 @@ static bool append_address(struct config_address_list *list, const char *item, b
     if (list->count == CONFIG_ADDRESSES_MAX)
         return config_say(wrong, "has more than %d entries", CONFIG_ADDRESSES_MAX);
     if (*item == '\0') return config_say(wrong, "has a comma with no address beside it; remove the comma");
-    if (!read_address(item, is_listen, &address, wrong)) return false;
-    list->items = resize(list->items, (list->count + 1) * sizeof *list->items);
+    if (!(is_listen ? read_listen(item, &address, wrong) : read_address(item, false, &address, wrong))) return false;
+    list->items = config_resize(list->items, (list->count + 1) * sizeof *list->items);
     list->items[list->count++] = address;
     return true;
 }
@@ -197,7 +250,7 @@ static bool set_addresses(const struct config_key *key, const char *text, void *
     struct config_address_list list = {NULL, 0};
     bool is_good = true;
     const char *rest = is_empty(text) ? NULL : text;
-    for (char *item; is_good && (item = next_item(&rest)) != NULL; free(item))
+    for (char *item; is_good && (item = config_next_item(&rest)) != NULL; free(item))
         is_good = append_address(&list, item, key->is_listen, wrong);
     if (!is_good) {
         release_addresses(&list);
@@ -244,7 +297,7 @@ static bool append_mapping(struct config_mapping_list *list, const char *item, s
         free(mapping.from.host);
         return false;
     }
-    list->items = resize(list->items, (list->count + 1) * sizeof *list->items);
+    list->items = config_resize(list->items, (list->count + 1) * sizeof *list->items);
     list->items[list->count++] = mapping;
     return true;
 }
@@ -256,7 +309,7 @@ static bool set_mappings(const struct config_key *key, const char *text, void *f
     struct config_mapping_list list = {NULL, 0};
     bool is_good = true;
     const char *rest = is_empty(text) ? NULL : text;
-    for (char *item; is_good && (item = next_item(&rest)) != NULL; free(item))
+    for (char *item; is_good && (item = config_next_item(&rest)) != NULL; free(item))
         is_good = append_mapping(&list, item, wrong);
     if (!is_good) {
         release_mappings(&list);
@@ -296,4 +349,16 @@ void config_address_write(const struct config_address *address, char *text, size
         snprintf(text, size, "unix:%s", address->host);
     else
         snprintf(text, size, format, address->host, (unsigned)address->port);
+}
+
+void config_map_address(const struct config_upstream *config, const char **host, uint16_t *port)
+{
+    const struct config_mapping_list *map = &config->map;
+    for (size_t i = 0; i < map->count; i++) {
+        const struct config_mapping *mapping = &map->items[i];
+        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host) != 0) continue;
+        *host = mapping->to.host;
+        *port = mapping->to.port;
+        return;
+    }
 }

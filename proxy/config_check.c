@@ -2,6 +2,8 @@
 /* What must be right between keys, after each is right by itself. */
 #include "proxy/config_loader.h"
 
+#include "routing/distribution.h"
+
 #include <string.h>
 
 static struct setting *setting_named(struct loader *loader, const char *section, const char *name)
@@ -42,14 +44,38 @@ static void check_addresses(struct loader *loader, const char *section, const ch
     }
 }
 
+static void check_peers(struct loader *loader, const struct config_address_list *peers)
+{
+    if (peers->count > 0) check_addresses(loader, "proxy", "peers", peers);
+    for (size_t i = 0; i < peers->count; i++)
+        if (config_address_is_unix(&peers->items[i]))
+            fault_of(loader, "proxy", "peers", "unix:%s cannot be reached by clients of a Cluster; write host:port",
+                     peers->items[i].host);
+}
+
+/* A Sentinel is asked for the address of a master: it must have one to tell. */
+static void check_sentinels(struct loader *loader, const struct config_address_list *listen)
+{
+    bool is_asked = false, has_answer = false;
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct config_address *address = &listen->items[i];
+        is_asked |= address->persona == PERSONA_SENTINEL;
+        has_answer |= address->persona == PERSONA_PLAIN && !config_address_is_unix(address);
+    }
+    if (is_asked && !has_answer)
+        fault_of(loader, "proxy", "listen",
+                 "has an address as sentinel, but none of a master that it could tell; add a plain host:port");
+}
+
 static void check_unix_nodes(struct loader *loader, const struct config_upstream *upstream)
 {
     if (upstream->kind == UPSTREAM_STATIC) return;
     for (size_t i = 0; i < upstream->nodes.count; i++)
         if (config_address_is_unix(&upstream->nodes.items[i]))
             fault_of(loader, "upstream", "nodes",
-                     "unix:%s cannot be a Sentinel; write host:port, or set upstream.kind = static",
-                     upstream->nodes.items[i].host);
+                     "unix:%s cannot be %s; write host:port, or set upstream.kind = static",
+                     upstream->nodes.items[i].host,
+                     upstream->kind == UPSTREAM_CLUSTER ? "a node of a cluster" : "a Sentinel");
 }
 
 static void check_map(struct loader *loader, const struct config_mapping_list *map)
@@ -73,6 +99,63 @@ static void check_user(struct loader *loader, const char *name, const char *user
                  password_name);
 }
 
+/* Several masters need a rule for their keys, and the rule needs masters. */
+static void check_masters(struct loader *loader, const struct config_upstream *upstream)
+{
+    size_t count = upstream->master_names.count;
+    if (upstream->distribution_kind == DISTRIBUTION_NONE) {
+        if (count > 1)
+            fault_of(loader, "upstream", "master_name",
+                     "has %zu names, but nothing says which of them has a key; set upstream.distribution to "
+                     "slots, "
+                     "modula or ketama",
+                     count);
+        return;
+    }
+    if (upstream->kind != UPSTREAM_AUTO && upstream->kind != UPSTREAM_SENTINEL)
+        fault_of(loader, "upstream", "distribution",
+                 "is for masters that Sentinels watch; set upstream.kind to sentinel, or remove this key");
+    else if (count == 0)
+        fault_of(loader, "upstream", "distribution",
+                 "has no masters to spread keys over; name them in upstream.master_name");
+}
+
+/* Keys that the kind of distribution does not ask are refused: they were meant for another one. */
+static void check_distribution(struct loader *loader, const struct config_upstream *upstream)
+{
+    const struct {
+        const char *name;
+        bool is_set; /* to what is not its default */
+    } keys[] = {{"hash", upstream->hash != HASH_FNV1A_64},
+                {"hash_tag", *upstream->hash_tag != '\0'},
+                {"twemproxy_servers", upstream->servers.count > 0}};
+    bool is_slots = upstream->distribution_kind == DISTRIBUTION_SLOTS;
+    if (is_slots || upstream->distribution_kind == DISTRIBUTION_NONE) {
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            if (keys[i].is_set && is_sound(loader, "upstream", keys[i].name))
+                fault_of(
+                    loader, "upstream", keys[i].name,
+                    is_slots
+                        ? "is not used with upstream.distribution = slots, which has the hash and the tag of "
+                          "Redis Cluster; remove it"
+                        : "is used with upstream.distribution = modula or ketama only; set that, or remove "
+                          "this key");
+        return;
+    }
+    bool is_of_predixy = upstream->hash == HASH_ATOL || upstream->hash == HASH_CRC16_PREDIXY;
+    if (is_of_predixy && upstream->distribution_kind == DISTRIBUTION_KETAMA)
+        fault_of(loader, "upstream", "hash",
+                 "%s is for upstream.distribution = modula only; twemproxy has no such hash",
+                 hash_names[upstream->hash]);
+    size_t names = upstream->master_names.count, servers = upstream->servers.count;
+    if (is_sound(loader, "upstream", "master_name") && is_sound(loader, "upstream", "twemproxy_servers") &&
+        servers && names && servers != names)
+        fault_of(
+            loader, "upstream", "twemproxy_servers",
+            "has %zu servers, but upstream.master_name has %zu names; give one for each, in the same order",
+            servers, names);
+}
+
 /* Blames the one of the two that the user has set later in the order of precedence. */
 static void check_delays(struct loader *loader, const struct config_upstream *upstream)
 {
@@ -91,7 +174,11 @@ void config_check(struct loader *loader)
 {
     const struct config *config = loader->config;
     const struct config_upstream *upstream = &config->upstreams[0];
-    if (is_sound(loader, "proxy", "listen")) check_addresses(loader, "proxy", "listen", &config->listen);
+    if (is_sound(loader, "proxy", "listen")) {
+        check_addresses(loader, "proxy", "listen", &config->listen);
+        check_sentinels(loader, &config->listen);
+    }
+    if (is_sound(loader, "proxy", "peers")) check_peers(loader, &config->peers);
     if (is_sound(loader, "upstream", "nodes")) check_addresses(loader, "upstream", "nodes", &upstream->nodes);
     if (is_sound(loader, "upstream", "nodes") && is_sound(loader, "upstream", "kind"))
         check_unix_nodes(loader, upstream);
@@ -100,4 +187,9 @@ void config_check(struct loader *loader)
     check_user(loader, "sentinel_username", upstream->sentinel_username, "sentinel_password",
                upstream->sentinel_password);
     check_delays(loader, upstream);
+    if (is_sound(loader, "upstream", "distribution")) {
+        if (is_sound(loader, "upstream", "master_name") && is_sound(loader, "upstream", "kind"))
+            check_masters(loader, upstream);
+        check_distribution(loader, upstream);
+    }
 }

@@ -2,9 +2,9 @@
 /*
  * config_key.h - one row for each key that a user can set, and the types of their values.
  *
- * config_table.c has the rows, config_value.c and config_address.c the types, config_print.c prints what the
- * rows say, config.c fills a struct config by them. Only the files of this module and its tests include this
- * header.
+ * config_table.c has the rows, config_value.c, config_address.c and config_distribution.c the types,
+ * config_print.c prints what the rows say, config.c fills a struct config by them. Only the files of this
+ * module and its tests include this header.
  *
  * Threads: rows and types are constants.
  */
@@ -38,8 +38,9 @@ struct config_type {
 };
 
 extern const struct config_type config_duration, config_size, config_integer, config_enum;
-extern const struct config_type config_addresses, config_mappings, config_word, config_log_target,
+extern const struct config_type config_addresses, config_listen_addresses, config_mappings, config_word, config_log_target,
     config_secret, config_dangers;
+extern const struct config_type config_names, config_servers, config_hash_tag;
 
 enum config_home { HOME_CONFIG, HOME_UPSTREAM }; /* the struct that field is an offset in */
 
@@ -115,15 +116,20 @@ bool config_read_digits(const char *text, int64_t *number, const char **rest);
 /* Writes a value for an error message: in quotes, on one line, cut if long. Never for secrets. */
 void config_quote(const char *value, char *text, size_t size);
 
-/* True if both mean the same place. */
+/* True if both mean the same place, whatever their personas. */
 bool config_address_equals(const struct config_address *a, const struct config_address *b);
 bool config_address_is_unix(const struct config_address *address);
 enum { CONFIG_ADDRESS_SIZE = 320, CONFIG_ADDRESSES_MAX = 1024 /* in one list */ };
 /* As a user would write it, in CONFIG_ADDRESS_SIZE bytes. */
 void config_address_write(const struct config_address *address, char *text, size_t size);
 
+/* Takes the next item between commas, without the blanks around it. *rest is NULL at the end, then NULL is
+ * returned. The caller frees it. */
+char *config_next_item(const char **rest);
+
 /* Never NULL: who cannot allocate a few bytes at start says so and ends. */
 void *config_memory(size_t size);
+void *config_resize(void *memory, size_t size);
 char *config_copy(const char *text);
 char *config_copy_range(const char *begin, const char *end);
 

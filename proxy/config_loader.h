@@ -85,6 +85,9 @@ void config_load_environment(struct loader *loader, char **environment);
 bool config_set_from_file(const struct config_key *key, const char *path, void *field,
                           struct config_wrong *wrong);
 
+/* config_distribution.c: sets upstream->distribution; its keys have been checked. */
+void config_make_distribution(struct config_upstream *upstream);
+
 /* config_check.c: what must be right between keys. */
 void config_check(struct loader *loader);
 

@@ -53,6 +53,7 @@ static bool is_in(const struct config_key *key, const struct config_section *sec
 static const struct config_type *const types[] = {
     &config_duration, &config_size,       &config_integer, &config_enum,   &config_addresses,
     &config_mappings, &config_log_target, &config_word,    &config_secret, &config_dangers,
+    &config_names,    &config_hash_tag,   &config_servers,
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/config_key.h"
 
+#include "routing/hash.h"
+
 #include <string.h>
 
 #define FIELD(name)          .home = HOME_CONFIG, .field = offsetof(struct config, name)
@@ -13,10 +15,13 @@
 #define GIBIBYTE (KIBIBYTE * KIBIBYTE * KIBIBYTE)
 #define TEBIBYTE (KIBIBYTE * GIBIBYTE)
 
-static const char *const kinds[] = {"auto", "sentinel", "static", NULL};             /* enum upstream_kind */
+static const char *const kinds[] = {"auto", "sentinel", "static", "cluster", NULL};  /* enum upstream_kind */
 static const char *const policies[] = {"master",         "prefer-master", "replica", /* enum reads_policy */
                                        "prefer-replica", "nearest",       NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL}; /* enum log_level_name */
+
+static const char *const distributions[] = {"none", "slots", "modula", "ketama",
+                                            NULL}; /* enum distribution_kind */
 
 const struct config_section config_sections[] = {
     {"proxy", "What clients of Pointsman meet."},
@@ -34,11 +39,21 @@ const size_t config_section_count = sizeof config_sections / sizeof *config_sect
 const struct config_key config_keys[] = {
     {.section = "proxy",
      .name = "listen",
-     .type = &config_addresses,
+     .type = &config_listen_addresses,
      FIELD(listen),
      .fallback = "127.0.0.1:6380",
      .is_listen = true,
-     .help = "Where clients connect to. :6380 or *:6380 is every interface."},
+     .help = "Where clients connect to. :6380 or *:6380 is every interface. Behind an address stands, if anything, "
+             "what clients are to take it for: as plain (one Redis), as cluster (a Redis Cluster), as sentinel (a "
+             "Sentinel that watches the plain address), as replica (a replica of it)."},
+    {.section = "proxy",
+     .name = "peers",
+     .type = &config_addresses,
+     FIELD(peers),
+     .fallback = "",
+     .help = "Where clients reach the addresses that are listened on as cluster, of this and of other processes, which "
+             "then have equal shares of the slots; the same list for all of them. Empty: the address that a client "
+             "is connected to has all slots."},
     {.section = "proxy",
      .name = "threads",
      .type = &config_integer,
@@ -80,8 +95,9 @@ const struct config_key config_keys[] = {
      .min = KIBIBYTE,
      .max = TEBIBYTE,
      .at_reload = true,
-     .help = "Bytes of replies and messages that may wait for one client that does not read them; above it the "
-             "client is closed."},
+     .help =
+         "Bytes of replies and messages that may wait for one client that does not read them; above it the "
+         "client is closed."},
     {.section = "proxy",
      .name = "client_input_limit",
      .type = &config_size,
@@ -90,8 +106,10 @@ const struct config_key config_keys[] = {
      .min = KIBIBYTE,
      .max = 2 * GIBIBYTE,
      .at_reload = true,
-     .help = "Bytes of requests that one client may have in flight; more wait unread. A single command longer than "
-             "this is a protocol error. A client is closed if the names of its subscriptions take more memory."},
+     .help =
+         "Bytes of requests that one client may have in flight; more wait unread. A single command longer "
+         "than "
+         "this is a protocol error. A client is closed if the names of its subscriptions take more memory."},
     {.section = "proxy",
      .name = "max_bulk_length",
      .type = &config_size,
@@ -138,28 +156,72 @@ const struct config_key config_keys[] = {
      .fallback = "auto",
      .choices = kinds,
      .help =
-         "What nodes names: sentinel is Sentinels, static is a master and its replicas, auto asks the first "
-         "that answers."},
+         "What nodes names: sentinel is Sentinels, static is a master and its replicas, cluster is nodes of a "
+         "Redis Cluster, auto asks the first that answers."},
     {.section = "upstream",
      .name = "nodes",
      .type = &config_addresses,
      UPSTREAM_FIELD(nodes),
      .fallback = "127.0.0.1:26379",
-     .help = "Sentinels, or for kind static the master and its replicas in any order. Further Sentinels and "
-             "replicas are found through these. unix:/path is for kind static only."},
+     .help = "Sentinels, or for kind static the master and its replicas in any order, or for kind cluster any of "
+             "its nodes. Further Sentinels, replicas and nodes are found through these. unix:/path is for kind "
+             "static only."},
     {.section = "upstream",
      .name = "master_name",
-     .type = &config_word,
-     UPSTREAM_FIELD(master_name),
+     .type = &config_names,
+     UPSTREAM_FIELD(master_names),
      .fallback = "",
-     .help = "The master's name in the Sentinels' configuration. Empty: the only one that they watch."},
+     .help =
+         "The master's name in the Sentinels' configuration. Empty: the only one that they watch. Several "
+         "names "
+         "are masters that share the keys by upstream.distribution; all are watched by the same Sentinels."},
+    {.section = "upstream",
+     .name = "distribution",
+     .type = &config_enum,
+     UPSTREAM_FIELD(distribution_kind),
+     .fallback = "none",
+     .choices = distributions,
+     .help =
+         "How keys are spread over several masters. slots: 16384 slots by CRC16 and hash tags as in Redis "
+         "Cluster, in equal ranges in the order of master_name. modula, ketama: as twemproxy spreads them, "
+         "by "
+         "upstream.hash. All proxies in front of these masters need the same rule: it is all that says where "
+         "a "
+         "key is."},
+    {.section = "upstream",
+     .name = "hash",
+     .type = &config_enum,
+     UPSTREAM_FIELD(hash),
+     .fallback = "fnv1a_64",
+     .choices = hash_names,
+     .help =
+         "What modula and ketama compute of a key: hash of twemproxy's pool. crc16_predixy and atol are Hash "
+         "crc16 and Hash atol of predixy, and are for modula only."},
+    {.section = "upstream",
+     .name = "hash_tag",
+     .type = &config_hash_tag,
+     UPSTREAM_FIELD(hash_tag),
+     .fallback = "",
+     .help = "For modula and ketama, the two characters between which the part of a key stands that alone "
+             "counts: "
+             "hash_tag of twemproxy, HashTag of predixy. Empty: all of a key counts. slots always has {}."},
+    {.section = "upstream",
+     .name = "twemproxy_servers",
+     .type = &config_servers,
+     UPSTREAM_FIELD(servers),
+     .fallback = "",
+     .help = "For modula and ketama, the lines under servers: of twemproxy's pool, one for each name of "
+             "master_name in the same order. Only their names and weights are used: ketama places masters by "
+             "them, "
+             "and modula counts masters in the order in which twemproxy sorts them. Empty: the names are "
+             "those of master_name, the order too, and all weigh the same."},
     {.section = "upstream",
      .name = "username",
      .type = &config_word,
      UPSTREAM_FIELD(username),
      .fallback = "",
      .help = "ACL user for the nodes. It needs +ping +role +info +command +select +client|setname besides "
-             "what clients send. Empty: the default user."},
+             "what clients send, and for kind cluster +cluster +asking +readonly. Empty: the default user."},
     {.section = "upstream",
      .name = "password",
      .type = &config_secret,
@@ -235,8 +297,9 @@ const struct config_key config_keys[] = {
      .min = 1,
      .max = HOUR,
      .at_reload = true,
-     .help = "Bound of the first wait before a node that failed or refused is tried again. Each further failure "
-             "doubles it; the wait is random within the bound."},
+     .help =
+         "Bound of the first wait before a node that failed or refused is tried again. Each further failure "
+         "doubles it; the wait is random within the bound."},
     {.section = "retry",
      .name = "max_delay",
      .type = &config_duration,

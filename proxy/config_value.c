@@ -394,6 +394,13 @@ void *config_memory(size_t size)
     return memory;
 }
 
+void *config_resize(void *memory, size_t size)
+{
+    void *resized = realloc(memory, size);
+    if (!resized) abort();
+    return resized;
+}
+
 char *config_copy_range(const char *begin, const char *end)
 {
     size_t size = (size_t)(end - begin);

@@ -5,7 +5,9 @@
 #include "proxy/client.h"
 #include "proxy/connection_own.h"
 #include "proxy/cursors.h"
+#include "proxy/ears.h"
 #include "proxy/log.h"
+#include "proxy/redirect.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -39,6 +41,7 @@ static void connection_connected(struct connection *connection);
 static void connection_authenticate(struct connection *connection);
 static void connection_negotiate(struct connection *connection);
 static void connection_select(struct connection *connection);
+static void connection_read_only(struct connection *connection);
 static void connection_ready(struct connection *connection);
 static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
 static void connection_readable(struct connection *connection);
@@ -51,6 +54,7 @@ static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
+static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame);
 static void take_confirmation(struct connection *connection, struct request *request);
 static void take_restoring(struct connection *connection, struct request *request, struct slice frame);
 static void restoration_refused(struct connection *connection, struct slice error);
@@ -58,7 +62,6 @@ static void finish_request(struct connection *connection, struct request *reques
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
-static void send_again(struct connection *connection, struct request *request);
 static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
@@ -100,6 +103,7 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
     connection->target_database = database;
     connection->protocol = 2;
     connection->target_protocol = protocol;
+    connection->is_readonly = backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
     connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
     connection->next = backend->connections;
     if (connection->next)
@@ -136,6 +140,7 @@ void connection_prepare(struct connection *connection, uint32_t database, uint8_
 {
     connection->target_database = database;
     connection->was_used = false;
+    connection->has_watched = false;
     connection->must_ask = must_ask;
     connection_speak(connection, protocol);
 }
@@ -184,7 +189,7 @@ bool connection_take_back(struct connection *connection, struct request *request
     connection->count--;
     connection->backend->load->outstanding--;
     if (!connection->is_dedicated)
-        client_unrouted(request->client);
+        client_unrouted(request->client, connection);
     return true;
 }
 
@@ -264,6 +269,8 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     connection->state = CONNECTION_CLOSED;
     backend_unlink(connection);
     scripts_connection_closed(connection, outcome);
+    if (connection->ear)
+        ears_lost(connection);
     spans_clear(&worker->chunks, &connection->frame);
 
     if (had_failed)
@@ -412,7 +419,7 @@ static void connection_negotiate(struct connection *connection)
 static void connection_select(struct connection *connection)
 {
     if (connection->target_database == connection->database && !connection->must_ask) {
-        connection_ready(connection);
+        connection_read_only(connection);
         return;
     }
     char number[16];
@@ -420,6 +427,17 @@ static void connection_select(struct connection *connection)
     connection->must_ask = false;
     connection->state = CONNECTION_SELECTING;
     send_greeting(connection, (struct slice[]){SLICE("SELECT"), {number, (size_t)size}}, 2);
+}
+
+/* Without it a replica in a Redis Cluster sends every read to its master. */
+static void connection_read_only(struct connection *connection)
+{
+    if (!connection->is_readonly) {
+        connection_ready(connection);
+        return;
+    }
+    connection->state = CONNECTION_READONLY;
+    send_greeting(connection, &SLICE("READONLY"), 1);
 }
 
 static void connection_ready(struct connection *connection)
@@ -462,6 +480,12 @@ static void take_greeting(struct connection *connection, struct slice reply)
         return;
     case CONNECTION_SELECTING:
         take_database(connection, reply);
+        return;
+    case CONNECTION_READONLY:
+        if (reply.bytes[0] == '+')
+            connection_ready(connection);
+        else
+            close_unwelcome(connection, "READONLY", reply);
         return;
     case CONNECTION_CONNECTING:
     case CONNECTION_READY:
@@ -573,10 +597,11 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     struct request *head = connection->queue.first;
     bool is_plain = connection->state == CONNECTION_READY && connection->reply.type != '-' &&
                     connection->reply.type != '>' && head && head != connection->unsent && !head->question &&
-                    !(connection->owner && must_see_frame(connection));
+                    !connection->ear && !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
             next_answered(connection);
+        connection->has_watched |= head->pin == PIN_WATCH;
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -621,6 +646,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     struct request *head = connection->queue.first == connection->unsent ? NULL : connection->queue.first;
     struct client *owner = connection->owner;
     bool is_push = frame.bytes[0] == '>';
+    if (connection->ear) {
+        ears_take(connection, frame);
+        return;
+    }
     if (!owner && is_push)
         return; /* its borrower has gone */
     if (owner && connection->queue.first && connection->queue.first->is_restoring) {
@@ -629,6 +658,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (owner && (is_push || must_see_frame(connection))) {
         bool is_subscription = head && request_is_subscription(head);
+        if (is_slot_taken(connection, head, frame)) {
+            connection_close(connection, OUTCOME_CUT, NULL); /* it is subscribed again where the slot is now */
+            return;
+        }
         if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
             head->subscriptions = session_confirmations(
                 &owner->session, (enum session_channel_kind)head->channel_kind, 0);
@@ -664,6 +697,19 @@ static void take_frame(struct connection *connection, struct slice frame)
     finish_request(connection, head);
 }
 
+/* A node of a cluster that loses a slot ends the subscriptions to its shard channels by itself. */
+static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame)
+{
+    static const struct slice word = {"sunsubscribe", 12};
+    bool is_asked = head && head->pin == PIN_UNSUBSCRIBE && head->channel_kind == SESSION_SHARD_CHANNELS;
+    if (is_asked || !connection->backend->upstream->topology->is_cluster)
+        return false;
+    size_t position = 0;
+    struct resp_value array, first;
+    return resp_value_next(frame, &position, &array) && resp_value_next(frame, &position, &first) &&
+           slice_equals(first.text, word);
+}
+
 /* Those that came before the command was sent again are with the client. */
 static void take_confirmation(struct connection *connection, struct request *request)
 {
@@ -673,8 +719,11 @@ static void take_confirmation(struct connection *connection, struct request *req
     client_limit_subscriptions(owner);
     if (owner->is_closed)
         return; /* the connection is, too */
-    if (++request->confirmations >= request->subscriptions)
+    if (++request->confirmations >= request->subscriptions) {
         finish_request(connection, next_answered(connection));
+        if (!owner->is_closed)
+            ears_follow(owner);
+    }
 }
 
 /* The session that its owner had on another connection begins on this one: nothing of that is for the owner, but
@@ -704,6 +753,9 @@ static void restoration_refused(struct connection *connection, struct slice erro
     enum refusal refusal = refusal_of(error);
     if (refuses_everything(connection, error)) {
         was_refused(connection, connection->queue.first, error);
+    } else if (refusal_is_of_cluster(refusal)) {
+        redirect_note(connection, error);
+        connection_close(connection, OUTCOME_CUT, NULL);
     } else if (refusal != REFUSAL_NONE) {
         backend_refused(connection->backend, refusal);
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -736,12 +788,15 @@ static bool was_refused(struct connection *connection, struct request *request, 
         return true;
     }
     if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
-        next_answered(connection);
-        send_again(connection, request);
+        connection_send_again(connection, request);
         return true;
     }
-    if (refusal == REFUSAL_NONE || !request->client || has_pushes(connection))
+    if (refusal_is_of_cluster(refusal) && connection->backend->upstream->topology->is_cluster)
+        return redirect_take(connection, request, refusal, error);
+    if (refusal == REFUSAL_NONE || refusal_is_of_cluster(refusal) || !request->client || has_pushes(connection))
         return false;
+    if (refusal == REFUSAL_READONLY && request->client->persona == PERSONA_REPLICA)
+        return false; /* it asked a replica, and this is what a replica says */
     struct request_history history = {
         .outcome = OUTCOME_ANSWERED,
         .refusal = refusal,
@@ -764,14 +819,17 @@ static bool was_refused(struct connection *connection, struct request *request, 
 /* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error)
 {
-    if (!request->is_mark || !slice_starts_with(error, SLICE("-NOPERM ")))
+    bool is_cluster = connection->backend->upstream->topology->is_cluster;
+    if (!request->is_mark || (!is_cluster && !slice_starts_with(error, SLICE("-NOPERM "))))
         return false;
     bool has_wait = request->next != NULL;
     finish_request(connection, next_answered(connection));
     if (!has_wait)
         return true;
     struct request *wait = next_answered(connection);
-    if (wait->client)
+    if (wait->client && is_cluster)
+        client_answer(wait, refusal_is_of_cluster(refusal_of(error)) ? redirect_refusal(wait) : error);
+    else if (wait->client)
         client_fail(wait, ERROR_WAIT_REFUSED);
     else
         finish_request(connection, wait);
@@ -796,10 +854,9 @@ static void retry_refused(struct connection *connection, struct request *request
         connection_close(connection, OUTCOME_CUT, "the node refused a command of a transaction");
         return;
     }
-    next_answered(connection);
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
-    send_again(connection, request);
+    connection_send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = session_is_pinned(&owner->session); /* else nothing of it is on the node */
         connection_close(connection, OUTCOME_CUT, NULL);
@@ -808,8 +865,15 @@ static void retry_refused(struct connection *connection, struct request *request
     }
 }
 
-static void send_again(struct connection *connection, struct request *request)
+void connection_done(struct connection *connection)
 {
+    if (connection->queue.first && connection->queue.first != connection->unsent)
+        connection_own_end(connection, next_answered(connection));
+}
+
+void connection_send_again(struct connection *connection, struct request *request)
+{
+    next_answered(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
     request_queue_push(&worker_of(connection)->reroute, request);
@@ -833,7 +897,7 @@ static struct request *next_answered(struct connection *connection)
     if (connection->is_dedicated)
         blocked_note_sent(connection);
     else if (request->client)
-        client_unrouted(request->client);
+        client_unrouted(request->client, connection);
     if (!connection->queue.first)
         connection->idle_since_ms = worker_of(connection)->now_ms;
     return request;

@@ -2,10 +2,10 @@
 /*
  * connection.h - one connection to a node, with the requests that are on it.
  *
- *   CONNECTING --> AUTHENTICATING --> NEGOTIATING --> SELECTING --> READY --> CLOSED
- *        |          (if configured)    (HELLO, for     (database     ^   |
- *        |                              RESP3)          not 0)       '---' a dedicated connection does so again
- *        '-----------> CLOSED                                              for its next borrower
+ *   CONNECTING --> AUTHENTICATING --> NEGOTIATING --> SELECTING --> READONLY --> READY --> CLOSED
+ *        |          (if configured)    (HELLO, for     (database     (replica in   ^   |
+ *        |                              RESP3)          not 0)        a cluster)   '---' a dedicated connection does
+ *        '-----------> CLOSED                                                            so again for its next borrower
  *
  * The queue is both what waits to be written and what waits for a reply; nothing is copied to send it:
  *
@@ -52,6 +52,7 @@ enum connection_state {
     CONNECTION_AUTHENTICATING,
     CONNECTION_NEGOTIATING,
     CONNECTION_SELECTING,
+    CONNECTION_READONLY,
     CONNECTION_READY,
     CONNECTION_CLOSED,
 };
@@ -66,6 +67,7 @@ struct connection {
     struct connection *next_idle;       /* dedicated, not borrowed */
     struct connection *next_dirty;      /* something to write */
     struct connection *next_dead;       /* closed, to be freed at the end of the loop turn */
+    struct ear *ear;                    /* dedicated, and no client's but for what it hears (ears.h); NULL mostly */
     struct client *owner;               /* dedicated and borrowed */
     struct request_queue queue;
     struct request *unsent;
@@ -99,6 +101,8 @@ struct connection {
     bool must_ask : 1;    /* selects even if the database is the right one */
     bool has_written : 1; /* WAIT on it speaks of something that was written on it */
     bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
+    bool has_watched : 1; /* a WATCH of its borrower was answered */
+    bool is_readonly : 1; /* READONLY goes with its greeting: a replica in a Redis Cluster, for reads */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 
@@ -145,6 +149,12 @@ bool connection_mark(struct connection *connection);
 /* Queues a question of our own, whose reply is given to whom it concerns. False if memory is short. */
 bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
                     enum request_question question);
+
+/* The oldest request, one of the proxy's own, is answered. */
+void connection_done(struct connection *connection);
+
+/* Takes the oldest request off the queue, which is answered but to be sent again: to the worker's reroute queue. */
+void connection_send_again(struct connection *connection, struct request *request);
 
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);

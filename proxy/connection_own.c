@@ -6,10 +6,15 @@
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
+#include "routing/slot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+enum { NAMES_MOST = 200000 };
+
 static void take_identity(struct inquiry *inquiry, struct slice reply);
+static size_t name_key_of(const struct backend *backend, char *key, size_t size);
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
@@ -88,17 +93,38 @@ bool connection_ask(struct connection *connection, const struct slice *words, si
 }
 
 /* Outside of Redis Cluster a message to a shard channel goes to all replicas, and nobody listens to this one.
- * A Redis before 7.0 does not know it, but lets WAIT speak of the moment of the last command, whatever it was. */
+ * A Redis before 7.0 does not know it, but lets WAIT speak of the moment of the last command, whatever it was.
+ * In a Redis Cluster messages do not go that way. There a script writes a key of a slot that the node has, and takes it
+ * away again, of which replicas are told as well; nobody can see the key. */
 bool connection_mark(struct connection *connection)
 {
-    static const struct slice words[] = {{"SPUBLISH", 8}, {"__pointsman:wait", 16}, {"", 0}};
-    struct request *request = own_request(connection, words, 3);
+    static const struct slice message[] = {{"SPUBLISH", 8}, {"__pointsman:wait", 16}, {"", 0}};
+    char key[64];
+    const struct slice script[] = {
+        SLICE("EVAL"), SLICE("redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])"), SLICE("1"),
+        {key, name_key_of(connection->backend, key, sizeof key)}};
+    bool is_cluster = connection->backend->upstream->topology->is_cluster;
+    struct request *request = is_cluster ? own_request(connection, script, 4) : own_request(connection, message, 3);
     if (!request)
         return false;
     request->is_mark = true;
     connection->has_written = true;
     connection_queue(connection, request);
     return true;
+}
+
+/* A key whose slot is of the node's shard: one of so many names is, unless it has hardly any slots. Returns its bytes. */
+static size_t name_key_of(const struct backend *backend, char *key, size_t size)
+{
+    const struct topology *topology = backend->upstream->topology;
+    int length = 0;
+    for (unsigned number = 0; number < NAMES_MOST; number++) {
+        length = snprintf(key, size, "__pointsman:wait{%u}", number);
+        if (!topology->is_cluster ||
+            topology_shard_of(topology, slot_of((struct slice){key, (size_t)length})) == backend->shard)
+            break;
+    }
+    return (size_t)length;
 }
 
 /* A request without a client. */
@@ -129,6 +155,8 @@ void connection_own_answered(struct connection *connection, const struct request
         return;
     case QUESTION_SCRIPT_LOAD:
         scripts_loaded(connection, request, reply);
+        return;
+    case QUESTION_ASKING:
         return;
     }
 }

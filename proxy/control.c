@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/control.h"
 
+#include "proxy/clock.h"
 #include "proxy/log.h"
 #include "proxy/mailbox.h"
 #include "proxy/resolver.h"
@@ -11,9 +12,12 @@
 #include <ev.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CONTROL_REPORTS_MAX 256 /* of nodes, posted and not read yet; more say nothing new */
+#define CONTROL_MAP_GAP_US  10000U /* reports of the map of slots that come sooner say nothing new either */
+#define CONTROL_NAME_SIZE   300
 
 struct subscriber {
     struct subscriber *next;
@@ -24,8 +28,12 @@ struct subscriber {
 struct control_upstream {
     struct control *control;
     struct survey *survey;
-    atomic_bool has_master_report; /* posted and not read yet */
+    _Atomic uint64_t doubted; /* survey_mark() of the master in the report that is on its way; 0 = none is */
     struct letter master_report;
+    atomic_bool has_map_report;
+    struct letter map_report;
+    char moved_to[CONTROL_NAME_SIZE]; /* whoever raised has_map_report writes it, then the letter's reader has it */
+    _Atomic uint64_t map_report_us;   /* when the last of them was read */
 };
 
 struct node_report {
@@ -53,9 +61,11 @@ static void *control_run(void *argument);
 static void control_before_wait(struct ev_loop *loop, ev_prepare *watcher, int events);
 static void control_stopped(struct ev_loop *loop, ev_async *watcher, int events);
 static void control_spread(void *owner, uint32_t index, struct topology *topology);
-static void control_report_master(struct control_upstream *to);
+static void control_report_master(struct control_upstream *to, const char *node_name);
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name);
+static void control_report_map(struct control_upstream *to, const char *moved_to);
 static void deliver_master_report(struct letter *letter, void *receiver);
+static void deliver_map_report(struct letter *letter, void *receiver);
 static void deliver_node_report(struct letter *letter, void *receiver);
 
 struct control *control_create(const struct config *config)
@@ -101,11 +111,15 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
     switch (kind) {
     case REPORT_MASTER_LOST:
     case REPORT_MASTER_REFUSED:
-        control_report_master(&control->upstreams[upstream]);
+        control_report_master(&control->upstreams[upstream], node_name);
         break;
     case REPORT_REPLICA_LOST:
     case REPORT_REPLICA_REFUSED:
         control_report_node(control, upstream, node_name);
+        break;
+    case REPORT_MOVED:
+    case REPORT_UNCOVERED:
+        control_report_map(&control->upstreams[upstream], node_name);
         break;
     }
 }
@@ -156,8 +170,10 @@ static bool control_open(struct control *control)
     for (uint32_t i = 0; i < count; i++) {
         struct control_upstream *to = &control->upstreams[i];
         to->control = control;
-        atomic_init(&to->has_master_report, false);
+        atomic_init(&to->doubted, 0);
         to->master_report.deliver = deliver_master_report;
+        atomic_init(&to->has_map_report, false);
+        to->map_report.deliver = deliver_map_report;
         to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
                                    control_spread, control);
         if (!to->survey) return false;
@@ -199,11 +215,15 @@ static void control_spread(void *owner, uint32_t index, struct topology *topolog
 
 /* ---- reports ---- */
 
-/* One letter per upstream suffices: reports of the master all ask for the same. */
-static void control_report_master(struct control_upstream *to)
+/* One letter per upstream suffices: while it is on its way, reports of one master say the same, and those of several
+ * make it one of all. */
+static void control_report_master(struct control_upstream *to, const char *node_name)
 {
-    if (!atomic_exchange(&to->has_master_report, true))
-        mailbox_post(&to->control->mailbox, &to->master_report);
+    uint64_t mark = survey_mark(node_name), before = atomic_load(&to->doubted), after;
+    do {
+        after = !before || before == mark ? mark : SURVEY_MARK_ALL;
+    } while (!atomic_compare_exchange_weak(&to->doubted, &before, after));
+    if (!before) mailbox_post(&to->control->mailbox, &to->master_report);
 }
 
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name)
@@ -219,14 +239,36 @@ static void control_report_node(struct control *control, uint32_t upstream, cons
     mailbox_post(&control->mailbox, &report->letter);
 }
 
-/* The flag falls first: a report that comes meanwhile posts the letter anew. */
+/* Thousands a second may come while slots move. One that is passed over comes again as long as it matters. */
+static void control_report_map(struct control_upstream *to, const char *moved_to)
+{
+    uint64_t read_us = atomic_load_explicit(&to->map_report_us, memory_order_relaxed);
+    if (read_us && clock_us() - read_us < CONTROL_MAP_GAP_US) return;
+    if (atomic_load_explicit(&to->has_map_report, memory_order_relaxed)) return;
+    if (atomic_exchange(&to->has_map_report, true)) return;
+    snprintf(to->moved_to, sizeof(to->moved_to), "%s", moved_to);
+    mailbox_post(&to->control->mailbox, &to->map_report);
+}
+
+/* The mark goes first: a report that comes meanwhile posts the letter anew. */
 static void deliver_master_report(struct letter *letter, void *receiver)
 {
     (void)receiver;
     struct control_upstream *to =
         (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, master_report));
-    atomic_store(&to->has_master_report, false);
-    survey_report_master(to->survey);
+    survey_report_master(to->survey, atomic_exchange(&to->doubted, 0));
+}
+
+static void deliver_map_report(struct letter *letter, void *receiver)
+{
+    (void)receiver;
+    struct control_upstream *to =
+        (struct control_upstream *)((char *)letter - offsetof(struct control_upstream, map_report));
+    char moved_to[CONTROL_NAME_SIZE];
+    memcpy(moved_to, to->moved_to, sizeof(moved_to));
+    atomic_store_explicit(&to->map_report_us, clock_us(), memory_order_relaxed);
+    atomic_store(&to->has_map_report, false);
+    survey_report_map(to->survey, moved_to);
 }
 
 static void deliver_node_report(struct letter *letter, void *receiver)

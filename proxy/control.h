@@ -26,6 +26,9 @@ enum control_report_kind {
     REPORT_MASTER_REFUSED, /* the master answered READONLY, LOADING or MASTERDOWN */
     REPORT_REPLICA_LOST,   /* a replica's connection was lost or refused */
     REPORT_REPLICA_REFUSED,/* a replica answered LOADING, MASTERDOWN ... */
+    REPORT_MOVED,     /* a node of a cluster answered MOVED; node_name is the "host:port" that it named, as it stands
+                         there, which need be no node of the snapshot */
+    REPORT_UNCOVERED, /* nobody has the slot of a request; node_name is "" */
 };
 
 /* NULL if memory or threads are short. config outlives it. */
@@ -43,7 +46,8 @@ bool control_start(struct control *control);
  * Tells what a worker met at a node (named as in the snapshot). Cheap; reports of the same thing are merged and
  * the questions they cause are asked at a bounded rate. After REPORT_MASTER_LOST the next snapshot always comes,
  * even if nothing has changed, as soon as the master has been confirmed again (its confirmed_us is newer than
- * the report).
+ * the report). REPORT_MOVED and REPORT_UNCOVERED have the map of slots asked for, within the least interval
+ * between two such questions; a snapshot comes if it has changed.
  */
 void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name);
 

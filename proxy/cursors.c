@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/cursors.h"
 
+#include "proxy/backend.h"
 #include "proxy/client.h"
 #include "proxy/info.h"
 #include "proxy/upstream.h"
@@ -42,6 +43,7 @@ void cursors_told(struct connection *connection, struct slice reply)
     bool is_busy = slice_starts_with(reply, SLICE("-BUSY ")); /* a script runs; it will tell later */
     connection->run = is_busy ? RUN_UNKNOWN : RUN_TOLD;
     connection->run_mark = (uint16_t)cursor_mark(slice_of(run_id));
+    connection->backend->run_mark = connection->run_mark;
     for (struct request *request = connection->gate; request; request = request->next) {
         if (is_scan(request)) put_in_place(request, connection->run_mark);
     }
@@ -51,25 +53,34 @@ void cursors_told(struct connection *connection, struct slice reply)
 
 void cursors_mark_reply(struct request *request)
 {
-    struct chunk_pool *pool = &request->client->worker->chunks;
     const struct connection *connection = request->connection;
     uint32_t mark = connection ? connection->run_mark : 0;
+    uint64_t cursor;
+    size_t head = mark ? cursors_read_reply(request, &cursor) : 0;
+    if (head > 0) cursors_write_reply(request, head, cursor_for_client(cursor, mark));
+}
+
+size_t cursors_read_reply(const struct request *request, uint64_t *cursor)
+{
     char text[HEAD_MOST + 1];
     struct slice head = {text, copy_head(&request->reply, text)};
     size_t position = 0;
     struct resp_value array, word;
-    uint64_t cursor;
-    if (mark == 0 || !resp_value_next(head, &position, &array) || array.type != '*' || array.integer != 2 ||
-        !resp_value_next(head, &position, &word) || word.type != '$' || !cursor_read(word.text, &cursor))
-        return;
+    bool is_page = resp_value_next(head, &position, &array) && array.type == '*' && array.integer == 2 &&
+                   resp_value_next(head, &position, &word) && word.type == '$' && cursor_read(word.text, cursor);
+    return is_page ? position : 0;
+}
 
-    char number[24], marked[HEAD_MOST];
-    int digits = snprintf(number, sizeof number, "%" PRIu64, cursor_for_client(cursor, mark));
-    int size = snprintf(marked, sizeof marked, "*2\r\n$%d\r\n%s\r\n", digits, number);
+void cursors_write_reply(struct request *request, size_t head, uint64_t cursor)
+{
+    struct chunk_pool *pool = &request->client->worker->chunks;
+    char number[24], written[HEAD_MOST];
+    int digits = snprintf(number, sizeof number, "%" PRIu64, cursor);
+    int size = snprintf(written, sizeof written, "*2\r\n$%d\r\n%s\r\n", digits, number);
     struct spans rest = request->reply;
     request->reply = (struct spans){0};
-    spans_consume(pool, &rest, position);
-    if (!spans_add_copy(pool, &request->reply, (struct slice){marked, (size_t)size})) {
+    spans_consume(pool, &rest, head);
+    if (!spans_add_copy(pool, &request->reply, (struct slice){written, (size_t)size})) {
         spans_clear(pool, &rest);
         client_close(request->client, "out of memory");
         return;

@@ -23,6 +23,12 @@ void cursors_prepare(struct connection *connection, struct request *request);
 /* The node has told its run_id, or an error. */
 void cursors_told(struct connection *connection, struct slice reply);
 
+/* The cursor at the head of a complete reply, and the bytes that head takes; 0 if it is something else. */
+size_t cursors_read_reply(const struct request *request, uint64_t *cursor);
+
+/* Another cursor in place of that head. The client is closed if memory is short. */
+void cursors_write_reply(struct request *request, size_t head, uint64_t cursor);
+
 /* Marks the cursor at the head of its complete reply. The request has a client. */
 void cursors_mark_reply(struct request *request);
 

@@ -22,7 +22,7 @@ struct detect {
     struct survey *survey;
     struct probe_setup setups[LOGIN_COUNT];
     struct probe *probes;
-    bool is_cluster_logged, is_silence_logged;
+    bool is_silence_logged, is_misfit_logged;
 };
 
 static void *detect_start(struct survey *survey);
@@ -31,7 +31,8 @@ static void detect_judge(void *discovery, uint64_t now_us);
 static void detect_ask(void *discovery);
 static void detect_add(struct detect *detect, const struct probe_setup *setup);
 static bool detect_needs_both(const struct detect *detect);
-static const struct discovery_kind *detect_kind(struct detect *detect, const struct probe *probe);
+static const struct discovery_kind *detect_kind(const struct probe *probe);
+static bool detect_fits(struct detect *detect, const struct probe *probe, const struct discovery_kind *kind);
 static void detect_log_silence(struct detect *detect);
 static void detect_changed(void *owner, struct probe *probe);
 static void detect_commands(void *owner, struct slice reply);
@@ -82,10 +83,13 @@ static void detect_judge(void *discovery, uint64_t now_us)
     (void)now_us;
     struct detect *detect = discovery;
     for (struct probe *probe = detect->probes; probe; probe = probe->next) {
-        const struct discovery_kind *kind = detect_kind(detect, probe);
-        if (!kind) continue;
+        const struct discovery_kind *kind = detect_kind(probe);
+        if (!kind || !detect_fits(detect, probe, kind)) continue;
         log_info("%s: %s is a %s, so kind is %s", survey_label(detect->survey), probe->name,
-                 kind == &sentinel_discovery ? "Sentinel" : "plain Redis", kind->name);
+                 kind == &sentinel_discovery  ? "Sentinel"
+                 : kind == &cluster_discovery ? "node of a Redis Cluster"
+                                              : "plain Redis",
+                 kind->name);
         survey_become(detect->survey, kind);
         return;
     }
@@ -117,18 +121,25 @@ static bool detect_needs_both(const struct detect *detect)
 }
 
 /* NULL while it has not told, or is of no use. */
-static const struct discovery_kind *detect_kind(struct detect *detect, const struct probe *probe)
+static const struct discovery_kind *detect_kind(const struct probe *probe)
 {
     if (strcmp(probe->mode, "sentinel") == 0) return &sentinel_discovery;
     if (strcmp(probe->mode, "standalone") == 0) return &roster_discovery;
-    if (strcmp(probe->mode, "cluster") == 0 && !detect->is_cluster_logged) {
-        detect->is_cluster_logged = true;
-        log_error("%s: %s is a node of a Redis Cluster, which is not supported; set upstream.nodes to "
-                  "Sentinels, or to "
-                  "a master and its replicas",
-                  survey_label(detect->survey), probe->name);
-    }
+    if (strcmp(probe->mode, "cluster") == 0) return &cluster_discovery;
     return NULL;
+}
+
+/* A distribution needs the masters that Sentinels name: one node, or a cluster with slots of its own, is not
+ * meant. */
+static bool detect_fits(struct detect *detect, const struct probe *probe, const struct discovery_kind *kind)
+{
+    if (!detect->survey->config->distribution || kind == &sentinel_discovery) return true;
+    if (!detect->is_misfit_logged)
+        log_error("%s: %s is no Sentinel, but upstream.distribution is for masters that Sentinels watch; set "
+                  "upstream.nodes to Sentinels",
+                  survey_label(detect->survey), probe->name);
+    detect->is_misfit_logged = true;
+    return false;
 }
 
 /* Once, when every seed has been tried in vain. */

@@ -21,10 +21,14 @@ struct discovery_kind {
     void (*stop)(void *discovery);
     void (*judge)(void *discovery, uint64_t now_us);
     void (*ask)(void *discovery); /* somebody doubts: ask all that matter for the master, now */
+    /* A slot is not where it was thought to be; moved_to is the "host:port" that a node named, or "". NULL: there
+     * are no slots to ask for. */
+    void (*map_is_wrong)(void *discovery, const char *moved_to);
 };
 
 extern const struct discovery_kind detect_discovery;   /* detect.c: asks a seed what it is */
 extern const struct discovery_kind sentinel_discovery; /* sentinel.c */
 extern const struct discovery_kind roster_discovery;   /* roster.c: a static set of nodes */
+extern const struct discovery_kind cluster_discovery;  /* cluster.c: a Redis Cluster */
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/handler.h"
 
-#include "proxy/connection.h"
+#include "proxy/backend.h"
 #include "proxy/local.h"
+#include "proxy/persona.h"
+#include "proxy/placement.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
 #include "proxy/upstream.h"
@@ -22,14 +24,14 @@ static struct request traits_of(const struct client *client, const struct comman
 static void note_special(const struct client *client, const struct command_at_hand *at_hand,
                          struct request *traits);
 static bool has_keys(const struct command_at_hand *at_hand);
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool is_flush(const struct command_at_hand *at_hand);
 static void follow_flush(struct client *client, enum command_pin pin);
 static bool leaves_traces(const struct client *client, const struct command *command);
 static bool begins_pin(enum command_pin pin);
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
-static bool may_go_now(const struct client *client, const struct request *traits);
 static inline bool may_follow(const struct client *client, const struct request *traits);
+static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream);
+static bool may_follow_sharded(const struct client *client, const struct request *traits);
 static bool is_for_no_transaction(const struct command_at_hand *at_hand);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
@@ -38,6 +40,8 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     const struct command *command = at_hand->command;
     if (command && command_is_plain(command) && client_is_plain(client))
         return take_plain(client, at_hand);
+    if (client->persona == PERSONA_SENTINEL)
+        return persona_sentinel_take(client, at_hand);
     if (!client->is_authenticated && refuse_stranger(client, at_hand))
         return true;
     if (client->subscribing > 0 && !is_subscription(command))
@@ -60,6 +64,13 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand))
         return refuse_dangerous(client, pin);
+    enum request_inspection barred = is_right ? persona_bars(client, command) : INSPECT_NOTHING;
+    if (barred != INSPECT_NOTHING && client->session.in_multi)
+        return spoil_multi(client, pin, barred);
+    if (barred != INSPECT_NOTHING) {
+        client_reply(client, PERSONA_READONLY);
+        return true;
+    }
     if (pin == PIN_SYNC && !session_is_confined(&client->session))
         return become_replica(client);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
@@ -78,6 +89,9 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.is_read = command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    enum placement placement = client->upstream->is_sharded ? placement_of(client, at_hand, &traits) : PLACEMENT_GOES;
+    if (placement != PLACEMENT_GOES)
+        return placement != PLACEMENT_STALLED;
     if (client->inflight > 0 && (client->inflight_bytes + at_hand->bytes.size > (uint64_t)config->client_input_limit ||
                                  !may_follow(client, &traits)))
         return client_stall(client, STALL_DRAINED);
@@ -91,9 +105,10 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
 static bool client_is_plain(const struct client *client)
 {
     const struct session *session = &client->session;
-    return client->is_authenticated && !client->dedicated && !client->subscribing && !client->restoring &&
-           !session->in_multi && !session->is_watching && !session->is_broken && !session->is_lost &&
-           !session->is_monitoring && !client->blocking &&
+    return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated &&
+           !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
+           !session->is_broken && !session->is_lost &&
+           !session->is_monitoring && !client->blocking && client->upstream->topology->kind[0] &&
            !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
 }
 
@@ -160,13 +175,19 @@ static bool refuse_dangerous(struct client *client, enum command_pin pin)
  * bad command: it gets a word in its place that no Redis knows. */
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection)
 {
+    if (client->kept) {
+        placement_refuse(client, inspection, pin);
+        return true;
+    }
     static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
     struct command_at_hand instead = {.words = &unknown, .count = 1};
     struct request traits = traits_of(client, &instead);
-    if (!may_go_now(client, &traits))
+    if (!handler_may_go(client, &traits))
         return client_stall(client, STALL_DRAINED);
     traits.pin = (uint8_t)pin;
     traits.inspection = (uint8_t)inspection;
+    if (client->upstream->is_sharded)
+        placement_bind(client, &traits);
     client->worker->arguments.is_canonical = false; /* these words are not the client's */
     client_submit(client, &instead, &traits);
     return true;
@@ -177,7 +198,11 @@ static bool become_replica(struct client *client)
 {
     if (client->inflight > 0 || client->restoring)
         return client_stall(client, STALL_DRAINED);
-    if (upstream_master(client->upstream))
+    if (client->upstream->topology->shard_count > 1) {
+        client_reply(client, error_reply(ERROR_NOT_SHARDED));
+        return true;
+    }
+    if (upstream_master(client->upstream, 0))
         return client_stall(client, STALL_TUNNEL);
     client_reply(client, error_reply(ERROR_NO_MASTER));
     return true;
@@ -186,13 +211,22 @@ static bool become_replica(struct client *client)
 bool handler_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
-    if (client->dedicated && client->dedicated->target_database == traits.database)
+    if (!client->upstream->topology->kind[0] && upstream_awaits_topology(client->upstream, client, &traits))
+        return client->stall == STALL_NONE;
+    if (client->upstream->is_sharded) {
+        enum placement placement = placement_of(client, at_hand, &traits);
+        if (placement == PLACEMENT_CROSSED)
+            return spoil_multi(client, (enum command_pin)traits.pin, INSPECT_CROSSED);
+        if (placement != PLACEMENT_GOES)
+            return placement != PLACEMENT_STALLED;
+    } else if (client->dedicated && client->dedicated->target_database == traits.database) {
         traits.needs_dedicated = true; /* it follows what is on its way there */
+    }
     uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
     bool is_too_much = client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit;
-    if (is_too_much || !may_go_now(client, &traits))
+    if (is_too_much || !handler_may_go(client, &traits))
         return client_stall(client, STALL_DRAINED);
-    if (at_hand->command && at_hand->command->special && !take_special(client, at_hand, &traits))
+    if (at_hand->command && at_hand->command->special && !handler_note(client, at_hand, &traits))
         return false;
     if (traits.inspection == INSPECT_MONITOR && client->session.is_monitoring)
         return true; /* the node would not answer it either */
@@ -215,11 +249,25 @@ bool handler_try_database(struct client *client, const struct command_at_hand *a
     traits.needs_dedicated = client->dedicated || client->restoring;
     traits.database = database;
     traits.inspection = INSPECT_SELECT;
+    traits.place = REQUEST_PLACE_NONE;
     if (client->inflight > 0 && (!traits.needs_dedicated || client->blocking))
         return client_stall(client, STALL_DRAINED);
     client_submit(client, at_hand, &traits);
     if (client->inflight > 0)
         client_stall(client, STALL_DRAINED); /* what follows depends on the answer */
+    return true;
+}
+
+bool handler_ask_place(struct client *client, const struct command_at_hand *at_hand, uint16_t place)
+{
+    struct request traits = traits_of(client, at_hand);
+    traits.is_read = true;
+    traits.needs_master = true;
+    traits.needs_dedicated = false;
+    traits.place = place;
+    if (!handler_may_go(client, &traits))
+        return client_stall(client, STALL_DRAINED);
+    client_submit(client, at_hand, &traits);
     return true;
 }
 
@@ -306,6 +354,8 @@ static struct request traits_of(const struct client *client, const struct comman
         traits.timeout_ms = (uint32_t)timeout_ms;
     if (is_right && command->special)
         note_special(client, at_hand, &traits);
+    if (client->persona == PERSONA_REPLICA)
+        traits.needs_master = false;
     return traits;
 }
 
@@ -347,7 +397,7 @@ static bool has_keys(const struct command_at_hand *at_hand)
 }
 
 /* The command at hand goes now. False if the client is stalled instead. */
-static bool take_special(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+bool handler_note(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     const struct slice *words = at_hand->words;
     if (!command_arity_is_right(at_hand->command, at_hand->count) || session_is_pushed_to(&client->session))
@@ -433,9 +483,7 @@ static bool begins_pin(enum command_pin pin)
     return false;
 }
 
-/* One client's commands take effect in its order: while some are unanswered, the next may only follow them on
- * the same connection. A script waits until they are answered; what comes behind it follows it on the lane of scripts. */
-static bool may_go_now(const struct client *client, const struct request *traits)
+bool handler_may_go(const struct client *client, const struct request *traits)
 {
     if (client->inflight == 0)
         return true;
@@ -443,18 +491,44 @@ static bool may_go_now(const struct client *client, const struct request *traits
         return false;
     if (traits->needs_dedicated)
         return client->dedicated && client->dedicated->target_database == traits->database;
-    if (traits->special && request_is_script(traits) && client->route && !client->route->is_for_scripts)
-        return false; /* there it could keep other clients' requests waiting */
     return may_follow(client, traits);
 }
 
-/* True if all that is in flight is on one shared connection, which is right for this as well. */
+/* True if all that is in flight is on shared connections, and what of it is on its way to the same shard on one that is
+ * right for this as well. */
 static inline bool may_follow(const struct client *client, const struct request *traits)
 {
-    const struct connection *route = client->route;
-    return client->held == 0 && route && client->routed == client->inflight && !route->is_retiring &&
-           route->target_database == traits->database &&
-           (!traits->needs_master || upstream_is_master(client->upstream, route));
+    if (client->held > 0 || client->routed != client->inflight || client->is_mixed)
+        return false;
+    const struct upstream *upstream = client->upstream;
+    return upstream->is_sharded ? may_follow_sharded(client, traits) : fits(client->route.connection, traits, upstream);
+}
+
+/* A script among others' commands could keep them waiting. */
+static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream)
+{
+    return !route->is_retiring && route->target_database == traits->database &&
+           (!traits->needs_master || upstream_is_master(upstream, route)) &&
+           (!traits->special || !request_is_script(traits) || route->is_for_scripts);
+}
+
+/* What may have to go again must not be overtaken by what follows; what names no key, by anything. */
+static bool may_follow_sharded(const struct client *client, const struct request *traits)
+{
+    const struct upstream *upstream = client->upstream;
+    bool is_barred = client->barriers > 0 &&
+                     (client->barrier_place == REQUEST_PLACE_NONE || client->barrier_place == traits->place ||
+                      traits->has_several_keys || traits->is_for_shard);
+    if (is_barred || (!traits->is_for_shard &&
+                      upstream_is_unsettled(upstream, traits->place, client->worker->now_ms)))
+        return false;
+    uint16_t shard = upstream_shard_of(upstream, client, traits);
+    if (shard == TOPOLOGY_NO_SHARD)
+        return false;
+    const struct connection *route = client_route_to(client, shard);
+    if (!traits->is_for_shard && traits->place == REQUEST_PLACE_NONE && (!route || client->route_count > 0))
+        return false;
+    return !route || fits(route, traits, upstream);
 }
 
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand)

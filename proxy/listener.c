@@ -39,15 +39,18 @@ bool listener_open(struct listener *listener, const struct config_address *addre
     char name[300];
     snprintf(name, sizeof name, strchr(address->host, ':') ? "[%s]:%u" : is_unix ? "unix:%s" : "%s:%u",
              address->host[0] || is_unix ? address->host : "*", address->port);
-    *listener = (struct listener){.is_unix = is_unix, .name = strdup(name), .reserve_fd = -1};
+    *listener = (struct listener){
+        .is_unix = is_unix, .persona = address->persona, .name = strdup(name), .reserve_fd = -1};
     if (shared_fd >= 0)
         listener->fd = fcntl(shared_fd, F_DUPFD_CLOEXEC, 0);
     else
         listener->fd = is_unix ? bind_unix(address->host, error, size) : bind_tcp(address, error, size);
     listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (listener->fd >= 0 && listener->name)
+    socklen_t bound_size = sizeof listener->bound;
+    if (listener->fd >= 0 && listener->name &&
+        getsockname(listener->fd, (struct sockaddr *)&listener->bound, &bound_size) == 0)
         return true;
-    if (shared_fd >= 0)
+    if (shared_fd >= 0 || listener->fd >= 0)
         snprintf(error, size, "%s", strerror(errno));
     listener_close(listener);
     return false;
@@ -183,7 +186,7 @@ static bool accept_one(struct listener *listener)
     struct worker *worker = listener->worker;
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        client_accept(worker, &worker->upstreams[0], fd, listener->is_unix);
+        client_accept(worker, &worker->upstreams[0], fd, listener);
         return true;
     }
     if (errno == ECONNABORTED || errno == EINTR)

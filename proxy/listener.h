@@ -17,6 +17,7 @@
 
 #include <ev.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 struct worker;
 
@@ -27,6 +28,8 @@ struct listener {
     int fd;
     int reserve_fd;
     bool is_unix;
+    uint8_t persona;               /* enum persona */
+    struct sockaddr_storage bound; /* where it listens, in numbers */
     char *name; /* as configured, for the log */
 };
 

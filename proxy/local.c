@@ -7,6 +7,8 @@
 #include "proxy/local_client.h"
 #include "proxy/log.h"
 #include "proxy/pause.h"
+#include "proxy/persona.h"
+#include "proxy/reply.h"
 #include "proxy/tracking.h"
 #include "proxy/unblock.h"
 #include "proxy/upstream.h"
@@ -19,15 +21,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { INFO_GROWS_BY = 256 }; /* at most, by numbers of ours */
+enum { INFO_GROWS_BY = 1024 }; /* at most, by numbers and lines of ours */
 
 /* What HELLO asks for. */
 struct hello {
     uint8_t protocol;
     struct slice name; /* bytes is NULL where no name is given */
 };
-
-typedef bool local_handler(struct client *client, const struct command_at_hand *at_hand);
 
 static local_handler answer_ping, answer_echo, answer_select, answer_quit, answer_reset, answer_auth, answer_hello,
     answer_client_id, answer_client_setname, answer_client_getname, answer_client_setinfo, answer_client_info,
@@ -67,7 +67,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
 };
 
 static void reply_ok(struct client *client);
-static void reply_bulk(struct client *client, struct slice text);
+static void answer_bulk(struct client *client, struct slice text);
 static bool is_name(struct slice word);
 static bool set_text(char **field, struct slice word);
 static bool authenticate(struct client *client, struct slice user, struct slice password);
@@ -77,9 +77,11 @@ static bool read_protocol(struct client *client, struct slice word, uint8_t *pro
 static bool nodes_speak_resp3(const struct client *client);
 static void speak(struct client *client, uint8_t protocol);
 static void reply_hello(struct client *client);
-static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply);
-static bool append_instead(struct chunk *body, const struct worker_group *group, struct slice line);
-static struct chunk *rewrite_role(struct slice reply);
+static struct chunk *rewrite_info(const struct client *client, struct slice reply);
+static bool append_instead(struct chunk *body, const struct client *client, struct slice line);
+static void append_role(struct chunk *body, const struct client *client);
+static struct chunk *rewrite_role(const struct client *client, struct slice reply);
+static struct chunk *role_of_replica(const struct client *client, int64_t offset);
 static bool leads_past_us(struct slice line);
 static void append(struct chunk *chunk, struct slice text);
 
@@ -122,7 +124,7 @@ static bool answer_ping(struct client *client, const struct command_at_hand *at_
     if (at_hand->count > 2)
         client_reply_error(client, "-ERR wrong number of arguments for 'ping' command");
     else if (at_hand->count == 2)
-        reply_bulk(client, at_hand->words[1]);
+        answer_bulk(client, at_hand->words[1]);
     else
         client_reply(client, SLICE("+PONG\r\n"));
     return true;
@@ -130,7 +132,7 @@ static bool answer_ping(struct client *client, const struct command_at_hand *at_
 
 static bool answer_echo(struct client *client, const struct command_at_hand *at_hand)
 {
-    reply_bulk(client, at_hand->words[1]);
+    answer_bulk(client, at_hand->words[1]);
     return true;
 }
 
@@ -142,8 +144,10 @@ static bool answer_select(struct client *client, const struct command_at_hand *a
         client_reply_error(client, "-ERR value is not an integer or out of range");
     } else if (database < INT32_MIN || database > INT32_MAX) {
         client_reply_error(client, "-ERR value is out of range, value must between -2147483648 and 2147483647");
-    } else if (database < 0) {
+    } else if (database < 0 && client->persona != PERSONA_CLUSTER) {
         client_reply_error(client, "-ERR DB index is out of range");
+    } else if (client->persona == PERSONA_CLUSTER && database != 0) {
+        client_reply_error(client, "-ERR SELECT is not allowed in cluster mode");
     } else if (!client->dedicated && !client->restoring && database <= client->upstream->highest_database) {
         client->database = (uint32_t)database;
         reply_ok(client);
@@ -288,16 +292,27 @@ static void speak(struct client *client, uint8_t protocol)
 static void reply_hello(struct client *client)
 {
     const char *version = client->upstream->topology->server_version;
-    char text[256];
-    if (!version[0])
-        version = "7.0.0";
-    int size = snprintf(text, sizeof text,
-                        "%s\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$%zu\r\n%.64s\r\n$5\r\nproto\r\n:%d\r\n"
-                        "$2\r\nid\r\n:%" PRIu64 "\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
-                        "$7\r\nmodules\r\n*0\r\n",
-                        client->session.is_resp3 ? "%7" : "*14", strnlen(version, 64), version,
-                        session_protocol(&client->session), client->id);
-    client_reply(client, (struct slice){text, (size_t)size});
+    const char *role = persona_role(client);
+    struct reply reply;
+    reply_begin(&reply, client);
+    reply_map(&reply, role ? 7 : 6);
+    reply_text(&reply, "server");
+    reply_text(&reply, "redis");
+    reply_text(&reply, "version");
+    reply_text(&reply, version[0] ? version : "7.0.0");
+    reply_text(&reply, "proto");
+    reply_number(&reply, session_protocol(&client->session));
+    reply_text(&reply, "id");
+    reply_number(&reply, (int64_t)client->id);
+    reply_text(&reply, "mode");
+    reply_text(&reply, persona_mode(client));
+    if (role) {
+        reply_text(&reply, "role");
+        reply_text(&reply, role);
+    }
+    reply_text(&reply, "modules");
+    reply_array(&reply, 0);
+    reply_end(&reply);
 }
 
 static bool authenticate(struct client *client, struct slice user, struct slice password)
@@ -358,7 +373,7 @@ static bool answer_client_getname(struct client *client, const struct command_at
 {
     (void)at_hand;
     if (client->name)
-        reply_bulk(client, slice_of(client->name));
+        answer_bulk(client, slice_of(client->name));
     else
         client_reply(client, client->session.is_resp3 ? SLICE("_\r\n") : SLICE("$-1\r\n"));
     return true;
@@ -451,7 +466,7 @@ static bool answer_command(struct client *client, const struct command_at_hand *
 static bool answer_acl_whoami(struct client *client, const struct command_at_hand *at_hand)
 {
     (void)at_hand;
-    reply_bulk(client, SLICE("default"));
+    answer_bulk(client, SLICE("default"));
     return true;
 }
 
@@ -493,6 +508,8 @@ static bool answer_script_debug(struct client *client, const struct command_at_h
 
 static bool answer_cluster(struct client *client, const struct command_at_hand *at_hand)
 {
+    if (client->persona == PERSONA_CLUSTER)
+        return persona_cluster_answer(client, at_hand);
     if (at_hand->command->flags & COMMAND_CONTAINER)
         return local_answer_unknown_subcommand(client, at_hand);
     client_reply_error(client, "-ERR This instance has cluster support disabled");
@@ -519,8 +536,8 @@ void local_rewrite(struct request *request)
     struct slice reply = {whole->bytes, whole->filled};
     struct chunk *rewritten = NULL;
     if (reply.bytes[0] != '-')
-        rewritten = request->inspection == INSPECT_INFO ? rewrite_info(request->client->worker->group, reply)
-                                                            : rewrite_role(reply);
+        rewritten = request->inspection == INSPECT_INFO ? rewrite_info(request->client, reply)
+                                                        : rewrite_role(request->client, reply);
     if (rewritten) {
         spans_clear(pool, &request->reply);
         spans_add(pool, &request->reply, rewritten, rewritten->bytes, rewritten->filled);
@@ -530,7 +547,7 @@ void local_rewrite(struct request *request)
 }
 
 /* Line by line: what would lead a client past the proxy goes, and clients are those of the proxy. */
-static struct chunk *rewrite_info(const struct worker_group *group, struct slice reply)
+static struct chunk *rewrite_info(const struct client *client, struct slice reply)
 {
     size_t position = 0;
     struct resp_value value;
@@ -543,7 +560,7 @@ static struct chunk *rewrite_info(const struct worker_group *group, struct slice
         const char *end = memchr(rest.bytes, '\n', rest.size);
         struct slice line = {rest.bytes, end ? (size_t)(end - rest.bytes) + 1 : rest.size};
         rest = (struct slice){rest.bytes + line.size, rest.size - line.size};
-        if (!leads_past_us(line) && !append_instead(body, group, line))
+        if (!leads_past_us(line) && !append_instead(body, client, line))
             append(body, line);
     }
     char head[32];
@@ -561,14 +578,15 @@ static struct chunk *rewrite_info(const struct worker_group *group, struct slice
 }
 
 /* True if another line stands there instead. What the node says of blocked clients is of those that it knows. */
-static bool append_instead(struct chunk *body, const struct worker_group *group, struct slice line)
+static bool append_instead(struct chunk *body, const struct client *client, struct slice line)
 {
-    static const struct {
-        struct slice name, line;
+    const struct worker_group *group = client->worker->group;
+    const struct {
+        struct slice name;
+        const char *value;
     } fixed[] = {
-        {{"role:", 5}, {"role:master\r\n", 13}},
-        {{"redis_mode:", 11}, {"redis_mode:standalone\r\n", 23}},
-        {{"cluster_enabled:", 16}, {"cluster_enabled:0\r\n", 19}},
+        {SLICE("redis_mode:"), persona_mode(client)},
+        {SLICE("cluster_enabled:"), client->persona == PERSONA_CLUSTER ? "1" : "0"},
     };
     const struct {
         struct slice name;
@@ -581,9 +599,24 @@ static bool append_instead(struct chunk *body, const struct worker_group *group,
     };
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         if (slice_starts_with(line, fixed[i].name)) {
-            append(body, fixed[i].line);
+            append(body, fixed[i].name);
+            append(body, slice_of(fixed[i].value));
+            append(body, SLICE("\r\n"));
             return true;
         }
+    }
+    if (slice_starts_with(line, SLICE("role:"))) {
+        append_role(body, client);
+        return true;
+    }
+    if (client->persona == PERSONA_REPLICA && slice_starts_with(line, SLICE("master_repl_offset:"))) {
+        struct slice offset = {line.bytes + strlen("master_"), line.size - strlen("master_")};
+        append(body, SLICE("slave_read_"));
+        append(body, offset);
+        append(body, SLICE("slave_"));
+        append(body, offset);
+        append(body, line);
+        return true;
     }
     for (size_t i = 0; i < sizeof counted / sizeof *counted; i++) {
         if (!slice_starts_with(line, counted[i].name))
@@ -595,6 +628,23 @@ static bool append_instead(struct chunk *body, const struct worker_group *group,
         return true;
     }
     return false;
+}
+
+static void append_role(struct chunk *body, const struct client *client)
+{
+    struct persona_address master;
+    char text[PERSONA_HOST_MAX + 512];
+    if (client->persona != PERSONA_REPLICA) {
+        append(body, SLICE("role:master\r\n"));
+        return;
+    }
+    persona_master(client, &master);
+    int size = snprintf(text, sizeof text,
+                        "role:slave\r\nmaster_host:%s\r\nmaster_port:%u\r\nmaster_link_status:up\r\n"
+                        "master_last_io_seconds_ago:0\r\nmaster_sync_in_progress:0\r\nslave_priority:100\r\n"
+                        "slave_read_only:1\r\nreplica_announced:1\r\n",
+                        master.host, (unsigned)master.port);
+    append(body, (struct slice){text, (size_t)size});
 }
 
 /* "slave0:ip=...", and what a master that has just become a replica says of its own master. */
@@ -617,17 +667,34 @@ static bool leads_past_us(struct slice line)
     return i > 5 && i < line.size && line.bytes[i] == ':';
 }
 
-/* [master, offset, []] */
-static struct chunk *rewrite_role(struct slice reply)
+/* [master, offset, []], or [slave, host, port, connected, offset] */
+static struct chunk *rewrite_role(const struct client *client, struct slice reply)
 {
     size_t position = 0;
     struct resp_value kind, role, offset = {0};
     if (!resp_value_next(reply, &position, &kind) || !resp_value_next(reply, &position, &role))
         return NULL;
+    if (client->persona == PERSONA_REPLICA) {
+        bool is_there = true;
+        for (int i = slice_is(role.text, "slave") ? 4 : 1; is_there && i > 0; i--)
+            is_there = resp_value_next(reply, &position, &offset);
+        return role_of_replica(client, is_there ? offset.integer : 0);
+    }
     bool is_master = slice_is(role.text, "master") && resp_value_next(reply, &position, &offset);
     char text[80];
     int size = snprintf(text, sizeof text, "*3\r\n$6\r\nmaster\r\n:%" PRId64 "\r\n*0\r\n",
                         is_master ? offset.integer : (int64_t)0);
+    return chunk_copy((struct slice){text, (size_t)size});
+}
+
+static struct chunk *role_of_replica(const struct client *client, int64_t offset)
+{
+    struct persona_address master;
+    char text[PERSONA_HOST_MAX + 128];
+    persona_master(client, &master);
+    int size = snprintf(text, sizeof text,
+                        "*5\r\n$5\r\nslave\r\n$%zu\r\n%s\r\n:%u\r\n$9\r\nconnected\r\n:%" PRId64 "\r\n",
+                        strlen(master.host), master.host, (unsigned)master.port, offset);
     return chunk_copy((struct slice){text, (size_t)size});
 }
 
@@ -643,7 +710,7 @@ static void append(struct chunk *chunk, struct slice text)
 
 static void reply_ok(struct client *client) { client_reply(client, SLICE("+OK\r\n")); }
 
-static void reply_bulk(struct client *client, struct slice text)
+static void answer_bulk(struct client *client, struct slice text)
 {
     char head[32];
     int size = snprintf(head, sizeof head, "$%zu\r\n", text.size);

@@ -12,6 +12,8 @@
 
 #include "proxy/client.h"
 
+typedef bool local_handler(struct client *client, const struct command_at_hand *at_hand);
+
 /* True if this command of this client is answered here: not if its connection is in a state in which the node
  * must queue or refuse it. */
 bool local_handles(const struct client *client, const struct command *command);

@@ -204,7 +204,8 @@ static bool open_listeners(const struct config *config, struct listener **lists,
     }
     assert(workers > 0);
     for (size_t j = 0; j < config->listen.count; j++)
-        log_info("listening on %s with %u thread%s", lists[0][j].name, workers, workers == 1 ? "" : "s");
+        log_info("listening on %s as %s with %u thread%s", lists[0][j].name, config_personas[lists[0][j].persona],
+                 workers, workers == 1 ? "" : "s");
     return true;
 }
 

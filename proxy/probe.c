@@ -87,6 +87,12 @@ void probe_hurry(struct probe *probe, uint64_t min_gap_us)
     if (state == LINK_READY && link_questions(probe->link) < PROBE_QUESTIONS_MAX) probe_ask(probe);
 }
 
+bool probe_question(struct probe *probe, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered)
+{
+    return link_questions(probe->link) < PROBE_QUESTIONS_MAX &&
+           link_ask_raw(probe->link, words, timeout_ms, answered);
+}
+
 const char *probe_address(const struct probe *probe)
 {
     if (probe->address[0]) return probe->address;
@@ -146,9 +152,9 @@ static void probe_connect(struct probe *probe)
 {
     const struct probe_setup *setup = probe->setup;
     size_t count = resolver_count(probe->resolved);
-    probe->tried_us = clock_us();
+    const char *fault = resolver_fault(probe->resolved);
+    if (count || fault) probe->tried_us = clock_us();
     if (!count) {
-        const char *fault = resolver_fault(probe->resolved);
         probe_fail(probe, "cannot resolve its name: %s", fault ? fault : "no answer yet");
         return; /* probe_resolved() goes on */
     }

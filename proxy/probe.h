@@ -78,6 +78,9 @@ struct probe {
     bool is_called_down;
     unsigned listers, listers_down; /* Sentinels that list it, and those of them that call it down */
     uint64_t listed_us;             /* when it last had a reason to keep the node */
+    bool is_listed;                 /* the cluster's view has it */
+    bool owes_view;                 /* it has been asked for its view of the cluster, and has not answered */
+    bool lacks_shards;              /* it knows or allows no CLUSTER SHARDS */
 
     /* Private to probe.c. */
     struct link *link;
@@ -100,6 +103,10 @@ void probe_destroy(struct probe *probe);
 /* Asks now instead of at the next interval; connects now if it is not connected. Bounded: not before
  * min_gap_us have passed since the last time. */
 void probe_hurry(struct probe *probe, uint64_t min_gap_us);
+
+/* Asks what discovery wants to know, on the probe's connection; the answer's owner is the probe. False if it is not
+ * connected, or owes too many answers. */
+bool probe_question(struct probe *probe, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered);
 
 /* The numeric address in use; "" while there is none. */
 const char *probe_address(const struct probe *probe);

@@ -12,6 +12,9 @@
  *       v
  *    ANSWERED (reply complete; waits for those before it)
  *
+ * A command that concerns several shards is SCATTERED instead: its pieces, requests of their own that are not in the
+ * client's queue, go that way each, and their replies become its reply (scatter.h).
+ *
  * A request keeps its bytes until it is answered, so that it can be sent again. It is in its client's queue from
  * the moment it is created until its reply has left in order, and in at most one other queue: of a connection,
  * of the held, or of those that wait for a dedicated connection.
@@ -37,6 +40,7 @@ enum request_state {
     REQUEST_HELD,
     REQUEST_WAITING,
     REQUEST_QUEUED,
+    REQUEST_SCATTERED,
     REQUEST_ANSWERED,
 };
 
@@ -53,9 +57,14 @@ enum request_inspection {
     INSPECT_EXEC,   /* an array carries out a SELECT, or scripts, queued in the transaction */
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
+    INSPECT_READONLY, /* the same; its client takes us for a replica */
     INSPECT_MONITOR,/* an error: it is not monitoring */
     INSPECT_CURSOR, /* the cursor at its head is marked */
     INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */
+    INSPECT_SCAN,   /* the cursor at its head becomes one of several masters (scan.h) */
+    INSPECT_SCAN_CHECK, /* a whole: what all masters say of their slots */
+    INSPECT_REDIRECTED, /* in a transaction: the client is not told where the node would have it go */
+    INSPECT_CROSSED,/* whatever the node says, its keys are in another slot than those of its transaction */
 };
 
 /* What the proxy asks itself, by a request without a client. */
@@ -63,6 +72,11 @@ enum request_question {
     QUESTION_NONE,
     QUESTION_RUN_ID,      /* INFO: which run of the node a connection leads to */
     QUESTION_SCRIPT_LOAD, /* ahead of an EVALSHA */
+    QUESTION_ASKING,      /* ahead of what a node of a cluster has sent elsewhere for once */
+};
+
+enum {
+    REQUEST_PLACE_NONE = UINT16_MAX, /* names no key: any shard will do */
 };
 
 struct request {
@@ -73,6 +87,7 @@ struct request {
     struct chunk *chunk;            /* what its bytes lie in; one reference */
     const char *bytes;
     size_t size;
+    struct scatter *scatter;      /* SCATTERED, or a piece of one; NULL mostly */
     struct inquiry *inquiry;      /* of the proxy's own: who waits for the reply; NULL mostly, and with a client */
     struct spans reply;           /* what came of it so far and is not with the client yet */
     uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet */
@@ -82,7 +97,16 @@ struct request {
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
     uint32_t confirmations;       /* ... and seen */
     uint32_t known_confirmations; /* ... and with the client since the command was sent before */
+    uint64_t not_before_ms;       /* held: not to be tried earlier, since a node said so; 0 = no matter */
+    uint64_t redirect_version;    /* of the topology in which redirect_node is meant; 0 = goes where it belongs */
+    uint64_t scan;                /* the cursor that a SCAN over several masters came with */
+    uint32_t redirect_node;
+    uint16_t place;               /* of its keys (topology.h), or REQUEST_PLACE_NONE; the shard itself if is_for_shard.
+                                     Of no interest where there is but one */
     uint16_t attempts;
+    uint8_t hops;                 /* redirects in a row */
+    uint8_t pauses;               /* times it was told to try again later */
+    uint8_t refusal;              /* enum refusal: the last that a node of a cluster had for it */
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
     uint8_t question;             /* enum request_question */
@@ -106,6 +130,10 @@ struct request {
                                      client's queue, answered to nobody, waits as long as it takes */
     bool leaves_traces : 1;       /* its connection is not as before and must not be lent again */
     bool was_repeated : 1;        /* answered NOSCRIPT, and sent once more with its script */
+    bool is_piece : 1;            /* of scatter; not in its client's queue */
+    bool is_for_shard : 1;        /* a piece for the master of one shard, whatever keys it has */
+    bool is_asking : 1;           /* its redirect is an ASK: ASKING goes before it */
+    bool has_several_keys : 1;    /* in one place: while that is on its way they may be on two nodes */
 };
 
 struct request_pool {

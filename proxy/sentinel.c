@@ -17,10 +17,15 @@
 #define SENTINEL_VIEW_MIN_US    3000000U  /* ... and than this */
 #define SENTINEL_LATE_US        3000000U  /* so long without a majority at the start is worth a line */
 #define SENTINEL_HURRY_GAP_US   10000U
+#define SENTINEL_LABEL_SIZE     512
 
+/* One master, and what the Sentinels say of it. */
 struct sentinel {
     struct survey *survey;
+    struct survey_shard *shard; /* its verdict */
+    uint16_t shard_index;
     struct peer_setup setup;
+    char label[SENTINEL_LABEL_SIZE];
     char master_name[PEER_HOST_SIZE];
     struct sentinel_peer *peers; /* seeds first, in their order */
 
@@ -33,7 +38,16 @@ struct sentinel {
     uint64_t masterless_us;  /* since when there is no master; 0 = there is one */
     uint64_t troubled_us;    /* since when the Sentinels disagree or call the master down; 0 = they do not */
     uint64_t heard_us;       /* when any Sentinel was last heard */
+    bool is_unsettled;       /* wants to be asked again soon */
+    bool has_news;           /* an event spoke of this master, and it has not been asked for since */
     char choice_logged[PEER_HOST_SIZE];
+};
+
+/* All masters of the upstream, each with Sentinels of its own: they need not be watched by the same ones. */
+struct sentinels {
+    struct survey_shard *shards;
+    struct sentinel **items;
+    uint32_t count;
 };
 
 struct poll { /* what the peers say at one moment */
@@ -43,10 +57,18 @@ struct poll { /* what the peers say at one moment */
     size_t count;
 };
 
-static void *sentinel_start(struct survey *survey);
-static void sentinel_stop(void *discovery);
-static void sentinel_judge(void *discovery, uint64_t now_us);
-static void sentinel_ask(void *discovery);
+static void *sentinels_start(struct survey *survey);
+static void sentinels_stop(void *discovery);
+static void sentinels_judge(void *discovery, uint64_t now_us);
+static void sentinels_ask(void *discovery);
+static void sentinels_drop_nodes(struct sentinels *sentinels, struct survey *survey);
+static bool is_needed(const struct sentinels *sentinels, const struct probe *probe);
+static struct sentinel *sentinel_create(struct survey *survey, struct survey_shard *shard,
+                                        uint16_t shard_index);
+static void sentinel_destroy(struct sentinel *sentinel);
+static void sentinel_judge(struct sentinel *sentinel, uint64_t now_us);
+static void sentinel_ask(struct sentinel *sentinel);
+static bool sentinel_is_open(const struct sentinel *sentinel);
 static void sentinel_changed(void *owner);
 static void sentinel_event(void *owner, const char *channel, const char *message);
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
@@ -75,33 +97,127 @@ static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked
 static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance stance,
                                 const struct quorum_answer *answer);
 static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll *poll, uint64_t now_us);
+static bool sentinel_claim(struct sentinel *sentinel, struct probe *probe, bool is_named, uint64_t now_us);
+static bool sentinel_is_followed_by(const struct sentinel *sentinel, const struct probe *probe);
 static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us);
-static void sentinel_drop_nodes(struct sentinel *sentinel);
 static bool is_outdated(const struct sentinel *sentinel, uint64_t listed_us);
 static void sentinel_warn_loopback(const struct sentinel *sentinel, struct sentinel_peer *peer);
 
 const struct discovery_kind sentinel_discovery = {
     .name = "sentinel",
-    .start = sentinel_start,
-    .stop = sentinel_stop,
-    .judge = sentinel_judge,
-    .ask = sentinel_ask,
+    .start = sentinels_start,
+    .stop = sentinels_stop,
+    .judge = sentinels_judge,
+    .ask = sentinels_ask,
 };
 
-static void *sentinel_start(struct survey *survey)
+/* ---- all masters ---- */
+
+/* One without a name where none is configured. */
+static void *sentinels_start(struct survey *survey)
+{
+    size_t names = survey->config->master_names.count;
+    uint32_t count = names ? (uint32_t)names : 1;
+    struct sentinels *sentinels = calloc(1, sizeof(*sentinels));
+    if (!sentinels) return NULL;
+    sentinels->shards = calloc(count, sizeof(*sentinels->shards));
+    sentinels->items = calloc(count, sizeof(struct sentinel *));
+    bool is_good = sentinels->shards && sentinels->items;
+    while (is_good && sentinels->count < count) {
+        uint32_t i = sentinels->count++;
+        sentinels->items[i] = sentinel_create(survey, &sentinels->shards[i], (uint16_t)i);
+        is_good = sentinels->items[i] != NULL;
+    }
+    if (!is_good) {
+        sentinels_stop(sentinels);
+        return NULL;
+    }
+    survey->verdict.shards = sentinels->shards;
+    survey->verdict.shard_count = count;
+    survey->verdict.distribution = survey->config->distribution;
+    return sentinels;
+}
+
+static void sentinels_stop(void *discovery)
+{
+    struct sentinels *sentinels = discovery;
+    for (uint32_t i = 0; i < sentinels->count; i++)
+        sentinel_destroy(sentinels->items[i]);
+    free(sentinels->items);
+    free(sentinels->shards);
+    free(sentinels);
+}
+
+static void sentinels_judge(void *discovery, uint64_t now_us)
+{
+    struct sentinels *sentinels = discovery;
+    bool is_unsettled = false;
+    struct survey *survey = sentinels->items[0]->survey;
+    for (uint32_t i = 0; i < sentinels->count; i++) {
+        sentinel_judge(sentinels->items[i], now_us);
+        is_unsettled |= sentinels->items[i]->is_unsettled;
+    }
+    survey->verdict.is_unsettled = is_unsettled;
+    sentinels_drop_nodes(sentinels, survey);
+}
+
+/* Those that are in doubt, if any is; else all. */
+static void sentinels_ask(void *discovery)
+{
+    struct sentinels *sentinels = discovery;
+    bool is_any_open = false;
+    for (uint32_t i = 0; i < sentinels->count; i++)
+        is_any_open |= sentinel_is_open(sentinels->items[i]);
+    for (uint32_t i = 0; i < sentinels->count; i++) {
+        if (!is_any_open || sentinel_is_open(sentinels->items[i])) sentinel_ask(sentinels->items[i]);
+    }
+}
+
+/* A node that nobody has listed for long. */
+static void sentinels_drop_nodes(struct sentinels *sentinels, struct survey *survey)
+{
+    for (struct probe *probe = survey->probes, *next; probe; probe = next) {
+        const struct sentinel *sentinel = sentinels->items[probe->shard];
+        next = probe->next;
+        if (is_needed(sentinels, probe))
+            probe->listed_us = sentinel->heard_us;
+        else if (is_outdated(sentinel, probe->listed_us))
+            survey_drop(survey, probe);
+    }
+}
+
+static bool is_needed(const struct sentinels *sentinels, const struct probe *probe)
+{
+    for (uint32_t i = 0; i < sentinels->count; i++) {
+        const struct sentinel *sentinel = sentinels->items[i];
+        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == sentinel->shard->followed)
+            return true;
+    }
+    return false;
+}
+
+/* ---- one master ---- */
+
+static struct sentinel *sentinel_create(struct survey *survey, struct survey_shard *shard,
+                                        uint16_t shard_index)
 {
     const struct config_upstream *config = survey->config;
     struct sentinel *sentinel = calloc(1, sizeof(*sentinel));
     if (!sentinel) return NULL;
 
+    const char *name = config->master_names.count ? config->master_names.items[shard_index] : "";
+    bool has_others = config->master_names.count > 1;
     sentinel->survey = survey;
+    sentinel->shard = shard;
+    sentinel->shard_index = shard_index;
     sentinel->masterless_us = clock_us();
-    snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s",
-             config->master_name ? config->master_name : "");
+    snprintf(sentinel->master_name, sizeof(sentinel->master_name), "%s", name);
+    snprintf(sentinel->label, sizeof(sentinel->label), "%s%s%s", survey_label(survey),
+             has_others ? ", master " : "", has_others ? name : "");
     sentinel->setup = (struct peer_setup){
         .loop = survey->loop,
         .resolver = survey->resolver,
-        .label = survey_label(survey),
+        .label = sentinel->label,
         .username = config->sentinel_username ? config->sentinel_username : "",
         .password = config->sentinel_password ? config->sentinel_password : "",
         .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
@@ -116,9 +232,9 @@ static void *sentinel_start(struct survey *survey)
     return sentinel;
 }
 
-static void sentinel_stop(void *discovery)
+static void sentinel_destroy(struct sentinel *sentinel)
 {
-    struct sentinel *sentinel = discovery;
+    if (!sentinel) return;
     while (sentinel->peers) {
         struct sentinel_peer *next = sentinel->peers->next;
         peer_destroy(sentinel->peers);
@@ -127,9 +243,8 @@ static void sentinel_stop(void *discovery)
     free(sentinel);
 }
 
-static void sentinel_judge(void *discovery, uint64_t now_us)
+static void sentinel_judge(struct sentinel *sentinel, uint64_t now_us)
 {
-    struct sentinel *sentinel = discovery;
     sentinel_mark_twins(sentinel);
     if (!sentinel->master_name[0] && !sentinel_choose_master_name(sentinel)) return;
     sentinel_learn(sentinel, now_us);
@@ -143,16 +258,20 @@ static void sentinel_judge(void *discovery, uint64_t now_us)
     sentinel_list_nodes(sentinel, now_us);
     if (poll.count) sentinel->heard_us = now_us;
     sentinel_forget(sentinel);
-    sentinel_drop_nodes(sentinel);
 }
 
-static void sentinel_ask(void *discovery)
+static void sentinel_ask(struct sentinel *sentinel)
 {
-    struct sentinel *sentinel = discovery;
+    sentinel->has_news = false;
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
         peer_ask(peer);
     if (sentinel->candidate) probe_hurry(sentinel->candidate, SENTINEL_HURRY_GAP_US);
     if (sentinel->accepted) probe_hurry(sentinel->accepted, SENTINEL_HURRY_GAP_US);
+}
+
+static bool sentinel_is_open(const struct sentinel *sentinel)
+{
+    return sentinel->is_unsettled || sentinel->has_news || sentinel->shard->reported_us;
 }
 
 static void sentinel_changed(void *owner)
@@ -166,7 +285,9 @@ static void sentinel_event(void *owner, const char *channel, const char *message
 {
     struct sentinel *sentinel = owner;
     (void)channel;
-    if (sentinel->master_name[0] && strstr(message, sentinel->master_name)) survey_ask(sentinel->survey);
+    if (!sentinel->master_name[0] || !strstr(message, sentinel->master_name)) return;
+    sentinel->has_news = true;
+    survey_ask(sentinel->survey);
 }
 
 /* ---- the Sentinels ---- */
@@ -332,7 +453,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
         sentinel_stand_alone(sentinel, answer);
         break;
     case QUORUM_UNDECIDED:
-        sentinel->survey->only.master = NULL;
+        sentinel->shard->master = NULL;
         sentinel_set_stance(sentinel, STANCE_UNDECIDED, answer);
         break;
     case QUORUM_KEEPS:
@@ -351,7 +472,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
         sentinel_consider(sentinel, poll, answer, now_us);
         break;
     }
-    const struct probe *master = sentinel->survey->only.master;
+    const struct probe *master = sentinel->shard->master;
     if (master && master->answers)
         sentinel->masterless_us = 0;
     else if (!sentinel->masterless_us)
@@ -361,7 +482,7 @@ static void sentinel_decide(struct sentinel *sentinel, const struct poll *poll,
 /* No majority to ask, or one that knows less than we do: the last master, while it says so itself. */
 static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_answer *answer)
 {
-    struct survey_shard *shard = &sentinel->survey->only;
+    struct survey_shard *shard = sentinel->shard;
     if (!sentinel->accepted) {
         bool is_late = answer->heard && clock_us() - sentinel->masterless_us > SENTINEL_LATE_US;
         if (is_late) sentinel_set_stance(sentinel, STANCE_ALONE, answer);
@@ -379,7 +500,7 @@ static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll,
     sentinel->is_refuted = false;
     sentinel->candidate = NULL;
     if (!sentinel->accepted || sentinel->accepted->role != NODE_ROLE_MASTER) {
-        sentinel->survey->only.master = NULL;
+        sentinel->shard->master = NULL;
         sentinel_set_stance(sentinel, STANCE_VETOED, answer);
         return;
     }
@@ -399,6 +520,12 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
     survey_map(sentinel->survey, &host, &port);
     struct probe *named = survey_node(sentinel->survey, host, port);
     if (!named) return;
+    if (!sentinel_claim(sentinel, named, true, now_us)) {
+        sentinel->candidate = NULL;
+        sentinel->shard->master = NULL;
+        sentinel_set_stance(sentinel, STANCE_TAKEN, answer);
+        return;
+    }
 
     if (named != sentinel->candidate) {
         sentinel->candidate = named;
@@ -407,10 +534,9 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
         log_info("%s: sentinel %s names %s as master (epoch %llu); asking it", sentinel->setup.label,
                  teller->name, named->name, (unsigned long long)answer->epoch);
     }
-    named->listed_us = now_us;
     sentinel->is_refuted = true;
     if (named->role != NODE_ROLE_MASTER || named->role_asked_us < sentinel->candidate_us) {
-        sentinel->survey->only.master = NULL;
+        sentinel->shard->master = NULL;
         sentinel_set_stance(sentinel, STANCE_ASKING, answer);
         return;
     }
@@ -426,7 +552,7 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
 static void sentinel_accept(struct sentinel *sentinel, const struct quorum_answer *answer,
                             const char *named_by)
 {
-    struct survey_shard *shard = &sentinel->survey->only;
+    struct survey_shard *shard = sentinel->shard;
     struct probe *before = shard->followed;
     shard->master = shard->followed = sentinel->accepted;
     shard->epoch = answer->epoch;
@@ -447,7 +573,7 @@ static void sentinel_confirm(struct sentinel *sentinel, uint64_t sentinels_asked
 {
     uint64_t role_asked_us = sentinel->accepted->role_asked_us;
     uint64_t began_us = sentinels_asked_us < role_asked_us ? sentinels_asked_us : role_asked_us;
-    uint64_t *confirmed_us = &sentinel->survey->only.confirmed_us;
+    uint64_t *confirmed_us = &sentinel->shard->confirmed_us;
     if (began_us > *confirmed_us) *confirmed_us = began_us;
 }
 
@@ -480,6 +606,12 @@ static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance 
         log_error("%s: no master: the Sentinels name different nodes at the same epoch; writes are held",
                   label);
         break;
+    case STANCE_TAKEN:
+        log_error(
+            "%s: no master: the Sentinels name %s, which is the master of another name; writes are held; "
+            "check upstream.master_name",
+            label, answer->name);
+        break;
     case STANCE_ALONE:
         if (!sentinel->accepted)
             log_warning("%s: no master yet: %zu Sentinels answer, %zu would be a majority", label,
@@ -511,17 +643,44 @@ static void sentinel_watch_trouble(struct sentinel *sentinel, const struct poll 
 
     bool is_urgent = is_troubled && now_us - sentinel->troubled_us < SENTINEL_TROUBLE_MAX_US;
     bool is_open = sentinel->stance == STANCE_ASKING || sentinel->stance == STANCE_VETOED;
-    sentinel->survey->verdict.is_unsettled = is_urgent || is_open;
+    sentinel->is_unsettled = is_urgent || is_open;
 }
 
 /* ---- the nodes ---- */
+
+/* A node is of one shard, though Sentinels may list it under several names: a replica that was moved is
+ * listed by its old name until SENTINEL RESET, and an address may come to another node. The first to list it
+ * has it, unless another's master is whom it follows, or it is named as another's master. A master is nobody
+ * else's. */
+static bool sentinel_claim(struct sentinel *sentinel, struct probe *probe, bool is_named, uint64_t now_us)
+{
+    const struct survey_shard *holder = survey_shard_of(sentinel->survey, probe);
+    bool is_free = !probe->listed_us || holder == sentinel->shard;
+    bool is_masters = probe == holder->master || probe == holder->followed;
+    if (!is_free && (is_masters || !(is_named || sentinel_is_followed_by(sentinel, probe)))) return false;
+    if (holder != sentinel->shard) probe->listers = probe->listers_down = 0;
+    probe->shard = sentinel->shard_index;
+    probe->listed_us = now_us;
+    return true;
+}
+
+static bool sentinel_is_followed_by(const struct sentinel *sentinel, const struct probe *probe)
+{
+    const struct probe *followed = sentinel->shard->followed;
+    const char *host = probe->master_host;
+    uint16_t port = probe->master_port;
+    if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
+    survey_map(sentinel->survey, &host, &port);
+    return probe_follows(probe, followed, host, port);
+}
 
 /* Notes which nodes are listed, and which most of their listers call down. */
 static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us)
 {
     struct survey *survey = sentinel->survey;
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        probe->listers = probe->listers_down = 0;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        if (probe->shard == sentinel->shard_index) probe->listers = probe->listers_down = 0;
+    }
 
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
         if (!peer_is_heard(peer, now_us)) continue;
@@ -531,24 +690,14 @@ static void sentinel_list_nodes(struct sentinel *sentinel, uint64_t now_us)
             uint16_t port = listed->port;
             survey_map(survey, &host, &port);
             struct probe *probe = survey_node(survey, host, port);
-            if (!probe) continue;
-            probe->listed_us = now_us;
+            if (!probe || !sentinel_claim(sentinel, probe, false, now_us)) continue;
             probe->listers++;
             probe->listers_down += listed->is_down;
         }
     }
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        probe->is_called_down = probe->listers_down * 2 > probe->listers;
-}
-
-static void sentinel_drop_nodes(struct sentinel *sentinel)
-{
-    struct survey *survey = sentinel->survey;
-    for (struct probe *probe = survey->probes, *next; probe; probe = next) {
-        next = probe->next;
-        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == survey->only.followed)
-            probe->listed_us = sentinel->heard_us;
-        if (is_outdated(sentinel, probe->listed_us)) survey_drop(survey, probe);
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        if (probe->shard == sentinel->shard_index)
+            probe->is_called_down = probe->listers_down * 2 > probe->listers;
     }
 }
 

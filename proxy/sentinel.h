@@ -13,6 +13,9 @@
  * A node that is not named any more is no master from that moment, whether or not the new one agrees already.
  * With fewer than a majority heard (ALONE) the last master stays while it says so itself.
  *
+ * Where there are several masters (upstream.master_name = a, b), this goes on for each by itself, over
+ * connections of its own; each is a shard, in the order of the names, and a node belongs to one of them.
+ *
  * The functions are in the table sentinel_discovery of discovery.h.
  *
  * Threads: the control thread only.
@@ -27,6 +30,7 @@ enum sentinel_stance {
     STANCE_ASKING,    /* one is named and does not say master yet */
     STANCE_SETTLED,   /* one is named and says master */
     STANCE_VETOED,    /* the accepted one says it is a replica, or another was named and is not confirmed */
+    STANCE_TAKEN,     /* one is named that another name has as its master */
     STANCE_UNDECIDED, /* a majority is heard but disagrees */
     STANCE_ALONE, /* fewer than a majority are heard, or only older news: the last master, while it agrees */
 };

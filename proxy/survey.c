@@ -18,6 +18,7 @@ static const struct discovery_kind *const kinds[] = {
     [UPSTREAM_AUTO] = &detect_discovery,
     [UPSTREAM_SENTINEL] = &sentinel_discovery,
     [UPSTREAM_STATIC] = &roster_discovery,
+    [UPSTREAM_CLUSTER] = &cluster_discovery,
 };
 
 static void survey_node_changed(void *owner, struct probe *probe);
@@ -34,7 +35,6 @@ static void survey_judge_nodes(struct survey *survey);
 static void survey_judge_node(struct survey *survey, struct probe *probe);
 static bool is_fit_master(struct probe *probe);
 static bool is_fit_replica(struct survey *survey, struct probe *probe);
-static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe);
 static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
 static bool is_being_asked(const struct survey *survey, const struct probe *probe);
 static void survey_want_commands(struct survey *survey);
@@ -82,6 +82,7 @@ void survey_destroy(struct survey *survey)
 {
     if (!survey) return;
     if (survey->discovery) survey->kind->stop(survey->discovery);
+    survey->discovery = NULL; /* questions of its that are still open end with the probes */
     ev_timer_stop(survey->loop, &survey->hurry);
     while (survey->probes) {
         struct probe *next = survey->probes->next;
@@ -113,11 +114,29 @@ void survey_run(struct survey *survey)
     survey_set_hurry(survey);
 }
 
-void survey_report_master(struct survey *survey)
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/). Should two names have one mark, two masters are asked. */
+uint64_t survey_mark(const char *node_name)
 {
+    uint64_t mark = UINT64_C(14695981039346656037);
+    if (!*node_name) return SURVEY_MARK_ALL;
+    for (const char *at = node_name; *at; at++)
+        mark = (mark ^ (unsigned char)*at) * UINT64_C(1099511628211);
+    return mark ? mark : SURVEY_MARK_ALL;
+}
+
+void survey_report_master(struct survey *survey, uint64_t mark)
+{
+    const struct survey_verdict *verdict = &survey->verdict;
     uint64_t now_us = clock_us();
-    for (uint32_t i = 0; i < survey->verdict.shard_count; i++)
-        survey->verdict.shards[i].reported_us = now_us;
+    bool is_any = false;
+    for (uint32_t i = 0; i < verdict->shard_count; i++) {
+        const struct probe *followed = verdict->shards[i].followed;
+        if (!followed || survey_mark(followed->name) != mark) continue;
+        verdict->shards[i].reported_us = now_us;
+        is_any = true;
+    }
+    for (uint32_t i = 0; i < verdict->shard_count && !is_any; i++)
+        verdict->shards[i].reported_us = now_us;
     survey->hurry_s = SURVEY_HURRY_FIRST_S;
     survey_ask(survey);
     survey_touch(survey);
@@ -128,6 +147,12 @@ void survey_report_node(struct survey *survey, const char *node_name)
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
         if (strcmp(probe->name, node_name) == 0) probe_hurry(probe, SURVEY_ASK_GAP_US);
     }
+}
+
+void survey_report_map(struct survey *survey, const char *moved_to)
+{
+    if (survey->discovery && survey->kind->map_is_wrong)
+        survey->kind->map_is_wrong(survey->discovery, moved_to);
 }
 
 void survey_ask(struct survey *survey)
@@ -193,14 +218,7 @@ static bool is_in_verdict(const struct survey *survey, const struct probe *probe
 
 void survey_map(const struct survey *survey, const char **host, uint16_t *port)
 {
-    const struct config_mapping_list *map = &survey->config->map;
-    for (size_t i = 0; i < map->count; i++) {
-        const struct config_mapping *mapping = &map->items[i];
-        if (mapping->from.port != *port || strcasecmp(mapping->from.host, *host) != 0) continue;
-        *host = mapping->to.host;
-        *port = mapping->to.port;
-        return;
-    }
+    config_map_address(survey->config, host, port);
 }
 
 const char *survey_label(const struct survey *survey)
@@ -327,7 +345,7 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
         .is_heard = probe->answers && !probe->is_busy && probe->role != NODE_ROLE_UNKNOWN,
         .is_called_down = probe->is_called_down,
         .says_replica = probe->role == NODE_ROLE_REPLICA,
-        .follows_master = shard && follows(survey, shard->followed, probe),
+        .follows_master = shard && survey_follows(survey, shard->followed, probe),
         .is_linked = probe->is_linked,
         .was_linked = probe->was_linked,
         .master_works = master && master->answers && master->pong_asked_us >= probe->role_asked_us,
@@ -346,16 +364,15 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
     return !fault;
 }
 
-static bool follows(const struct survey *survey, const struct probe *followed, const struct probe *probe)
+bool survey_follows(const struct survey *survey, const struct probe *followed, const struct probe *probe)
 {
     if (!followed || probe->role != NODE_ROLE_REPLICA) return false;
-    if (followed->port ==
-        0) /* its replicas name it by a TCP address that we do not know; its history tells */
-        return probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
+    bool has_its_history = probe->replid[0] && strcmp(probe->replid, followed->replid) == 0;
+    if (followed->port == 0) return has_its_history; /* named by a TCP address that we do not know */
     const char *host = probe->master_host;
     uint16_t port = probe->master_port;
     survey_map(survey, &host, &port);
-    return probe_follows(probe, followed, host, port);
+    return probe_follows(probe, followed, host, port) || (survey->verdict.is_cluster && has_its_history);
 }
 
 /* One line per change of fitness; which of several reasons keeps a node unfit goes to debug. */
@@ -410,7 +427,8 @@ static struct probe *survey_first_master(const struct survey *survey)
 /* Publishes what is new, and what a report waits for. */
 static void survey_offer(struct survey *survey)
 {
-    if (!survey->kind->name[0]) return;
+    bool is_blank = survey->verdict.is_cluster && !survey->verdict.slots; /* nobody has told of its slots yet */
+    if (!survey->kind->name[0] || is_blank) return;
     struct topology *topology = survey_snapshot(survey);
     if (!topology) return;
 

@@ -31,9 +31,9 @@ struct survey_shard {
     uint64_t reported_us;  /* the survey's: the newest report that waits for a confirmation; 0 = none */
 };
 
-/* What discovery has found. A kind that knows of one shard only leaves all but is_unsettled alone, and sets `only` of
- * the survey, which shards points to. Other kinds own their lists, which stand as long as the verdict does; each of
- * their probes names its shard. */
+/* What discovery has found. A kind that knows of one shard only leaves all but is_unsettled alone, and sets
+ * `only` of the survey, which shards points to. Other kinds (Sentinels too) own their lists, which stand as
+ * long as the verdict does; each of their probes names its shard. */
 struct survey_verdict {
     struct survey_shard *shards;
     uint32_t shard_count;
@@ -81,9 +81,13 @@ void survey_destroy(struct survey *survey);
 void survey_touch(struct survey *survey);
 void survey_run(struct survey *survey);
 
-/* A worker doubts a master, or a replica. */
-void survey_report_master(struct survey *survey);
+/* A worker doubts a master, or a replica. Which master is told by its name's mark, which is never 0. */
+#define SURVEY_MARK_ALL UINT64_MAX
+uint64_t survey_mark(const char *node_name); /* "": of all */
+void survey_report_master(struct survey *survey, uint64_t mark);
 void survey_report_node(struct survey *survey, const char *node_name);
+/* A worker was sent to another node ("host:port" as announced), or found a slot that nobody has (""). */
+void survey_report_map(struct survey *survey, const char *moved_to);
 
 /* For discovery: has ask() called now, or as soon as the rate of questions allows. */
 void survey_ask(struct survey *survey);
@@ -99,6 +103,9 @@ void survey_drop(struct survey *survey, struct probe *probe);
 /* The shard whose master this is, or whose nodes it is one of; NULL if it is of none. */
 struct survey_shard *survey_shard_of(struct survey *survey, const struct probe *probe);
 bool survey_is_master(const struct survey *survey, const struct probe *probe);
+
+/* True if the node says that it is a replica of that master. */
+bool survey_follows(const struct survey *survey, const struct probe *followed, const struct probe *probe);
 
 /* The address to use instead of an announced one: upstream.map applied. */
 void survey_map(const struct survey *survey, const char **host, uint16_t *port);

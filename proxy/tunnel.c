@@ -53,7 +53,7 @@ static void set_events(struct tunnel *tunnel, ev_io *io, int events);
 
 void tunnel_begin(struct client *client)
 {
-    struct backend *backend = upstream_master(client->upstream);
+    struct backend *backend = upstream_master(client->upstream, 0);
     struct tunnel *tunnel = backend ? create(client, backend) : NULL;
     if (!tunnel) {
         client_close(client, "no replication link for it");

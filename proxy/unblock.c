@@ -104,6 +104,7 @@ static enum gather_way end_blocking(struct unblock *unblock, struct client *targ
     case REQUEST_QUEUED:
         if (!connection_take_back(request->connection, request)) return ask_node(unblock, target);
         break;
+    case REQUEST_SCATTERED:
     case REQUEST_ANSWERED:
         return GATHER_HOME;
     }

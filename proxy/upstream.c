@@ -2,24 +2,45 @@
 #include "proxy/upstream.h"
 
 #include "proxy/client.h"
+#include "proxy/ears.h"
 #include "proxy/log.h"
+#include "proxy/redirect.h"
 #include "proxy/worker.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
+enum { UNSETTLED_BY_MAP_MS = 1000 /* the old owner's answers come by then, or never */ };
+
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
+static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node);
+static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
+                          uint16_t *after);
 static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
 static void release(struct upstream *upstream, struct request_queue *waiting);
 static void tell_end_of_holding(struct upstream *upstream);
-static void note_write(const struct upstream *upstream, const struct request *request);
+static void note_write(const struct upstream *upstream, const struct connection *connection,
+                       const struct request *request);
+static void note_reign(struct upstream *upstream, struct backend *backend);
+static bool wrote_elsewhere(const struct upstream *upstream, const struct request *request);
+static bool may_be_sharded(const struct config_upstream *config);
+static void end_waiting_for_topology(struct upstream *upstream, bool is_known);
 static void dispatch_dedicated(struct upstream *upstream, struct request *request);
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
-static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request);
-static struct connection *route_of(struct upstream *upstream, const struct request *request);
-static struct backend *choose(struct upstream *upstream, const struct request *request);
+static struct backend *backend_for_dedicated(const struct upstream *upstream, struct request *request);
+static void drain_or_cut(struct upstream *upstream, struct backend *backend, const struct topology_node *node);
+static void end_of_wait(struct request *request);
+static bool dispatch_redirected(struct upstream *upstream, struct request *request);
+static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
+static struct connection *route_of(struct upstream *upstream, const struct request *request, uint16_t shard);
+static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
+                                                   uint16_t shard);
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
+static bool lacks_replica(const struct upstream *upstream, const struct request *request);
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
+static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
 static void leave_hold(struct upstream *upstream, const struct request *request);
@@ -55,6 +76,8 @@ void upstream_finish(struct upstream *upstream)
     topology_release(upstream->topology);
     free(upstream->by_node);
     free(upstream->loads);
+    free(upstream->moved);
+    free(upstream->unsettled_ms);
 }
 
 void upstream_adopt(struct upstream *upstream, struct topology *topology)
@@ -69,7 +92,50 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
     drop_retired(upstream, &waiting);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_refresh(backend);
+    end_waiting_for_topology(upstream, true);
+    ears_refresh(upstream);
     release(upstream, &waiting);
+}
+
+bool upstream_awaits_topology(struct upstream *upstream, struct client *client, const struct request *traits)
+{
+    if (upstream->topology->kind[0] || !may_be_sharded(upstream->config) || upstream->worker->is_draining)
+        return false;
+    if (client->has_waited || upstream->config->failover_hold_time_ms == 0) {
+        client->has_waited = false;
+        client_reply(client, error_reply(error_of_wait(traits)));
+        return true;
+    }
+    client->stalled_ms = upstream->worker->now_ms;
+    upstream->is_awaited = true;
+    client_stall(client, STALL_TOPOLOGY);
+    return true;
+}
+
+/* Of these kinds it is known that a key has but one place to be. */
+static bool may_be_sharded(const struct config_upstream *config)
+{
+    bool has_one_master = config->kind == UPSTREAM_STATIC || config->kind == UPSTREAM_SENTINEL;
+    return !has_one_master || config->master_names.count > 1;
+}
+
+static void end_waiting_for_topology(struct upstream *upstream, bool is_known)
+{
+    struct worker *worker = upstream->worker;
+    uint64_t hold_ms = (uint64_t)upstream->config->failover_hold_time_ms;
+    bool is_awaited = false;
+    for (struct client *client = upstream->is_awaited ? worker->clients : NULL; client; client = client->next) {
+        if (client->upstream != upstream || client->stall != STALL_TOPOLOGY)
+            continue;
+        bool is_over = is_known || worker->is_draining || worker->now_ms - client->stalled_ms >= hold_ms;
+        is_awaited |= !is_over;
+        if (!is_over)
+            continue;
+        client->has_waited = !is_known;
+        client->stall = STALL_NONE;
+        worker_resume_client(worker, client);
+    }
+    upstream->is_awaited = is_awaited;
 }
 
 void upstream_dispatch(struct upstream *upstream, struct request *request)
@@ -79,10 +145,17 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         dispatch_dedicated(upstream, request);
         return;
     }
-    for (int tries = 0; tries < 3; tries++) {
-        struct connection *connection = route_of(upstream, request);
+    if (request->not_before_ms > upstream->worker->now_ms) {
+        hold(upstream, request);
+        return;
+    }
+    if (request->redirect_version && dispatch_redirected(upstream, request))
+        return;
+    uint16_t shard = upstream_shard_of(upstream, request->client, request);
+    for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
+        struct connection *connection = route_of(upstream, request, shard);
         if (!connection) {
-            struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request);
+            struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request, shard);
             if (!backend)
                 break;
             connection = request->special && request_is_script(request)
@@ -90,13 +163,17 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
                              : backend_lane(backend, request->database, request->client);
         }
         if (connection) {
-            note_write(upstream, request);
+            note_write(upstream, connection, request);
             client_routed(request->client, connection);
             connection_queue(connection, request);
             return;
         }
     }
-    if (forbids_the_only_node(upstream, request))
+    if (shard == TOPOLOGY_NO_SHARD)
+        redirect_uncovered(upstream, request);
+    if (lacks_replica(upstream, request))
+        client_fail(request, ERROR_NO_REPLICA_HERE);
+    else if (forbids_the_only_node(upstream, request))
         client_fail(request, ERROR_NO_REPLICA);
     else
         hold(upstream, request);
@@ -145,11 +222,10 @@ static void release(struct upstream *upstream, struct request_queue *waiting)
 /* Not before the master has answered: what is on its way may be held again at once. */
 static void tell_end_of_holding(struct upstream *upstream)
 {
-    const struct topology *topology = upstream->topology;
     if (!upstream->is_holding || upstream->held.first)
         return;
-    uint32_t master = pick_write(topology, &topology->shards[0], upstream->loads);
-    if (master != PICK_NONE && upstream->by_node[master]->failures == 0) {
+    const struct backend *master = upstream->is_sharded ? NULL : upstream_master(upstream, 0);
+    if (upstream->is_sharded || (master && master->failures == 0)) {
         log_info("held requests are on their way; %llu had to be answered with an error meanwhile",
                  (unsigned long long)upstream->failed_held);
         upstream->is_holding = false;
@@ -180,19 +256,64 @@ void upstream_tick(struct upstream *upstream)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
     tick_held(upstream);
+    end_waiting_for_topology(upstream, false);
+    ears_refresh(upstream);
     tell_end_of_holding(upstream);
 }
 
-struct backend *upstream_master(const struct upstream *upstream)
+struct backend *upstream_master(const struct upstream *upstream, uint16_t shard)
 {
-    uint32_t node = pick_write(upstream->topology, &upstream->topology->shards[0], upstream->loads);
+    uint32_t node = pick_write(upstream->topology, &upstream->topology->shards[shard], upstream->loads);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
 }
 
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection)
 {
-    uint32_t master = upstream->topology->shards[0].master;
-    return master != TOPOLOGY_NO_NODE && connection->backend->node == master;
+    const struct backend *backend = connection->backend;
+    return backend->shard != TOPOLOGY_NO_SHARD && backend->node != TOPOLOGY_NO_NODE &&
+           backend->node == upstream->topology->shards[backend->shard].master;
+}
+
+uint16_t upstream_shard_of(const struct upstream *upstream, const struct client *client,
+                           const struct request *request)
+{
+    if (!upstream->is_sharded)
+        return 0;
+    if (request->is_for_shard)
+        return request->place < upstream->topology->shard_count ? request->place : TOPOLOGY_NO_SHARD;
+    if (request->place == REQUEST_PLACE_NONE)
+        return upstream_any_shard(upstream, client);
+    if (upstream->has_moved && upstream->moved[request->place])
+        return (uint16_t)(upstream->moved[request->place] - 1);
+    return topology_shard_of(upstream->topology, request->place);
+}
+
+/* Masters that know nothing of each other: what names no key is always the first one's, so that all clients meet. */
+uint16_t upstream_any_shard(const struct upstream *upstream, const struct client *client)
+{
+    const struct topology *topology = upstream->topology;
+    if (!topology->is_cluster)
+        return 0;
+    uint16_t own = (uint16_t)(client->id % topology->shard_count);
+    for (uint32_t i = 0; i < topology->shard_count; i++) {
+        uint16_t shard = (uint16_t)((own + i) % topology->shard_count);
+        if (upstream_master(upstream, shard))
+            return shard;
+    }
+    return own;
+}
+
+void upstream_unsettle(struct upstream *upstream, uint32_t place, uint64_t for_ms)
+{
+    if (!upstream->unsettled_ms)
+        upstream->unsettled_ms = calloc(TOPOLOGY_SLOTS, sizeof *upstream->unsettled_ms);
+    if (!upstream->unsettled_ms || place >= TOPOLOGY_SLOTS)
+        return;
+    uint64_t until_ms = upstream->worker->now_ms + for_ms;
+    if (upstream->unsettled_ms[place] < until_ms)
+        upstream->unsettled_ms[place] = until_ms;
+    if (upstream->unsettled_until_ms < until_ms)
+        upstream->unsettled_until_ms = until_ms;
 }
 
 /* ---- adopting a topology ---- */
@@ -214,15 +335,18 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
         return false;
     }
 
+    follow_places(upstream, topology, by_node);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         backend->own_load = *backend->load;
         backend->load = &backend->own_load;
         backend->node = TOPOLOGY_NO_NODE;
+        backend->shard = TOPOLOGY_NO_SHARD;
     }
     for (uint32_t i = 0; i < topology->node_count; i++) {
         loads[i] = by_node[i]->own_load;
         by_node[i]->load = &loads[i];
         by_node[i]->node = i;
+        by_node[i]->shard = topology->nodes[i].shard;
     }
     free(upstream->by_node);
     free(upstream->loads);
@@ -230,7 +354,46 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     upstream->loads = loads;
     topology_release(upstream->topology);
     upstream->topology = topology;
+    upstream->is_sharded = topology->is_cluster || topology->shard_count > 1;
     return true;
+}
+
+/* A place that another shard has now: what was sent to the one is answered before anything goes to the other. */
+static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node)
+{
+    const struct topology *before = upstream->topology;
+    uint16_t after[TOPOLOGY_SHARDS_MAX];
+    if (upstream->has_moved)
+        memset(upstream->moved, 0, TOPOLOGY_SLOTS * sizeof *upstream->moved);
+    upstream->has_moved = false;
+    if (!upstream->is_sharded || !topology->is_cluster)
+        return;
+    follow_shards(upstream, topology, by_node, after);
+    for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
+        uint16_t shard = before->slots[place];
+        if (shard != TOPOLOGY_NO_SHARD && after[shard] != topology->slots[place])
+            upstream_unsettle(upstream, place, UNSETTLED_BY_MAP_MS);
+    }
+}
+
+/* Shards have no names: each is the one that its master belongs to now, or else any of its nodes. */
+static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
+                          uint16_t *after)
+{
+    const struct topology *before = upstream->topology;
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend->next_shard = TOPOLOGY_NO_SHARD;
+    for (uint32_t i = 0; i < topology->node_count; i++)
+        by_node[i]->next_shard = topology->nodes[i].shard;
+    for (uint32_t shard = 0; shard < before->shard_count; shard++)
+        after[shard] = TOPOLOGY_NO_SHARD;
+    for (uint32_t i = 0; i < before->node_count; i++) {
+        uint16_t shard = before->nodes[i].shard;
+        if (shard == TOPOLOGY_NO_SHARD)
+            continue;
+        if (after[shard] == TOPOLOGY_NO_SHARD || before->shards[shard].master == i)
+            after[shard] = upstream->by_node[i]->next_shard;
+    }
 }
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node)
@@ -258,12 +421,14 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
             continue;
         const struct topology_node *node = &topology->nodes[backend->node];
         backend->role = node->role;
-        if (node->role == NODE_ROLE_MASTER && backend != upstream->last_master) {
+        if (node->role == NODE_ROLE_MASTER && backend != upstream->last_master && !upstream->is_sharded) {
             upstream->last_master = backend;
             upstream->master_epoch++;
         }
+        if (upstream->is_sharded)
+            note_reign(upstream, backend);
         if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER) {
-            backend_cut(backend, OUTCOME_CUT, NULL);
+            drain_or_cut(upstream, backend, node);
             backend_take_waiting(backend, waiting);
         }
         if (was != node->role) {
@@ -275,6 +440,26 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
         else if (!backend->unfit_since_ms)
             backend->unfit_since_ms = now_ms;
     }
+}
+
+/* One that was a replica in between may lack what it had as a master before. */
+static void note_reign(struct upstream *upstream, struct backend *backend)
+{
+    backend->was_replica |= backend->role == NODE_ROLE_REPLICA;
+    if (backend->role != NODE_ROLE_MASTER || (backend->reign && !backend->was_replica))
+        return;
+    backend->reign = ++upstream->master_epoch;
+    backend->was_replica = false;
+}
+
+/* A node of a Redis Cluster that says it is a replica now answers what it still has with MOVED, which is better than
+ * not to know; elsewhere an old master may not know that it is none. */
+static void drain_or_cut(struct upstream *upstream, struct backend *backend, const struct topology_node *node)
+{
+    if (upstream->topology->is_cluster && node->role == NODE_ROLE_REPLICA)
+        backend_retire_connections(backend);
+    else
+        backend_cut(backend, OUTCOME_CUT, NULL);
 }
 
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting)
@@ -298,12 +483,17 @@ static void drop_retired(struct upstream *upstream, struct request_queue *waitin
 /* ---- dispatching ---- */
 
 /* On which master this client wrote, for its WAIT. */
-static void note_write(const struct upstream *upstream, const struct request *request)
+static void note_write(const struct upstream *upstream, const struct connection *connection,
+                       const struct request *request)
 {
-    if (request->is_read)
+    bool is_nowhere = upstream->is_sharded && request->place == REQUEST_PLACE_NONE; /* PUBLISH */
+    if (request->is_read || is_nowhere)
         return;
-    request->client->written_epoch = upstream->master_epoch;
-    request->client->has_unmarked_writes = true;
+    struct client *client = request->client;
+    uint32_t epoch = upstream->is_sharded ? connection->backend->reign : upstream->master_epoch;
+    client->wrote_several |= upstream->is_sharded && client->written_epoch && client->written_epoch != epoch;
+    client->written_epoch = epoch;
+    client->has_unmarked_writes = true;
 }
 
 /* The client's own connection; else one borrowed from the master; else wait for either. */
@@ -321,12 +511,15 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         return;
     }
     bool is_behind = !request->is_restoring && (client->held > 0 || client->restoring);
-    uint32_t node = is_behind ? PICK_NONE : node_for_dedicated(upstream, request);
-    if (node == PICK_NONE) {
-        hold(upstream, request);
+    bool is_early = request->not_before_ms > upstream->worker->now_ms;
+    struct backend *backend = is_behind || is_early ? NULL : backend_for_dedicated(upstream, request);
+    if (!backend) {
+        if (!is_behind && !is_early && lacks_replica(upstream, request))
+            client_fail(request, ERROR_NO_REPLICA_HERE);
+        else
+            hold(upstream, request);
         return;
     }
-    struct backend *backend = upstream->by_node[node];
     struct connection *connection = backend->waiting.first ? NULL : backend_borrow(backend, request);
     if (connection) {
         upstream_send_dedicated(upstream, connection, request);
@@ -351,12 +544,29 @@ static bool cannot_wait(const struct upstream *upstream, struct request *request
         blocked_end(request);
         return true;
     }
-    bool wrote_elsewhere = client->written_epoch && client->written_epoch != upstream->master_epoch;
-    if (!blocked_is_wait(&client->blocked) || !wrote_elsewhere)
+    if (!blocked_is_wait(&client->blocked) || !wrote_elsewhere(upstream, request))
         return false;
     client->written_epoch = 0;
     client_fail(request, ERROR_WRITES_ELSEWHERE);
     return true;
+}
+
+static bool wrote_elsewhere(const struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    if (!upstream->is_sharded)
+        return client->written_epoch && client->written_epoch != upstream->master_epoch;
+    return client->written_epoch && !upstream_written_master(upstream, client);
+}
+
+const struct backend *upstream_written_master(const struct upstream *upstream, const struct client *client)
+{
+    for (uint32_t i = 0; i < upstream->topology->node_count; i++) {
+        const struct backend *backend = upstream->by_node[i];
+        if (backend->reign == client->written_epoch && backend->role == NODE_ROLE_MASTER)
+            return backend;
+    }
+    return NULL;
 }
 
 void upstream_send_dedicated(struct upstream *upstream, struct connection *connection, struct request *request)
@@ -366,31 +576,97 @@ void upstream_send_dedicated(struct upstream *upstream, struct connection *conne
         connection_identify(connection);
     if (request->is_blocking && !blocked_prepare(connection, request))
         return;
+    if (request->is_asking && !redirect_ask(connection, request))
+        return;
     if (!is_wait) {
-        note_write(upstream, request);
+        note_write(upstream, connection, request);
         connection->has_written |= !request->is_read;
     }
     connection_queue(connection, request);
 }
 
 /* The master; but SCRIPT KILL and its like go to a replica that is busy. */
-static uint32_t node_for_dedicated(const struct upstream *upstream, const struct request *request)
+static struct backend *backend_for_dedicated(const struct upstream *upstream, struct request *request)
 {
     const struct topology *topology = upstream->topology;
-    const struct topology_shard *shard = &topology->shards[0];
+    struct backend *redirected = redirected_to(upstream, request);
+    if (redirected)
+        return redirected;
+    uint16_t shard = upstream_shard_of(upstream, request->client, request);
     for (uint32_t i = 0; request->is_urgent && i < topology->node_count; i++) {
-        if (i != shard->master && backend_is_busy(upstream->by_node[i]))
-            return i;
+        bool is_replica = topology->nodes[i].role != NODE_ROLE_MASTER;
+        if (is_replica && backend_is_busy(upstream->by_node[i]))
+            return upstream->by_node[i];
     }
-    return pick_write(topology, shard, upstream->loads);
+    if (shard == TOPOLOGY_NO_SHARD) {
+        redirect_uncovered(upstream, request);
+        return NULL;
+    }
+    if (request->client->persona == PERSONA_REPLICA)
+        return backend_for_replicas_client(upstream, request, shard);
+    return upstream_master(upstream, shard);
 }
 
-/* While a client has requests on a connection, the next one follows them, so that they stay in order. */
-static struct connection *route_of(struct upstream *upstream, const struct request *request)
+/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or
+ * while the slot is on its way, of which a replica knows nothing. */
+static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
+                                                   uint16_t shard)
+{
+    const struct topology *topology = upstream->topology;
+    bool is_only = is_for_replicas_only(upstream, request);
+    uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
+                        ? PICK_NONE
+                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, request->client->id);
+    if (node != PICK_NONE)
+        return upstream->by_node[node];
+    return is_only ? NULL : upstream_master(upstream, shard);
+}
+
+/* What might write if a master let it, as scripts and transactions can; and all where the read policy says so. */
+static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request)
+{
+    return !request->is_read || request->needs_dedicated || upstream->config->reads_policy == READS_REPLICA;
+}
+
+/* Where a node of the cluster says, if that can be reached; it is done once. */
+static bool dispatch_redirected(struct upstream *upstream, struct request *request)
+{
+    struct client *client = request->client;
+    struct backend *backend = client->held > 0 ? NULL : redirected_to(upstream, request);
+    bool is_script = request->special && request_is_script(request);
+    struct connection *connection = !backend    ? NULL
+                                    : is_script ? backend_script_lane(backend, request->database, client)
+                                                : backend_lane(backend, request->database, client);
+    if (!connection)
+        return false;
+    if (request->is_asking && !redirect_ask(connection, request))
+        return true;
+    note_write(upstream, connection, request);
+    client_routed(client, connection);
+    connection_queue(connection, request);
+    return true;
+}
+
+/* The usable node that its redirect means; NULL if there is none, or it is of an older topology. */
+static struct backend *redirected_to(const struct upstream *upstream, struct request *request)
+{
+    bool is_known = request->redirect_version && request->redirect_version == upstream->topology->version;
+    struct backend *backend = is_known ? upstream->by_node[request->redirect_node] : NULL;
+    request->redirect_version = 0;
+    bool is_kept_out = backend && backend->role == NODE_ROLE_MASTER && request->client->persona == PERSONA_REPLICA &&
+                       is_for_replicas_only(upstream, request);
+    if (backend && backend->load->is_usable && !is_kept_out)
+        return backend;
+    request->is_asking = false;
+    return NULL;
+}
+
+/* While a client has requests on a connection to a shard, the next one follows them, so that they stay in order. */
+static struct connection *route_of(struct upstream *upstream, const struct request *request, uint16_t shard)
 {
     const struct client *client = request->client;
-    struct connection *route = client->route;
-    if (!route || client->held > 0)
+    struct connection *route = upstream->is_sharded ? client_route_to(client, shard) : client->route.connection;
+    if (!route || client->is_mixed || client->held > 0)
         return NULL;
     if (route->is_retiring || route->target_database != request->database ||
         (request->needs_master && !upstream_is_master(upstream, route)))
@@ -398,16 +674,26 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
     return route;
 }
 
-static struct backend *choose(struct upstream *upstream, const struct request *request)
+/* A replica does not know that a slot is on its way: it would say of keys that have gone that there are none. */
+static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t index)
 {
     const struct topology *topology = upstream->topology;
-    const struct topology_shard *shard = &topology->shards[0];
-    bool must_be_master = request->needs_master || request->client->follows_master;
+    const struct topology_shard *shard = &topology->shards[index];
+    if (request->client->persona == PERSONA_REPLICA)
+        return backend_for_replicas_client(upstream, request, index);
+    bool must_be_master =
+        request->needs_master || request->client->follows_master || is_of_unsettled_place(upstream, request);
     uint32_t node = must_be_master
                         ? pick_write(topology, shard, upstream->loads)
                         : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
                                     PICK_NONE, &upstream->worker->seed);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
+static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request)
+{
+    return upstream->is_sharded && !request->is_for_shard &&
+           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms);
 }
 
 /* With reads.policy = replica a read fails at once where no replica is fit, rather than wait for one; unless
@@ -416,6 +702,14 @@ static bool forbids_the_only_node(const struct upstream *upstream, const struct 
 {
     return !request->needs_master && !request->client->follows_master && request->client->held == 0 &&
            upstream->config->reads_policy == READS_REPLICA && upstream->topology->node_count > 0;
+}
+
+/* The same for what a client of an address `as replica` can have of a replica only. */
+static bool lacks_replica(const struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    return client->persona == PERSONA_REPLICA && is_for_replicas_only(upstream, request) && !request->is_restoring &&
+           client->held == 0 && upstream->topology->node_count > 0;
 }
 
 /* ---- holding ---- */
@@ -428,7 +722,7 @@ static void hold(struct upstream *upstream, struct request *request)
         return;
     }
     if (upstream->config->failover_hold_time_ms == 0 && !request->is_restoring) {
-        client_fail(request, error_of_wait(request));
+        end_of_wait(request);
         return;
     }
     if (!request->is_restoring && !hold_enter(&upstream->hold, request->size)) {
@@ -449,8 +743,14 @@ static void hold(struct upstream *upstream, struct request *request)
     else
         request_queue_push(&upstream->held, request);
     client_held(request->client);
-    if (!upstream->is_holding) {
-        log_warning("requests are held: there is no master that can be written to");
+    bool is_paused = request->not_before_ms > worker->now_ms;
+    if (is_paused)
+        upstream_retry_at(upstream, request->not_before_ms);
+    request->redirect_version = 0; /* by then the node may think otherwise */
+    request->is_asking = false;
+    if (!upstream->is_holding && !is_paused && !request->refusal) {
+        log_warning("requests are held: there is no master that can be written to%s",
+                    upstream->is_sharded ? " for some keys" : "");
         upstream->is_holding = true;
     }
 }
@@ -459,6 +759,18 @@ static void hold(struct upstream *upstream, struct request *request)
 static enum error error_of_wait(const struct request *request)
 {
     return request->needs_master || request->needs_dedicated ? ERROR_NO_MASTER : ERROR_NO_NODE;
+}
+
+/* In the words of a Redis Cluster, where it was one that had something against it. */
+static void end_of_wait(struct request *request)
+{
+    struct slice reply = redirect_end(request);
+    if (reply.size == 0) {
+        client_fail(request, error_of_wait(request));
+        return;
+    }
+    client_break_session(request);
+    client_answer(request, reply);
 }
 
 /* What restores a session is as little as its client had before, so it does not count as held. */
@@ -496,7 +808,7 @@ static void tick_held(struct upstream *upstream)
             continue;
         }
         upstream->failed_held++;
-        client_fail(request, error_of_wait(request));
+        end_of_wait(request);
     }
 }
 

@@ -32,6 +32,15 @@ struct upstream {
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
     bool is_holding;            /* said so in the log; until there is a master again */
     uint64_t failed_held;       /* ended by their deadline since then */
+
+    /* Where there are several shards; see redirect.h. */
+    bool is_sharded;            /* places matter: several shards, or a Redis Cluster */
+    uint32_t with_ears;         /* clients that have any (ears.h) */
+    bool is_awaited;            /* clients wait for the first topology (STALL_TOPOLOGY) */
+    uint16_t *moved;            /* shard + 1 of a place that has moved since the topology was made; 0 = it has not */
+    bool has_moved;             /* any has */
+    uint64_t *unsettled_ms;     /* until when a place is on its way, or may be */
+    uint64_t unsettled_until_ms;/* the latest of these */
 };
 
 bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t index,
@@ -62,10 +71,32 @@ void upstream_fail_held(struct upstream *upstream, enum error error);
 /* A backend may be retried at that time: see that the held are then tried. */
 void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);
 
+/* True while it is not known what there is behind us, so that nobody can say where a command goes. The client is then
+ * stalled, or, if it has waited for failover.hold_time, answered. */
+bool upstream_awaits_topology(struct upstream *upstream, struct client *client, const struct request *traits);
+
 void upstream_tick(struct upstream *upstream);
 
-/* The master, or NULL while there is none that may be written to. */
-struct backend *upstream_master(const struct upstream *upstream);
+/* The master of a shard, or NULL while there is none that may be written to. */
+struct backend *upstream_master(const struct upstream *upstream, uint16_t shard);
+
+/* The master that this client's writes went to, if it still is one; where there are several shards. */
+const struct backend *upstream_written_master(const struct upstream *upstream, const struct client *client);
+
+/* The shard that a request goes to; TOPOLOGY_NO_SHARD while nobody has its place. */
+uint16_t upstream_shard_of(const struct upstream *upstream, const struct client *client,
+                           const struct request *request);
+
+/* A shard for what names no key: for one client the same each time while its master is there. */
+uint16_t upstream_any_shard(const struct upstream *upstream, const struct client *client);
+
+/* The place may be on its way from one node to another: requests for it go one by one, so that they stay in order. */
+void upstream_unsettle(struct upstream *upstream, uint32_t place, uint64_t for_ms);
+
+static inline bool upstream_is_unsettled(const struct upstream *upstream, uint32_t place, uint64_t now_ms)
+{
+    return now_ms < upstream->unsettled_until_ms && place < TOPOLOGY_SLOTS && now_ms < upstream->unsettled_ms[place];
+}
 
 /* True if a connection leads to what is now the master of its shard. */
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection);

@@ -163,6 +163,8 @@ void worker_destroy(struct worker *worker)
         listener_close(&worker->listeners[i]);
     ev_loop_destroy(worker->loop);
     resp_arguments_finish(&worker->arguments);
+    planner_finish(&worker->planner);
+    merge_buffer_finish(&worker->merged);
     request_pool_finish(&worker->requests);
     chunk_pool_finish(&worker->chunks);
     free(worker->upstreams);

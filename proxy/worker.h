@@ -21,6 +21,7 @@
 #include "proxy/pause.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
+#include "routing/plan.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -62,6 +63,9 @@ struct worker {
     struct resp_arguments arguments;
     struct resp_limits limits;
     struct scripts scripts;
+    struct planner planner;
+    struct merge_buffer merged;
+    char scan_word[24]; /* in the command at hand, instead of the client's cursor */
 
     struct upstream *upstreams;
     struct listener *listeners;

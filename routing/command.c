@@ -101,10 +101,14 @@ uint32_t command_block_position(const struct command *command, const struct slic
 
 bool command_may_change(const struct command *command)
 {
+    return command_is_write(command) || (command->flags & COMMAND_MAY_REPLICATE);
+}
+
+bool command_is_write(const struct command *command)
+{
     static const char word[] = "write";
     const char *at = command->redis_flags ? strstr(command->redis_flags, word) : NULL;
-    bool is_flagged = at && (at == command->redis_flags || at[-1] == ' ') && strchr(" ", at[sizeof word - 1]);
-    return is_flagged || (command->flags & COMMAND_MAY_REPLICATE);
+    return at && (at == command->redis_flags || at[-1] == ' ') && strchr(" ", at[sizeof word - 1]);
 }
 
 int command_danger(const struct command *command, const struct slice *arguments, size_t count)

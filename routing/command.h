@@ -105,8 +105,8 @@ enum command_spread {
     SPREAD_NONE,    /* to one node */
     SPREAD_KEYS,    /* can be split into commands of the same name with fewer keys; the row's keys are a range */
     SPREAD_MASTERS, /* to all masters. Where Redis' tips say all nodes, replicas are left out for now. */
-    SPREAD_APART,   /* to all masters, but only if they know nothing of each other: a Redis Cluster hands on what is
-                       published by itself */
+    SPREAD_APART,   /* to all masters, but only if they know nothing of each other: a Redis Cluster has one database and
+                       refuses SWAPDB */
 };
 
 enum command_flag {
@@ -197,6 +197,9 @@ static inline bool command_arity_is_right(const struct command *command, size_t 
 
 /* True if CLIENT PAUSE in mode WRITE keeps it waiting: a write, or what may reach replicas. Takes its time. */
 bool command_may_change(const struct command *command);
+
+/* True if Redis calls it a write, which a replica refuses. Takes its time. */
+bool command_is_write(const struct command *command);
 
 /* True if nothing about it is special: it is sent to a node over a shared connection, and its reply is what it is. */
 static inline bool command_is_plain(const struct command *command)

@@ -902,9 +902,9 @@ const struct command command_table[] = {
      .redis_flags = "readonly fast", .categories = "@keyspace @read @fast"},
     {NAMES("UNLINK", "unlink"), .arity = -2, .access = COMMAND_WRITE, .keys = RANGE(1, -1, 1), SPLIT(SUM),
      .redis_flags = "write fast", .categories = "@keyspace @write @fast"},
-    {NAMES("WAIT", "wait"), .arity = 3, .pin = PIN_BLOCK, .block = BLOCK_REPLICAS, MASTERS(MIN),
+    {NAMES("WAIT", "wait"), .arity = 3, .pin = PIN_BLOCK, .block = BLOCK_REPLICAS,
      .redis_flags = "noscript", .categories = "@slow @connection"},
-    {NAMES("WAITAOF", "waitaof"), .arity = 4, .pin = PIN_BLOCK, .block = BLOCK_REPLICAS, MASTERS(MIN),
+    {NAMES("WAITAOF", "waitaof"), .arity = 4, .pin = PIN_BLOCK, .block = BLOCK_REPLICAS,
      .redis_flags = "noscript blocking", .categories = "@slow @blocking @connection"},
 
     /* ---- Scripts and functions ---- */
@@ -958,7 +958,6 @@ const struct command command_table[] = {
     {NAMES("PSUBSCRIBE", "psubscribe"), .arity = -2, .pin = PIN_SUBSCRIBE, .flags = COMMAND_WHILE_SUBSCRIBED,
      .redis_flags = "pubsub noscript loading stale", .categories = "@pubsub @slow"},
     {NAMES("PUBLISH", "publish"), .arity = 3, .access = COMMAND_WRITE, .flags = COMMAND_MAY_REPLICATE,
-     APART(SUM),
      .redis_flags = "pubsub loading stale fast", .categories = "@pubsub @fast"},
     {NAMES("PUBSUB", "pubsub"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_CONTAINER,
      SUBCOMMANDS(pubsub_subcommands),

@@ -22,6 +22,7 @@
     X(NO_MASTER, "no master within failover.hold_time; not executed")                                          \
     X(NO_NODE, "no node to read from within failover.hold_time")                                               \
     X(NO_REPLICA, "no replica is fit for reads and reads.policy = replica forbids the master")                 \
+    X(NO_REPLICA_HERE, "no replica is fit, and this address is one of replicas; not executed")                 \
     X(HOLD_FULL, "no master, and failover.hold_requests or failover.hold_bytes is used up; not executed")      \
     X(POOL_EMPTY, "no dedicated connection to the master free within pool.wait; "                              \
                   "see pool.dedicated_connections; not executed")                                              \
@@ -33,10 +34,15 @@
     X(DANGEROUS, "refused by the proxy, since it would end the master or change its role; "                    \
                  "admin.allow_dangerous can let it through")                                                   \
     X(REPLICATION, "replication through the proxy is refused; admin.allow_dangerous can let it through")       \
+    X(KEYS_IN_SLOT, "the servers behind this address are no Redis Cluster and do not know which keys are in a slot") \
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
     X(REPLIES_DIFFER, "nodes answered in ways that cannot be made one reply")                                  \
+    X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
+    X(WAIT_SEVERAL, "WAIT asked several masters and not all of them have answered; outcome unknown")            \
+    X(SHARD_CHANNELS, "shard channels of several masters on one connection are not supported; not executed")   \
+    X(NOT_SHARDED, "not supported where keys are spread over several masters; not executed")                   \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")
 

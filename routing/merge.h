@@ -22,7 +22,7 @@ enum merge_policy {
     MERGE_FIRST,  /* all say the same: the first one's */
     MERGE_OK,     /* all must succeed: the first one's (MSET, FLUSHALL, CONFIG SET) */
     MERGE_SUM,    /* integers are added up (DEL, EXISTS, DBSIZE) */
-    MERGE_MIN,    /* the least integer (WAIT) */
+    MERGE_MIN,    /* the least integer (LASTSAVE) */
     MERGE_MAX,    /* the greatest (ACL DELUSER: all have the same users) */
     MERGE_AND,    /* 1 where all say so, else 0 (SCRIPT EXISTS) */
     MERGE_OR,     /* 1 where any says so, else 0 */

@@ -30,6 +30,7 @@ static pick_step *const steps[PICK_POLICY_COUNT][2] = {
 
 #define UNMEASURED_US (UINT32_MAX / 2)
 
+static uint64_t draw(const char *name, uint64_t client_id);
 static bool is_open(const struct pick_context *context, uint32_t node);
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node);
@@ -49,6 +50,36 @@ uint32_t pick_read(const struct topology *topology, const struct topology_shard 
         context.avoid = PICK_NONE;
     }
     return PICK_NONE;
+}
+
+/* Rendezvous hashing (Thaler and Ravishankar 1998): of all replicas the one that this client and its name draw the
+ * highest number for. */
+uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
+                          const struct pick_load *loads, uint64_t client_id)
+{
+    struct pick_context context = {topology, shard, loads, PICK_NONE, NULL};
+    uint32_t chosen = PICK_NONE;
+    uint64_t highest = 0;
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        uint32_t node = shard->replicas[i];
+        uint64_t drawn = draw(topology->nodes[node].name, client_id);
+        if (is_open(&context, node) && (chosen == PICK_NONE || drawn > highest)) {
+            chosen = node;
+            highest = drawn;
+        }
+    }
+    return chosen;
+}
+
+/* FNV-1a, then the mixing of splitmix64. */
+static uint64_t draw(const char *name, uint64_t client_id)
+{
+    uint64_t hash = 0xcbf29ce484222325U ^ client_id;
+    for (; *name; name++)
+        hash = (hash ^ (unsigned char)*name) * 0x100000001b3U;
+    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9U;
+    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebU;
+    return hash ^ (hash >> 31);
 }
 
 uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,

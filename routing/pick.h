@@ -38,6 +38,11 @@ struct pick_load {
 uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
                    const struct pick_load *loads, enum pick_policy policy, uint32_t avoid, uint64_t *seed);
 
+/* The replica that a client keeps to, by its id: another one only while that is not fit and usable. Clients are spread
+ * evenly, whatever replicas come and go. PICK_NONE if there is none. */
+uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
+                          const struct pick_load *loads, uint64_t client_id);
+
 /* The node for a write, or PICK_NONE while there is none that is known to be the master and answers. */
 uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
                     const struct pick_load *loads);

@@ -69,6 +69,11 @@ struct slice subscription_name(const struct subscription *subscription)
     return (struct slice){subscription->name, subscription->size};
 }
 
+bool subscriptions_has(const struct subscriptions *names, struct slice name)
+{
+    return find(names, name) != NULL;
+}
+
 static struct subscription *find(const struct subscriptions *names, struct slice name)
 {
     struct subscription *found = NULL;

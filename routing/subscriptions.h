@@ -34,6 +34,8 @@ uint32_t subscriptions_count(const struct subscriptions *names);
 /* Adds a name (copied) unless it is there. False if memory is short: the set is as before. */
 bool subscriptions_add(struct subscriptions *names, struct slice name);
 
+bool subscriptions_has(const struct subscriptions *names, struct slice name);
+
 /* Takes a name out if it is there. */
 void subscriptions_remove(struct subscriptions *names, struct slice name);
 void subscriptions_clear(struct subscriptions *names);

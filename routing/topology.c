@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/topology.h"
 
+#include "routing/distribution.h"
 #include "routing/slot.h"
 
 #include <assert.h>
@@ -9,7 +10,8 @@
 static bool topology_copy(struct topology *topology, const struct topology_draft *draft);
 static bool topology_copy_node(struct topology_node *to, const struct topology_node *from);
 static bool topology_make_shards(struct topology *topology, const struct topology_draft *draft);
-static bool topology_list_replicas(struct topology *topology, uint32_t index);
+static bool topology_list_replicas(struct topology *topology);
+static bool is_fit_replica(const struct topology *topology, uint32_t index);
 static void topology_map_places(struct topology *topology, const uint16_t *slots);
 static void topology_free(struct topology *topology);
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b);
@@ -36,8 +38,7 @@ struct topology *topology_create(const struct topology_draft *draft)
 
 uint32_t topology_place_of(const struct topology *topology, struct slice key)
 {
-    (void)topology;
-    return slot_of(key);
+    return topology->distribution ? distribution_place_of(topology->distribution, key) : slot_of(key);
 }
 
 struct topology *topology_take(struct topology *topology)
@@ -134,30 +135,41 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
         shard->confirmed_us = drafts[i].confirmed_us;
         shard->epoch = drafts[i].epoch;
         topology->shard_count++;
-        if (!topology_list_replicas(topology, i)) return false;
+    }
+    return topology_list_replicas(topology);
+}
+
+static bool topology_list_replicas(struct topology *topology)
+{
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        if (is_fit_replica(topology, i)) topology->shards[topology->nodes[i].shard].replica_count++;
+    }
+    for (uint32_t i = 0; i < topology->shard_count; i++) {
+        struct topology_shard *shard = &topology->shards[i];
+        shard->replicas = calloc(shard->replica_count ? shard->replica_count : 1, sizeof(*shard->replicas));
+        if (!shard->replicas) return false;
+        shard->replica_count = 0;
+    }
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        if (!is_fit_replica(topology, i)) continue;
+        struct topology_shard *shard = &topology->shards[topology->nodes[i].shard];
+        ((uint32_t *)shard->replicas)[shard->replica_count++] = i;
     }
     return true;
 }
 
-static bool topology_list_replicas(struct topology *topology, uint32_t index)
+static bool is_fit_replica(const struct topology *topology, uint32_t index)
 {
-    struct topology_shard *shard = &topology->shards[index];
-    uint32_t *replicas = calloc(topology->node_count ? topology->node_count : 1, sizeof(*replicas));
-    if (!replicas) return false;
-    shard->replicas = replicas;
-    for (uint32_t i = 0; i < topology->node_count; i++) {
-        const struct topology_node *node = &topology->nodes[i];
-        if (i != shard->master && node->shard == index && node->role == NODE_ROLE_REPLICA && node->is_fit)
-            replicas[shard->replica_count++] = i;
-    }
-    return true;
+    const struct topology_node *node = &topology->nodes[index];
+    return node->shard < topology->shard_count && index != topology->shards[node->shard].master &&
+           node->role == NODE_ROLE_REPLICA && node->is_fit;
 }
 
 static void topology_map_places(struct topology *topology, const uint16_t *slots)
 {
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
-        uint16_t shard = slots ? slots[place] : (uint16_t)(place % topology->shard_count);
-        topology->slots[place] = shard < topology->shard_count ? shard : TOPOLOGY_NO_SHARD;
+        uint32_t shard = slots ? slots[place] : place % topology->shard_count;
+        topology->slots[place] = shard < topology->shard_count ? (uint16_t)shard : TOPOLOGY_NO_SHARD;
     }
 }
 

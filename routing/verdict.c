@@ -16,6 +16,10 @@ enum refusal refusal_of(struct slice reply)
         {{"-LOADING ", 9}, REFUSAL_LOADING},
         {{"-MASTERDOWN ", 12}, REFUSAL_MASTERDOWN},
         {{"-UNBLOCKED force unblock", 24}, REFUSAL_UNBLOCKED}, /* others are answers: CLIENT UNBLOCK, a deleted stream */
+        {{"-MOVED ", 7}, REFUSAL_MOVED},
+        {{"-ASK ", 5}, REFUSAL_ASK},
+        {{"-TRYAGAIN ", 10}, REFUSAL_TRYAGAIN},
+        {{"-CLUSTERDOWN ", 13}, REFUSAL_CLUSTERDOWN},
         {{"-ERR WAIT cannot be used with replica", 37}, REFUSAL_READONLY},
         {{"-ERR WAITAOF cannot be used with replica", 40}, REFUSAL_READONLY},
     };
@@ -68,6 +72,14 @@ static enum verdict verdict_of_reply(const struct request_history *history)
     case REFUSAL_LOADING:
     case REFUSAL_MASTERDOWN:
         return history->needs_master ? VERDICT_HOLD : VERDICT_AGAIN;
+    case REFUSAL_MOVED:
+    case REFUSAL_ASK:
+        return VERDICT_AGAIN;
+    case REFUSAL_TRYAGAIN:
+    case REFUSAL_CLUSTERDOWN:
+        return VERDICT_HOLD;
+    case REFUSAL_COUNT:
+        break;
     }
     return VERDICT_DELIVER;
 }

@@ -9,6 +9,8 @@
  *   never left this process             | again                    | again
  *   refused: LOADING MASTERDOWN         | again, elsewhere         | hold until the master is known
  *   refused: READONLY UNBLOCKED         | hold (only what needs the master is refused so)
+ *   refused: MOVED ASK                  | again, where the node says
+ *   refused: TRYAGAIN CLUSTERDOWN       | hold for a short while, then again
  *   connection lost after it was sent   | again, elsewhere         | fail: outcome unknown
  *   its deadline passed after it was    | fail                     | fail: outcome unknown
  *     sent                              |                          |
@@ -45,7 +47,18 @@ enum refusal {
     REFUSAL_LOADING,    /* reading its data from disk or from its master */
     REFUSAL_MASTERDOWN, /* a replica without its master, replica-serve-stale-data no */
     REFUSAL_UNBLOCKED,  /* a blocking command ended by a change of role, not by CLIENT UNBLOCK; it did not run */
+    REFUSAL_MOVED,      /* a Redis Cluster: another node has the slot (redirect.h) */
+    REFUSAL_ASK,        /* ... has it for this once */
+    REFUSAL_TRYAGAIN,   /* ... the slot is on its way, and of several keys some have gone */
+    REFUSAL_CLUSTERDOWN,/* ... nobody has the slot, or the cluster is down */
+    REFUSAL_COUNT,
 };
+
+/* A node of a Redis Cluster says that the request does not belong there now: nothing is wrong with the node. */
+static inline bool refusal_is_of_cluster(enum refusal refusal)
+{
+    return refusal >= REFUSAL_MOVED && refusal < REFUSAL_COUNT;
+}
 
 /* Reads the first words of an error reply ("-READONLY You can't write ..."). */
 enum refusal refusal_of(struct slice reply);

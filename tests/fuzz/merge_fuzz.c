@@ -6,6 +6,7 @@
  */
 #include "routing/merge.h"
 #include "routing/resp.h"
+#include "routing/scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +147,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check((enum merge_policy)policy, &replies, keys, &buffer);
     check(MERGE_INFO, &texts, 0, &buffer);
     check(MERGE_TEXT, &texts, 0, &buffer);
+
+    uint64_t hash = 0;
+    scan_add(&hash, SLICE("node"), 1, stream);
+    expect(scan_state(hash) > 0 && scan_state(hash) < SCAN_STATES, "a state fits into a cursor");
 
     for (uint32_t i = 0; i < replies.count; i++)
         free(replies.copies[i]);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The same random commands to a plain Redis and, through Pointsman, to another one: every reply must be the same.
 
-    differential.py [--seconds 300] [--seed N] [--round N] [--protocol 2|3|mixed] [--replicas 2]
+    differential.py [--seconds 300] [--seed N] [--round N] [--protocol 2|3|mixed] [--replicas 2] [--cluster]
 
 A Generator makes steps from a seed, a Comparison plays them over pairs of connections and raises a Difference at the
 first reply that differs, as bytes or by what differential_exceptions.py says of the command. A run is rounds of some
@@ -21,6 +21,7 @@ import time
 
 import differential_commands as commands
 import harness
+import redis_cluster
 from differential_exceptions import COMPARISONS, UNEQUAL_IN_TRANSACTIONS, are_same_messages
 
 CONNECTIONS = 5
@@ -39,6 +40,7 @@ CONFIG_AT_FIRST = {
     "hash-max-listpack-entries": 128, "set-max-intset-entries": 512, "zset-max-listpack-entries": 128,
     "list-max-listpack-size": -2, "notify-keyspace-events": "", "slowlog-max-len": 128, "maxmemory-policy": "noeviction",
 }  # fmt: skip
+KEY_WORD = re.compile(rb"(%s):\d+" % "|".join(commands.KINDS).encode())
 SETTINGS = {"slowlog-log-slower-than": -1, "latency-tracking": "no"}
 
 
@@ -617,18 +619,73 @@ class Setup:
         self.plain.kill()
 
 
+class OneSlot(Comparison):
+    """The same before a Redis Cluster: commands whose keys are in one slot, and transactions of them.
+
+    Which keys a command has says the plain server. What is about databases or other servers is left out.
+    """
+
+    TAG = b"{slot}"
+    STATE = (b"MULTI", b"EXEC", b"DISCARD", b"UNWATCH")
+    LEFT_OUT = (b"COPY", b"MOVE", b"SORT", b"SORT_RO", b"MIGRATE", b"SWAPDB", b"SELECT", b"DEBUG", b"OBJECT", b"WAIT", b"WAITAOF")
+
+    def play(self, step):
+        kept = tuple(command for command in map(self.tagged, step.commands) if command)
+        if kept:
+            super().play(dataclasses.replace(step, commands=kept, is_cut=False))
+
+    def tagged(self, command):
+        if command.name in self.STATE and len(command.words) == 1:
+            return command
+        if not command.words or command.name in self.LEFT_OUT or command.ends or b"'select'" in b" ".join(command.words):
+            return None
+        with_tags = [self.TAG + word if KEY_WORD.fullmatch(word) else word for word in command.words]
+        with self.plain.client() as client:
+            client.response_callbacks.clear()
+            try:
+                keys = client.execute_command("COMMAND", "GETKEYS", *with_tags)
+            except Exception:  # noqa: BLE001 - none, or not known
+                return None
+        return command_of(with_tags) if keys and all(key.startswith(self.TAG) for key in keys) else None
+
+
+class ClusterSetup:
+    def __init__(self, protocol="2"):
+        self.plain = harness.Server("plain", settings=SETTINGS)
+        self.behind = redis_cluster.RedisCluster(3, 0, settings=SETTINGS)
+        self.protocol = protocol
+
+    def __enter__(self):
+        self.plain.start().ready()
+        self.behind.start()
+        self.pointsman = harness.Pointsman(self.behind.seeds, upstream_kind="cluster", reads_policy="master").start()
+        owner = self.behind.master_of(redis_cluster.slot_of(OneSlot.TAG))
+        with self.pointsman.client() as client:
+            client.flushall()
+        return OneSlot(self.plain, self.pointsman, owner, self.protocol)
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.pointsman.stop()
+        else:
+            self.pointsman.kill()
+        self.behind.stop()
+        self.plain.kill()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--round", type=int, default=None, help="this one alone")
     parser.add_argument("--protocol", choices=("2", "3", "mixed"), default="mixed")
+    parser.add_argument("--cluster", action="store_true", help="a Redis Cluster behind the proxy, all keys in one slot")
     parser.add_argument("--replicas", type=int, default=None, help="behind the proxy; else none and 2 in turn")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 31)
     print(f"seed {seed}", flush=True)
     deadline = time.monotonic() + arguments.seconds
-    layouts = (0, 2) if arguments.replicas is None else (arguments.replicas,)
+    layouts = (0,) if arguments.cluster else (0, 2) if arguments.replicas is None else (arguments.replicas,)
     try:
         for place, replicas in enumerate(layouts):
             until = deadline - arguments.seconds * (len(layouts) - 1 - place) / len(layouts)
@@ -641,7 +698,8 @@ def main():
 
 
 def run(seed, arguments, replicas, until):
-    with Setup(replicas, arguments.protocol) as comparison:
+    setup = ClusterSetup(arguments.protocol) if arguments.cluster else Setup(replicas, arguments.protocol)
+    with setup as comparison:
         number = arguments.round or 0
         while time.monotonic() < until:
             try:

@@ -66,11 +66,12 @@ OTHER_SPREAD = {
     **dict.fromkeys(
         "acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave config|resetstat config|rewrite "
         "lastsave module|load module|loadex module|unload pubsub|channels pubsub|numpat pubsub|numsub "
-        "pubsub|shardchannels pubsub|shardnumsub save waitaof".split(),
+        "pubsub|shardchannels pubsub|shardnumsub save".split(),
         SPREAD_MASTERS,
     ),
-    # A Redis Cluster has one database and hands messages on by itself.
-    "publish": SPREAD_APART,
+    # The masters that the client has written to: proxy/waits.h.
+    "wait": SPREAD_NONE,
+    # A Redis Cluster has one database.
     "swapdb": SPREAD_APART,
 }
 OTHER_POLICY = {

@@ -43,6 +43,20 @@ def test_random_commands_get_the_replies_of_a_plain_server(comparison, number):
         pytest.fail(differential.report_of(difference))
 
 
+@pytest.fixture(scope="module")
+def one_slot():
+    with differential.ClusterSetup(protocol="mixed") as comparison:
+        yield comparison
+
+
+@pytest.mark.parametrize("number", ROUNDS)
+def test_random_commands_on_one_slot_of_a_cluster_get_the_replies_of_a_plain_server(one_slot, number):
+    try:
+        one_slot.run_round(1, number, STEPS)
+    except differential.Difference as difference:
+        pytest.fail(differential.report_of(difference))
+
+
 @pytest.mark.parametrize("commands", list(ONCE_DIFFERENT.values()), ids=list(ONCE_DIFFERENT))
 def test_what_once_was_different_is_the_same(direct, proxy, commands):
     data = b"".join(encode(*command.split(" ")) for command in commands)

@@ -960,6 +960,27 @@ static void what_pause_of_writes_holds_back_is_what_redis_says_may_replicate(voi
     }
 }
 
+static void what_a_replica_refuses_is_what_redis_calls_a_write(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *words[2];
+        bool is_write;
+    } cases[] = {
+        {{"SET"}, true},         {{"FLUSHALL"}, true},         {{"BLPOP"}, true},         {{"SORT"}, true},
+        {{"SWAPDB"}, true},      {{"FUNCTION", "LOAD"}, true}, {{"XGROUP", "CREATE"}, true}, {{"GETEX"}, true},
+        {{"GET"}, false},        {{"PFCOUNT"}, false},         {{"PUBLISH"}, false},      {{"EVAL"}, false},
+        {{"SORT_RO"}, false},    {{"CONFIG", "SET"}, false},   {{"SCRIPT", "LOAD"}, false}, {{"WAIT"}, false},
+        {{"CLIENT", "CACHING"}, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool has_two = cases[i].words[1] != NULL;
+        struct slice words[] = {slice_of(cases[i].words[0]), slice_of(has_two ? cases[i].words[1] : "")};
+        const struct command *command = command_find(command_set_builtin(), words, has_two ? 2 : 1);
+        if (command_is_write(command) != cases[i].is_write) fail_msg("%s", command->full_name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -970,6 +991,7 @@ int main(void)
         cmocka_unit_test(rows_keep_the_promises_that_routing_relies_on),
         cmocka_unit_test(rows_tell_where_a_command_goes),
         cmocka_unit_test(what_pause_of_writes_holds_back_is_what_redis_says_may_replicate),
+        cmocka_unit_test(what_a_replica_refuses_is_what_redis_calls_a_write),
         cmocka_unit_test(what_would_end_the_node_or_change_its_role_is_known_by_name),
         cmocka_unit_test(arity_counts_the_words_or_the_least_of_them),
         cmocka_unit_test(only_what_may_wait_for_others_blocks),

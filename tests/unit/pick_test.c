@@ -27,9 +27,12 @@ static const struct topology_shard *shard_of(const struct scene *scene)
 /* Fit, usable and idle, all of them; round trips are not measured. */
 static void scene_init(struct scene *scene, uint32_t node_count)
 {
+    static const char *const names[MAX_NODES] = {"10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379",  "10.0.0.4:6379",
+                                                 "10.0.0.5:6379", "10.0.0.6:6379", "10.0.0.7:6379",  "10.0.0.8:6379",
+                                                 "10.0.0.9:6379", "10.0.1.1:6379", "10.0.1.2:6379", "10.0.1.3:6379"};
     *scene = (struct scene){.seed = 4711};
     for (uint32_t i = 0; i < node_count; i++) {
-        scene->nodes[i] = (struct topology_node){.name = "node", .role = NODE_ROLE_REPLICA, .is_fit = true};
+        scene->nodes[i] = (struct topology_node){.name = names[i], .role = NODE_ROLE_REPLICA, .is_fit = true};
         scene->loads[i].is_usable = true;
     }
     scene->nodes[0].role = NODE_ROLE_MASTER;
@@ -463,6 +466,56 @@ static void nothing_but_what_is_allowed_fit_and_reached_is_ever_picked(void **un
     assert_true(picked > 10000 && none > 10000);
 }
 
+/* ---- clients that keep to one replica ---- */
+
+static uint32_t own_replica(const struct scene *scene, uint64_t client_id)
+{
+    return pick_own_replica(scene->topology, shard_of(scene), scene->loads, client_id);
+}
+
+static void clients_are_spread_over_replicas_and_each_keeps_to_one(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 3000 };
+    struct scene scene;
+    unsigned counts[MAX_NODES] = {0}, moved[MAX_NODES] = {0};
+    uint32_t first[CLIENTS];
+    scene_init(&scene, 4);
+    for (uint64_t id = 0; id < CLIENTS; id++) {
+        first[id] = own_replica(&scene, id);
+        assert_int_equal(own_replica(&scene, id), first[id]);
+        counts[first[id]]++;
+    }
+    assert_int_equal(counts[0], 0); /* the master */
+    for (int i = 1; i < 4; i++)
+        assert_in_range(counts[i], CLIENTS / 3 - 150, CLIENTS / 3 + 150);
+
+    scene.loads[2].is_usable = false;
+    for (uint64_t id = 0; id < CLIENTS; id++) {
+        uint32_t now = own_replica(&scene, id);
+        assert_int_not_equal(now, 2);
+        if (first[id] != 2)
+            assert_int_equal(now, first[id]); /* nobody moves but those who must */
+        else
+            moved[now]++;
+    }
+    assert_in_range(moved[1], counts[2] / 2 - 80, counts[2] / 2 + 80);
+    topology_release(scene.topology);
+}
+
+static void without_a_usable_replica_a_client_has_none(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_init(&scene, 1);
+    assert_int_equal(own_replica(&scene, 1), PICK_NONE);
+    topology_release(scene.topology);
+    scene_init(&scene, 2);
+    scene.loads[1].is_usable = false;
+    assert_int_equal(own_replica(&scene, 1), PICK_NONE);
+    topology_release(scene.topology);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +531,8 @@ int main(void)
         cmocka_unit_test(nodes_that_are_equally_near_are_asked_alike),
         cmocka_unit_test(among_the_near_the_less_loaded_of_two_is_asked),
         cmocka_unit_test(nothing_but_what_is_allowed_fit_and_reached_is_ever_picked),
+        cmocka_unit_test(clients_are_spread_over_replicas_and_each_keeps_to_one),
+        cmocka_unit_test(without_a_usable_replica_a_client_has_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "proxy/config.h"
 #include "proxy/config_key.h"
 #include "proxy/log.h"
+#include "routing/distribution.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,7 +145,7 @@ static void nothing_given_is_the_defaults(void **state)
     for (size_t i = 0; i < COUNT(numbers); i++)
         assert_int_equal(numbers[i].value, numbers[i].expected);
 
-    const char *texts[] = {config->password,   upstream->master_name,       upstream->username,
+    const char *texts[] = {config->password,   upstream->hash_tag,          upstream->username,
                            upstream->password, upstream->sentinel_username, upstream->sentinel_password};
     for (size_t i = 0; i < COUNT(texts); i++)
         assert_string_equal(texts[i], "");
@@ -347,6 +348,74 @@ static void listen_addresses_are_hosts_wildcards_ipv6_and_sockets(void **state)
     }
 }
 
+static void each_listen_address_has_its_persona(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_text("[proxy]\nlisten = :1, [::1]:2 as cluster, a:3  as\tsentinel, "
+                                     "unix:/with blank as replica, unix:/plain as x as plain, b:6 as replica\n"
+                                     "peers = 10.0.0.1:7000, [::1]:7000, name:7000\n");
+    static const struct {
+        const char *host;
+        enum persona persona;
+    } expected[] = {
+        {"", PERSONA_PLAIN},
+        {"::1", PERSONA_CLUSTER},
+        {"a", PERSONA_SENTINEL},
+        {"/with blank", PERSONA_REPLICA},
+        {"/plain as x", PERSONA_PLAIN},
+        {"b", PERSONA_REPLICA},
+    };
+    assert_good(&loaded);
+    assert_int_equal(loaded.config->listen.count, COUNT(expected));
+    for (size_t i = 0; i < COUNT(expected); i++) {
+        assert_string_equal(loaded.config->listen.items[i].host, expected[i].host);
+        assert_int_equal(loaded.config->listen.items[i].persona, expected[i].persona);
+    }
+    assert_int_equal(loaded.config->peers.count, 3);
+    assert_string_equal(loaded.config->peers.items[2].host, "name");
+    finish_loaded(&loaded);
+}
+
+static void personas_that_cannot_be_are_told(void **state)
+{
+    (void)state;
+    static const char of_words[] = "plain, cluster, replica or sentinel";
+    static const struct {
+        const char *listen, *error;
+    } cases[] = {
+        {":1 as clutser", "\"clutser\" is nothing that an address can be taken for; did you mean cluster? It is one of %s"},
+        {":1 as xyz", "\"xyz\" is nothing that an address can be taken for; write %s behind as"},
+        {":1 as", "\":1 as\" has a blank in it; several addresses are separated by commas, and what one is taken for "
+                  "stands behind as: 127.0.0.1:7000 as cluster"},
+        {":1 cluster", "\":1 cluster\" has a blank in it; several addresses are separated by commas, and what one is "
+                       "taken for stands behind as: 127.0.0.1:7000 as cluster"},
+        {":1 as cluster as replica", "\":1 as cluster\" has a blank in it; several addresses are separated by commas, and "
+                                     "what one is taken for stands behind as: 127.0.0.1:7000 as cluster"},
+        {"unix:/a as cluster", "\"unix:/a as cluster\" is no address of a Cluster or a Sentinel; those have a host and a "
+                               "port"},
+        {"unix:/a as sentinel, :1", "\"unix:/a as sentinel\" is no address of a Cluster or a Sentinel; those have a host "
+                                    "and a port"},
+        {":1 as sentinel, :2 as cluster, unix:/a",
+         "has an address as sentinel, but none of a master that it could tell; add a plain host:port"},
+        {":1, :1 as cluster", ":1 is given twice; keep one of them"},
+        {"xas cluster", "\"xas cluster\" has a blank in it; several addresses are separated by commas, and what one is "
+                        "taken for stands behind as: 127.0.0.1:7000 as cluster"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[256], error[512], expected[600];
+        snprintf(text, sizeof text, "[proxy]\nlisten = %s\n", cases[i].listen);
+        snprintf(error, sizeof error, cases[i].error, of_words); /* NOLINT: our own formats */
+        snprintf(expected, sizeof expected, "x.ini:2: proxy.listen: %s\n", error);
+        assert_refused(text, expected);
+    }
+    assert_refused("[proxy]\npeers = a:1, A:1\n", "x.ini:2: proxy.peers: A:1 is given twice; keep one of them\n");
+    assert_refused("[proxy]\npeers = unix:/a\n",
+                   "x.ini:2: proxy.peers: unix:/a cannot be reached by clients of a Cluster; write host:port\n");
+    assert_refused("[upstream]\nnodes = a:1 as cluster\n",
+                   "x.ini:2: upstream.nodes: \"a:1 as cluster\" has a blank in it; several addresses are separated by "
+                   "commas\n");
+}
+
 static void a_socket_path_must_fit_the_system(void **state)
 {
     (void)state;
@@ -378,6 +447,74 @@ static void lists_and_maps_are_separated_by_commas(void **state)
     assert_string_equal(upstream->map.items[1].from.host, "::2");
     assert_string_equal(upstream->map.items[1].to.host, "host");
     finish_loaded(&loaded);
+}
+
+static void several_masters_have_a_distribution(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_text("[upstream]\nmaster_name = a , b,c\ndistribution = slots\n");
+    assert_good(&loaded);
+    const struct config_upstream *upstream = &loaded.config->upstreams[0];
+    assert_int_equal(upstream->master_names.count, 3);
+    assert_string_equal(upstream->master_names.items[1], "b");
+    assert_int_equal(distribution_place_of(upstream->distribution, SLICE("{foo}x")), 2);
+    finish_loaded(&loaded);
+
+    loaded = load_text("[upstream]\nmaster_name = a\n");
+    assert_good(&loaded);
+    assert_null(loaded.config->upstreams[0].distribution);
+    finish_loaded(&loaded);
+
+    /* Without servers in the order of the names. */
+    loaded = load_text("[upstream]\nmaster_name = b, a\ndistribution = modula\nhash = atol\nhash_tag = {}\n");
+    assert_good(&loaded);
+    assert_int_equal(distribution_place_of(loaded.config->upstreams[0].distribution, SLICE("x{7}")), 1);
+    finish_loaded(&loaded);
+}
+
+static void servers_are_written_as_in_the_file_of_twemproxy(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_text(
+        "[upstream]\nmaster_name = a, b, c, d, e\ndistribution = ketama\n"
+        "twemproxy_servers = 10.0.0.1:6379:1 alpha, h:1:1000,h:11211:2, /tmp/x:3 \t x-y , /tmp/x:1\n");
+    assert_good(&loaded);
+    static const struct {
+        const char *name;
+        uint32_t weight;
+    } expected[] = {{"alpha", 1}, {"h:1", 1000}, {"h", 2}, {"x-y", 3}, {"/tmp/x:", 1}};
+    const struct config_server_list *servers = &loaded.config->upstreams[0].servers;
+    assert_int_equal(servers->count, COUNT(expected));
+    for (size_t i = 0; i < COUNT(expected); i++) {
+        assert_string_equal(servers->items[i].name, expected[i].name);
+        assert_int_equal(servers->items[i].weight, expected[i].weight);
+    }
+    finish_loaded(&loaded);
+
+    static const struct {
+        const char *value, *error;
+    } wrong[] = {
+        {"h:1:0 a", "\"h:1:0 a\" has no good weight; write host:port:weight, with a weight from 1 to 1000"},
+        {"h:1:1001", "\"h:1:1001\" has no good weight; write host:port:weight, with a weight from 1 to 1000"},
+        {"h:1", "\"h:1\" has no good weight; write host:port:weight, with a weight from 1 to 1000"},
+        {"h:1:x", "\"h:1:x\" has no good weight; write host:port:weight, with a weight from 1 to 1000"},
+        {"h", "\"h\" is not a server of twemproxy; write host:port:weight name, as in twemproxy's file"},
+        {":", "\":\" is not a server of twemproxy; write host:port:weight name, as in twemproxy's file"},
+        {"h:1:1 a,", "has a comma with no server beside it; remove the comma"},
+        {"h:1:1 a b",
+         "\"a b\" has a blank or a control character in it; several names are separated by commas"},
+        {"h:1:1 a, h:2:1 a", "\"h:2:1 a\" has a name that is given twice; give each server its own"},
+        {"h:1:1 a, h:2:1", "has 2 servers, but upstream.master_name has 1 names; give one for each, in the "
+                           "same order"},
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        char text[256], error[256];
+        snprintf(text, sizeof text,
+                 "[upstream]\nmaster_name = m\ndistribution = modula\ntwemproxy_servers = %s\n",
+                 wrong[i].value);
+        snprintf(error, sizeof error, "x.ini:4: upstream.twemproxy_servers: %s\n", wrong[i].error);
+        assert_refused(text, error);
+    }
 }
 
 static void a_list_has_a_bound(void **state)
@@ -479,6 +616,16 @@ static void errors_name_file_line_key_and_what_would_be_right(void **state)
         {"[upstream]\nmaster_name = a ; b\n",
          "x.ini:2: upstream.master_name: \"a ; b\" has a blank or a control "
          "character in it; a comment needs a line of its own\n"},
+        {"[upstream]\nmaster_name = a b\n",
+         "x.ini:2: upstream.master_name: \"a b\" has a blank or a control character in it; several names are "
+         "separated by commas\n"},
+        {"[upstream]\nmaster_name = a, a\n",
+         "x.ini:2: upstream.master_name: \"a\" is given twice; keep one of them\n"},
+        {"[upstream]\nmaster_name = a,,b\n",
+         "x.ini:2: upstream.master_name: has a comma with no name beside it; remove the comma\n"},
+        {"[upstream]\nhash_tag = {\n",
+         "x.ini:2: upstream.hash_tag: \"{\" is no hash tag; write the opening and the closing character, for "
+         "instance {}\n"},
         {"[upstream]\nnodes = a\n",
          "x.ini:2: upstream.nodes: \"a\" has no port; add it: Redis listens mostly on :6379, "
          "Sentinel on :26379\n"},
@@ -525,6 +672,29 @@ static void keys_that_do_not_fit_together_are_told(void **state)
         {"[upstream]\nsentinel_username = u\n",
          "x.ini:2: upstream.sentinel_username: is given without a password; set "
          "upstream.sentinel_password, too\n"},
+        {"[upstream]\nmaster_name = a, b\n",
+         "x.ini:2: upstream.master_name: has 2 names, but nothing says which of them has a key; set "
+         "upstream.distribution to slots, modula or ketama\n"},
+        {"[upstream]\ndistribution = slots\n",
+         "x.ini:2: upstream.distribution: has no masters to spread keys over; name them in "
+         "upstream.master_name\n"},
+        {"[upstream]\nkind = static\nmaster_name = a, b\ndistribution = slots\n",
+         "x.ini:4: upstream.distribution: is for masters that Sentinels watch; set upstream.kind to "
+         "sentinel, "
+         "or remove this key\n"},
+        {"[upstream]\nmaster_name = a, b\ndistribution = slots\nhash = md5\nhash_tag = {}\n",
+         "x.ini:4: upstream.hash: is not used with upstream.distribution = slots, which has the hash and the "
+         "tag of Redis Cluster; remove it\n"
+         "x.ini:5: upstream.hash_tag: is not used with upstream.distribution = slots, which has the hash and "
+         "the "
+         "tag of Redis Cluster; remove it\n"},
+        {"[upstream]\nmaster_name = a\ntwemproxy_servers = h:1:1\n",
+         "x.ini:3: upstream.twemproxy_servers: is used with upstream.distribution = modula or ketama only; "
+         "set "
+         "that, or remove this key\n"},
+        {"[upstream]\nmaster_name = a, b\ndistribution = ketama\nhash = atol\n",
+         "x.ini:4: upstream.hash: atol is for upstream.distribution = modula only; twemproxy has no such "
+         "hash\n"},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
         assert_refused(cases[i].text, cases[i].errors);
@@ -547,7 +717,7 @@ static void a_value_that_is_wrong_is_not_compared_with_others(void **state)
     assert_refused(
         "[upstream]\nkind = statik\nnodes = unix:/a\n",
         "x.ini:2: upstream.kind: \"statik\" is not known here; did you mean static? It is one of auto, "
-        "sentinel, static\n");
+        "sentinel, static, cluster\n");
 }
 
 static void all_errors_of_a_file_come_in_one_go(void **state)
@@ -669,7 +839,7 @@ static void keys_on_the_command_line_take_their_value_by_equals_or_next(void **s
                                 NONE);
     assert_good(&loaded);
     assert_int_equal(loaded.config->threads, 2);
-    assert_string_equal(loaded.config->upstreams[0].master_name, "my");
+    assert_string_equal(loaded.config->upstreams[0].master_names.items[0], "my");
     assert_string_equal(loaded.config->password, "=x");
     assert_string_equal(loaded.config->log_target, "-/x");
     finish_loaded(&loaded);
@@ -990,8 +1160,12 @@ int main(void)
         cmocka_unit_test(choices_are_in_the_order_of_their_enums),
         cmocka_unit_test(levels_of_the_config_are_those_of_the_log),
         cmocka_unit_test(listen_addresses_are_hosts_wildcards_ipv6_and_sockets),
+        cmocka_unit_test(each_listen_address_has_its_persona),
+        cmocka_unit_test(personas_that_cannot_be_are_told),
         cmocka_unit_test(a_socket_path_must_fit_the_system),
         cmocka_unit_test(lists_and_maps_are_separated_by_commas),
+        cmocka_unit_test(several_masters_have_a_distribution),
+        cmocka_unit_test(servers_are_written_as_in_the_file_of_twemproxy),
         cmocka_unit_test(a_list_has_a_bound),
         cmocka_unit_test(passwords_may_have_any_characters),
         cmocka_unit_test(a_password_may_be_as_long_as_a_line),

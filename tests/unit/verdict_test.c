@@ -15,7 +15,7 @@
 enum { ANY = -1, NO, YES };
 /* The column of commands that block; NO and ANY are as above. */
 enum { FOR_DATA = 1, FOR_DATA_A_WHILE, ELSE, ELSE_A_WHILE, BLOCKS_COUNT, BUT_FOR_DATA, BUT_A_WHILE, ANY_ELSE };
-enum { OUTCOMES = OUTCOME_CUT + 1, REFUSALS = REFUSAL_UNBLOCKED + 1, MAX_ATTEMPTS = 3 };
+enum { OUTCOMES = OUTCOME_CUT + 1, REFUSALS = REFUSAL_COUNT, MAX_ATTEMPTS = 3 };
 
 static const struct row {
     int outcome, refusal, is_read, was_sent, needs_master, has_attempts_left, blocks;
@@ -28,6 +28,10 @@ static const struct row {
     {OUTCOME_ANSWERED, REFUSAL_UNBLOCKED, ANY, ANY, ANY, ANY, FOR_DATA, VERDICT_HOLD, ERROR_NONE},
     {OUTCOME_ANSWERED, REFUSAL_UNBLOCKED, ANY, ANY, ANY, ANY, FOR_DATA_A_WHILE, VERDICT_HOLD, ERROR_NONE},
     {OUTCOME_ANSWERED, REFUSAL_UNBLOCKED, ANY, ANY, ANY, ANY, BUT_FOR_DATA, VERDICT_DELIVER, ERROR_NONE},
+    {OUTCOME_ANSWERED, REFUSAL_MOVED, ANY, ANY, ANY, ANY, ANY, VERDICT_AGAIN, ERROR_NONE},
+    {OUTCOME_ANSWERED, REFUSAL_ASK, ANY, ANY, ANY, ANY, ANY, VERDICT_AGAIN, ERROR_NONE},
+    {OUTCOME_ANSWERED, REFUSAL_TRYAGAIN, ANY, ANY, ANY, ANY, ANY, VERDICT_HOLD, ERROR_NONE},
+    {OUTCOME_ANSWERED, REFUSAL_CLUSTERDOWN, ANY, ANY, ANY, ANY, ANY, VERDICT_HOLD, ERROR_NONE},
     {OUTCOME_ANSWERED, REFUSAL_LOADING, ANY, ANY, YES, ANY, ANY, VERDICT_HOLD, ERROR_NONE},
     {OUTCOME_ANSWERED, REFUSAL_LOADING, ANY, ANY, NO, ANY, ANY, VERDICT_AGAIN, ERROR_NONE},
     {OUTCOME_ANSWERED, REFUSAL_MASTERDOWN, ANY, ANY, YES, ANY, ANY, VERDICT_HOLD, ERROR_NONE},
@@ -208,6 +212,11 @@ static void refusals_are_known_by_the_first_word(void **unused)
         {SLICE("-BUSY Redis is busy running a script.\r\n"), REFUSAL_NONE},
         {SLICE("-NOAUTH Authentication required.\r\n"), REFUSAL_NONE},
         {SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n"), REFUSAL_NONE},
+        {SLICE("-MOVED 3999 127.0.0.1:6381\r\n"), REFUSAL_MOVED},
+        {SLICE("-ASK 3999 127.0.0.1:6381\r\n"), REFUSAL_ASK},
+        {SLICE("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"), REFUSAL_TRYAGAIN},
+        {SLICE("-CLUSTERDOWN Hash slot not served\r\n"), REFUSAL_CLUSTERDOWN},
+        {SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n"), REFUSAL_NONE},
         {SLICE("-READONLYX\r\n"), REFUSAL_NONE},
         {SLICE("-READONLY\r\n"), REFUSAL_NONE},
         {SLICE("-LOADING\r\n"), REFUSAL_NONE},

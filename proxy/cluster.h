@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cluster.h - discovery of a Redis Cluster: which shards are there, who is their master, who has which slot?
+ *
+ *    nodes (at first the seeds) -> up to 3 are asked -> views -> routing/cluster_vote -> shards, their nodes,
+ * slots
+ *                                                                                |
+ *                                        named master -> its ROLE -> verdict  <--'
+ *
+ * One refresh is under way at a time. When one begins:
+ *
+ *    every 10 s or so                           the cluster is quiet
+ *    2 s after the last one                     a redirect was met, or a slot has no owner
+ *    20 ms after it (100 ms when it lasts)      a master is lost, failing, or does not agree; 2 s after half
+ * a minute 0.1 s .. 2 s after it                      nobody has answered; then the seeds are tried as well
+ *
+ * So slots that move cost 3 questions in 2 s, whatever their number. Questions travel on the probes'
+ * connections.
+ *
+ * A shard is what has slots, or a master without slots that is well. Its index stays over refreshes, unless
+ * shards go and leave gaps. A master counts as confirmed as of the beginning of the last refresh in which
+ * most of the nodes asked named it, or of its own ROLE if that was asked before.
+ *
+ * The functions are in the table cluster_discovery of discovery.h.
+ *
+ * Threads: the control thread only.
+ */
+#ifndef PROXY_CLUSTER_H
+#define PROXY_CLUSTER_H
+
+#include "proxy/discovery.h"
+
+#endif

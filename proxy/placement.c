@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/placement.h"
+
+#include "proxy/backend.h"
+#include "proxy/ears.h"
+#include "proxy/handler.h"
+#include "proxy/local.h"
+#include "proxy/scan.h"
+#include "proxy/scatter.h"
+#include "proxy/scripts.h"
+#include "proxy/upstream.h"
+#include "proxy/waits.h"
+#include "proxy/worker.h"
+#include "routing/plan.h"
+
+#include <stdlib.h>
+
+/* A command of a transaction that is bound to no place yet. */
+struct placement_kept {
+    struct placement_kept *next;
+    struct request traits;
+    size_t size;
+    char bytes[];
+};
+
+static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
+                                  struct request *traits, const struct plan *plan);
+static enum placement move_home(struct client *client, uint16_t place);
+static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
+static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
+                                   struct request *traits, const struct plan *plan);
+static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits);
+static enum placement place_unbound(struct client *client, const struct command_at_hand *at_hand,
+                                    const struct request *traits, bool is_crossed);
+static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                           struct slice reply);
+static void send_kept(struct client *client, uint16_t place);
+static bool is_bound(const struct client *client);
+static bool is_refused(const struct client *client, const struct command_at_hand *at_hand);
+static void refuse_crossed(struct client *client);
+
+enum placement placement_of(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    struct worker *worker = client->worker;
+    const struct command *command = at_hand->command;
+    const struct session *session = &client->session;
+    bool is_right = command && command_arity_is_right(command, at_hand->count);
+    struct plan plan = {.kind = PLAN_ANYWHERE};
+    traits->place = REQUEST_PLACE_NONE;
+    if (is_right && !plan_make(&worker->planner, client->upstream->topology, command, at_hand->words, at_hand->count,
+                               !session->in_multi, &plan)) {
+        client_close(client, "out of memory");
+        return PLACEMENT_TAKEN;
+    }
+    if (plan.kind == PLAN_PLACE) {
+        traits->place = (uint16_t)plan.place;
+        traits->has_several_keys = plan.has_several_keys && client->upstream->topology->is_cluster;
+    }
+    if (session->in_multi || (traits->in_multi && traits->pin == PIN_MULTI))
+        return place_queued(client, at_hand, traits, &plan);
+    if (traits->pin == PIN_WATCH)
+        return place_watch(client, traits, &plan);
+    return place_alone(client, at_hand, traits, &plan);
+}
+
+void placement_bind(const struct client *client, struct request *traits)
+{
+    traits->place = is_bound(client) ? client->bound_place : REQUEST_PLACE_NONE;
+}
+
+void placement_forget(struct client *client)
+{
+    while (client->kept) {
+        struct placement_kept *kept = client->kept;
+        client->kept = kept->next;
+        free(kept);
+    }
+    client->is_bound = false;
+}
+
+/* Outside of a transaction. What the client's own connection is there for keeps that at one shard; its other
+ * commands go where their keys are. */
+static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
+                                  struct request *traits, const struct plan *plan)
+{
+    if (traits->pin == PIN_SUBSCRIBE && traits->place != REQUEST_PLACE_NONE) {
+        enum placement placement = move_home(client, traits->place);
+        if (placement == PLACEMENT_CROSSED) {
+            client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
+            return PLACEMENT_TAKEN;
+        }
+        if (placement != PLACEMENT_GOES)
+            return placement;
+    }
+    bool needs_ears = traits->pin == PIN_SUBSCRIBE && client->upstream->topology->shard_count > 1;
+    if (needs_ears && !ears_ready(client, at_hand))
+        return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
+    if (session_is_confined(&client->session))
+        return PLACEMENT_GOES; /* the node refuses it whatever it is */
+    if (is_refused(client, at_hand)) {
+        client_reply(client, error_reply(ERROR_NOT_SHARDED));
+        return PLACEMENT_TAKEN;
+    }
+    if (plan->kind == PLAN_CROSS) {
+        refuse_crossed(client);
+        return PLACEMENT_TAKEN;
+    }
+    bool is_at_home = plan->kind == PLAN_ANYWHERE || (is_bound(client) && plan->kind == PLAN_PLACE &&
+                                                      traits->place == client->bound_place);
+    bool is_free = session_is_pinned(&client->session) && !traits->is_blocking && traits->pin == PIN_NONE && !is_at_home;
+    if (is_free)
+        traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
+    if (traits->is_blocking && at_hand->command->block == BLOCK_REPLICAS)
+        return place_wait(client, at_hand, traits);
+    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
+    if (is_scan && client->upstream->topology->shard_count > 1)
+        return scan_place(client, at_hand, traits);
+    if (is_bound(client) && plan->kind == PLAN_ANYWHERE)
+        placement_bind(client, traits);
+    if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS)
+        return PLACEMENT_GOES;
+    uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
+    if (client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    traits->needs_dedicated = false;
+    if (at_hand->command->special)
+        handler_note(client, at_hand, traits);
+    return scatter_take(client, at_hand, traits, plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
+}
+
+/* Shard channels, watched keys and transactions need the client's own connection at the master of their slot. What it
+ * is subscribed to goes along, since any node tells of that, but shard channels of another master do not: CROSSED. */
+static enum placement move_home(struct client *client, uint16_t place)
+{
+    const struct connection *home = client->dedicated;
+    const struct request wanted = {.place = place};
+    if (!home || place == REQUEST_PLACE_NONE ||
+        home->backend->shard == upstream_shard_of(client->upstream, client, &wanted))
+        return PLACEMENT_GOES;
+    if (client->inflight > 0 || client->restoring) {
+        client_stall(client, client->restoring ? STALL_RESTORED : STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    if (client->session.subscriptions[SESSION_SHARD_CHANNELS].first)
+        return PLACEMENT_CROSSED;
+    client->home_place = place;
+    client->has_home = true;
+    bool in_multi = client->session.in_multi; /* nothing of the transaction is on that connection */
+    client->session.in_multi = false;
+    connection_close(client->dedicated, OUTCOME_CUT, NULL);
+    client->session.in_multi = in_multi;
+    if (!client->is_closed && client->restoring)
+        client_stall(client, STALL_RESTORED);
+    return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;
+}
+
+/* WAIT asks the master that this client wrote to, or all where these are several. */
+static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    if (client->wrote_several && client->inflight > 0) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    if (client->wrote_several) {
+        client->wrote_several = false;
+        client->written_epoch = 0;
+        waits_begin(client, at_hand, traits);
+        return PLACEMENT_TAKEN;
+    }
+    if (!client->written_epoch)
+        return PLACEMENT_GOES;
+    const struct backend *master = upstream_written_master(client->upstream, client);
+    if (!master) {
+        client->written_epoch = 0;
+        client_reply(client, error_reply(ERROR_WRITES_ELSEWHERE));
+        return PLACEMENT_TAKEN;
+    }
+    traits->place = master->shard;
+    traits->is_for_shard = true;
+    return PLACEMENT_GOES;
+}
+
+static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan)
+{
+    bool is_crossed = plan->kind == PLAN_CROSS || (is_bound(client) && plan->kind == PLAN_PLACE &&
+                                                   client->bound_place != traits->place);
+    if (is_crossed) {
+        refuse_crossed(client);
+        return PLACEMENT_TAKEN;
+    }
+    if (plan->kind != PLAN_PLACE)
+        return PLACEMENT_GOES;
+    enum placement placement = is_bound(client) ? PLACEMENT_GOES : move_home(client, traits->place);
+    if (placement == PLACEMENT_CROSSED) {
+        client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
+        return PLACEMENT_TAKEN;
+    }
+    if (placement != PLACEMENT_GOES)
+        return placement;
+    client->bound_place = traits->place;
+    client->is_bound = true;
+    return PLACEMENT_GOES;
+}
+
+static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
+                                   struct request *traits, const struct plan *plan)
+{
+    bool begins = !client->session.in_multi;
+    if (begins && !client->session.is_watching)
+        placement_forget(client);
+    if (begins)
+        scripts_forget_queued(client);
+    bool is_unbound = begins ? !is_bound(client) : client->kept != NULL;
+    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
+    bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS;
+    if (is_unbound && begins)
+        return keep(client, at_hand, traits, SLICE("+OK\r\n"));
+    if (is_unbound && (is_crossed || plan->kind == PLAN_ANYWHERE)) {
+        enum placement taken = place_unbound(client, at_hand, traits, is_crossed);
+        if (taken != PLACEMENT_GOES)
+            return taken;
+    }
+    if (is_unbound && client->inflight > 0) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    enum placement placement = is_unbound && plan->kind == PLAN_PLACE ? move_home(client, traits->place) : PLACEMENT_GOES;
+    if (placement == PLACEMENT_CROSSED)
+        return placement_refuse(client, INSPECT_CROSSED, PIN_NONE);
+    if (placement != PLACEMENT_GOES)
+        return placement;
+    if (is_unbound) {
+        send_kept(client, plan->kind == PLAN_PLACE ? traits->place : REQUEST_PLACE_NONE);
+        if (client->is_closed)
+            return PLACEMENT_TAKEN;
+    }
+    is_crossed |= plan->kind == PLAN_PLACE && is_bound(client) && traits->place != client->bound_place;
+    placement_bind(client, traits);
+    return is_crossed ? PLACEMENT_CROSSED : PLACEMENT_GOES;
+}
+
+/* What a node would say to it at once is known: it is said here, and the node hears of the command when there is one.
+ * GOES: nobody knows, so that the transaction is bound to any node now. */
+static enum placement place_unbound(struct client *client, const struct command_at_hand *at_hand,
+                                    const struct request *traits, bool is_crossed)
+{
+    const struct command *command = at_hand->command;
+    if (is_crossed)
+        return placement_refuse(client, INSPECT_CROSSED, PIN_NONE);
+    if (traits->pin == PIN_MULTI) {
+        client_reply(client, SLICE("-ERR MULTI calls can not be nested\r\n"));
+        return PLACEMENT_TAKEN;
+    }
+    if (!command || !command_arity_is_right(command, at_hand->count)) {
+        if (traits->pin != PIN_NONE)
+            return PLACEMENT_GOES;
+        enum placement placement = keep(client, at_hand, traits, SLICE(""));
+        if (client->is_closed)
+            return placement;
+        if (command)
+            client_reply_error(client, "-ERR wrong number of arguments for '%s' command", command->full_name);
+        else
+            local_answer_unknown(client, at_hand);
+        return placement;
+    }
+    return may_be_kept(at_hand, traits) ? keep(client, at_hand, traits, SLICE("+QUEUED\r\n")) : PLACEMENT_GOES;
+}
+
+enum placement placement_refuse(struct client *client, enum request_inspection inspection, enum command_pin pin)
+{
+    static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
+    const struct command_at_hand instead = {.words = &unknown, .count = 1};
+    struct request traits = client->kept->traits; /* those of MULTI: in the same transaction */
+    traits.pin = PIN_NONE;
+    return keep(client, &instead, &traits, client_text_of(inspection, pin));
+}
+
+/* The node would queue it for sure, and nothing follows from its being queued. */
+static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits)
+{
+    const struct command *command = at_hand->command;
+    bool is_plain = command->local == LOCAL_NONE || command->local == LOCAL_PING || command->local == LOCAL_ECHO;
+    bool is_same_database = command->local == LOCAL_SELECT && slice_is(at_hand->words[1], "0");
+    bool is_queued = traits->pin == PIN_NONE || traits->pin == PIN_UNWATCH;
+    return is_queued && !command->special && !traits->leaves_traces && (is_plain || is_same_database) &&
+           !(command->flags & (COMMAND_IN_MULTI | COMMAND_DANGEROUS | COMMAND_NOT_IN_MULTI | COMMAND_STATEFUL));
+}
+
+/* Empty reply: the caller gives it. */
+static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                           struct slice reply)
+{
+    size_t size = resp_encoded_size(at_hand->words, at_hand->count);
+    bool is_small = client->kept_bytes + size <= (size_t)client->worker->group->config->client_input_limit;
+    struct placement_kept *kept = is_small ? malloc(sizeof *kept + size) : NULL;
+    if (!kept) {
+        client_close(client, "a transaction without a key beyond proxy.client_input_limit");
+        return PLACEMENT_TAKEN;
+    }
+    *kept = (struct placement_kept){.traits = *traits, .size = size};
+    resp_encode(kept->bytes, at_hand->words, at_hand->count);
+    struct placement_kept **end = client->kept ? client->kept_end : &client->kept;
+    *end = kept;
+    client->kept_end = &kept->next;
+    client->kept_bytes = (kept == client->kept ? 0 : client->kept_bytes) + size;
+    session_sent(&client->session, (enum command_pin)traits->pin);
+    client->session.queues_write |= traits->pin == PIN_NONE && at_hand->command && command_may_change(at_hand->command);
+    if (reply.size > 0)
+        client_reply(client, reply);
+    return PLACEMENT_TAKEN;
+}
+
+static void send_kept(struct client *client, uint16_t place)
+{
+    struct placement_kept *kept = client->kept;
+    client->kept = NULL;
+    client->bound_place = place;
+    client->is_bound = true;
+    while (kept && !client->is_closed) {
+        struct placement_kept *next = kept->next;
+        kept->traits.place = place;
+        client_submit_silently(client, (struct slice){kept->bytes, kept->size}, &kept->traits);
+        free(kept);
+        kept = next;
+    }
+    while (kept) {
+        struct placement_kept *next = kept->next;
+        free(kept);
+        kept = next;
+    }
+}
+
+/* By a transaction, or keys that it watches; what it was bound to before is of no interest. */
+static bool is_bound(const struct client *client)
+{
+    return client->is_bound && (client->session.in_multi || client->session.is_watching);
+}
+
+/* One connection hears but one master. */
+static bool is_refused(const struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    if (client->upstream->topology->shard_count == 1 || !command)
+        return false;
+    return command->pin == PIN_MONITOR || command->pin == PIN_SYNC || command->local == LOCAL_CLIENT_TRACKING;
+}
+
+static void refuse_crossed(struct client *client)
+{
+    client_reply(client, SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n"));
+}

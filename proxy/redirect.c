@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/redirect.h"
+
+#include "proxy/backend.h"
+#include "proxy/client.h"
+#include "proxy/control.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+#include "routing/backoff.h"
+#include "routing/redirect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    HOPS_MOST = 5,          /* redirects that are followed at once */
+    UNSETTLED_MS = 10000,   /* after the last redirect; a place on its way causes more of them */
+};
+
+static bool may_go_again(const struct connection *connection, const struct request *request);
+static void leave(struct connection *connection, struct request *request);
+static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
+static void try_later(struct upstream *upstream, struct request *request);
+static uint32_t node_at(const struct connection *connection, const struct redirect *redirect);
+static void report_moved(const struct connection *connection, const struct redirect *redirect);
+static bool is_succeeded(const struct backend *backend, uint32_t node);
+static bool learn(struct upstream *upstream, uint32_t place, uint32_t node);
+static bool is_shard_subscription(const struct connection *connection, const struct request *request);
+static void move_home(struct connection *connection, struct request *request, struct slice error);
+
+bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
+{
+    struct upstream *upstream = connection->backend->upstream;
+    struct redirect redirect;
+    uint32_t place = redirect_read(error, &redirect) ? redirect.slot : request->place;
+    if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
+        upstream_unsettle(upstream, place, UNSETTLED_MS);
+    request->refusal = (uint8_t)refusal;
+    if (is_shard_subscription(connection, request)) {
+        move_home(connection, request, error);
+        return true;
+    }
+    if (!may_go_again(connection, request)) {
+        if (request->client)
+            request->inspection = INSPECT_REDIRECTED;
+        return false;
+    }
+    follow(connection, request, refusal, error);
+    leave(connection, request);
+    return true;
+}
+
+bool redirect_note(struct connection *connection, struct slice error)
+{
+    struct upstream *upstream = connection->backend->upstream;
+    struct redirect redirect;
+    if (!redirect_read(error, &redirect))
+        return false;
+    uint32_t node = node_at(connection, &redirect);
+    report_moved(connection, &redirect);
+    upstream_unsettle(upstream, redirect.slot, UNSETTLED_MS);
+    return node != TOPOLOGY_NO_NODE && refusal_of(error) == REFUSAL_MOVED && learn(upstream, redirect.slot, node);
+}
+
+bool redirect_ask(struct connection *connection, struct request *request)
+{
+    request->is_asking = false;
+    if (connection_ask(connection, &SLICE("ASKING"), 1, QUESTION_ASKING))
+        return true;
+    client_fail(request, ERROR_MEMORY);
+    return false;
+}
+
+void redirect_uncovered(const struct upstream *upstream, struct request *request)
+{
+    request->refusal = REFUSAL_CLUSTERDOWN;
+    control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
+}
+
+struct slice redirect_end(const struct request *request)
+{
+    switch ((enum refusal)request->refusal) {
+    case REFUSAL_TRYAGAIN:
+    case REFUSAL_ASK:
+        return SLICE("-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
+    case REFUSAL_CLUSTERDOWN:
+    case REFUSAL_MOVED:
+        return SLICE("-CLUSTERDOWN Hash slot not served\r\n");
+    case REFUSAL_NONE:
+    case REFUSAL_READONLY:
+    case REFUSAL_LOADING:
+    case REFUSAL_MASTERDOWN:
+    case REFUSAL_UNBLOCKED:
+    case REFUSAL_COUNT:
+        break;
+    }
+    return SLICE("");
+}
+
+struct slice redirect_refusal(const struct request *request)
+{
+    if (request->refusal == REFUSAL_CLUSTERDOWN)
+        return SLICE("-CLUSTERDOWN Hash slot not served\r\n");
+    if (request->pin == PIN_EXEC)
+        return SLICE("-EXECABORT Transaction discarded because of: TRYAGAIN a slot is on its way to another node\r\n");
+    return SLICE("-TRYAGAIN a slot is on its way to another node; not executed\r\n");
+}
+
+/* A transaction is where its first command went, and so are watched keys; frames that nobody asked for must not be
+ * overtaken (connection.c). A first WATCH leaves nothing behind. */
+static bool may_go_again(const struct connection *connection, const struct request *request)
+{
+    const struct client *owner = connection->owner;
+    if (!request->client || request->in_multi)
+        return false;
+    if (!owner)
+        return true;
+    bool is_first_watch = request->pin == PIN_WATCH && !connection->has_watched;
+    if (request->next)
+        return false; /* what is behind it on the client's own connection would overtake it */
+    bool is_free = !owner->session.in_multi && (!owner->session.is_watching || is_first_watch);
+    return is_free && !session_has_hidden_pushes(&owner->session) && owner->subscribing == 0;
+}
+
+/* The request goes to the worker's reroute queue. A dedicated connection that has nothing more is given back. */
+static void leave(struct connection *connection, struct request *request)
+{
+    struct client *owner = connection->owner;
+    connection_send_again(connection, request);
+    if (!owner || connection->queue.first || session_is_pushed_to(&owner->session) || owner->session.is_tracking)
+        return;
+    connection->is_marked |= request->leaves_traces;
+    backend_give_back(connection);
+}
+
+static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
+{
+    struct upstream *upstream = connection->backend->upstream;
+    struct control *control = upstream->worker->group->control;
+    struct redirect redirect;
+    if ((refusal != REFUSAL_MOVED && refusal != REFUSAL_ASK) || !redirect_read(error, &redirect)) {
+        if (refusal == REFUSAL_CLUSTERDOWN)
+            control_report(control, upstream->index, REPORT_UNCOVERED, "");
+        try_later(upstream, request);
+        return;
+    }
+    uint32_t node = node_at(connection, &redirect);
+    if (refusal == REFUSAL_MOVED && is_succeeded(connection->backend, node))
+        backend_refused(connection->backend, refusal);
+    else if (refusal == REFUSAL_MOVED)
+        report_moved(connection, &redirect);
+    if (node == TOPOLOGY_NO_NODE || ++request->hops > HOPS_MOST) {
+        try_later(upstream, request);
+        return;
+    }
+    request->redirect_node = node;
+    request->redirect_version = upstream->topology->version;
+    request->is_asking = refusal == REFUSAL_ASK;
+    if (refusal == REFUSAL_MOVED)
+        learn(upstream, redirect.slot, node);
+}
+
+static void try_later(struct upstream *upstream, struct request *request)
+{
+    struct worker *worker = upstream->worker;
+    const struct config_upstream *config = upstream->config;
+    if (request->pauses < UINT8_MAX)
+        request->pauses++;
+    request->hops = 0;
+    request->redirect_version = 0;
+    request->is_asking = false;
+    request->not_before_ms = worker->now_ms + 1 + backoff_ms(request->pauses, (uint64_t)config->retry_base_delay_ms,
+                                                             (uint64_t)config->retry_max_delay_ms, &worker->seed);
+}
+
+/* The master of a shard names another node of it: there was a failover, and what is not redirected waits for the news. */
+static bool is_succeeded(const struct backend *backend, uint32_t node)
+{
+    const struct topology *topology = backend->upstream->topology;
+    return node != TOPOLOGY_NO_NODE && backend->shard != TOPOLOGY_NO_SHARD &&
+           backend->node == topology->shards[backend->shard].master && topology->nodes[node].shard == backend->shard &&
+           node != backend->node;
+}
+
+/* As it stands in the reply, but for the host of the node itself: the control thread knows what it means. */
+static void report_moved(const struct connection *connection, const struct redirect *redirect)
+{
+    const struct upstream *upstream = connection->backend->upstream;
+    const struct backend *here = connection->backend;
+    struct slice host = redirect->host;
+    char name[300];
+    if (host.size == 0 && here->node != TOPOLOGY_NO_NODE)
+        host = slice_of(upstream->topology->nodes[here->node].address);
+    int size = snprintf(name, sizeof name, "%.*s:%u", (int)host.size, host.bytes, redirect->port);
+    if (size > 0 && size < (int)sizeof name)
+        control_report(upstream->worker->group->control, upstream->index, REPORT_MOVED, name);
+}
+
+/* Its index, by the name that it was announced with or by its address. */
+static uint32_t node_at(const struct connection *connection, const struct redirect *redirect)
+{
+    const struct upstream *upstream = connection->backend->upstream;
+    const struct topology *topology = upstream->topology;
+    const struct backend *here = connection->backend;
+    char host[256], name[300];
+    if (redirect->host.size >= sizeof host)
+        return TOPOLOGY_NO_NODE;
+    memcpy(host, redirect->host.bytes, redirect->host.size);
+    host[redirect->host.size] = '\0';
+    const char *to_host = host;
+    uint16_t to_port = redirect->port;
+    if (!host[0])
+        to_host = here->node == TOPOLOGY_NO_NODE ? "" : topology->nodes[here->node].address;
+    else
+        config_map_address(upstream->config, &to_host, &to_port);
+    snprintf(name, sizeof name, strchr(to_host, ':') ? "[%s]:%u" : "%s:%u", to_host, to_port);
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        const struct topology_node *node = &topology->nodes[i];
+        if (node->port == to_port && (strcmp(node->name, name) == 0 || strcmp(node->address, to_host) == 0))
+            return i;
+    }
+    return TOPOLOGY_NO_NODE;
+}
+
+/* What comes next for the place goes to that shard; a new master of the same shard is the topology's to tell. */
+static bool learn(struct upstream *upstream, uint32_t place, uint32_t node)
+{
+    const struct topology *topology = upstream->topology;
+    uint16_t shard = topology->nodes[node].shard;
+    if (shard == TOPOLOGY_NO_SHARD || topology->shards[shard].master != node)
+        return false;
+    if (!upstream->moved)
+        upstream->moved = calloc(TOPOLOGY_SLOTS, sizeof *upstream->moved);
+    if (!upstream->moved)
+        return false;
+    upstream->moved[place] = (uint16_t)(shard + 1);
+    upstream->has_moved = true;
+    return true;
+}
+
+static bool is_shard_subscription(const struct connection *connection, const struct request *request)
+{
+    return connection->owner && request->client && request->pin == PIN_SUBSCRIBE &&
+           request->channel_kind == SESSION_SHARD_CHANNELS && !request->in_multi;
+}
+
+/* It goes again, with all that its client is subscribed to, where the slot is. */
+static void move_home(struct connection *connection, struct request *request, struct slice error)
+{
+    struct client *owner = connection->owner;
+    owner->home_place = request->place;
+    owner->has_home = true;
+    if (!redirect_note(connection, error))
+        try_later(connection->backend->upstream, request);
+    connection_close(connection, OUTCOME_CUT, NULL);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * redirect.h - a node of a Redis Cluster says that a request does not belong there, or not now.
+ *
+ *      MOVED       the place is that node's from now on, for this worker, until the next topology says what is so;
+ *                  the control thread is told. The request goes there at once.
+ *      ASK         this request goes there once, with ASKING before it. Nothing is learned.
+ *      TRYAGAIN    of several keys some have gone already: once more after a short while.
+ *      CLUSTERDOWN nobody has the place: the same, and the control thread looks who has it.
+ *
+ * A few redirects in a row are followed at once, then there is a pause before each. In all a request is kept no
+ * longer than failover.hold_time, then its client is told in Redis' own words, but never MOVED or ASK.
+ *
+ * Order. A request may have been sent behind the one that is redirected and find the place settled again. So once a
+ * place is known to be on its way (unsettled), requests of one client for it go one by one.
+ *
+ * In a transaction nothing can go elsewhere: the node has spoiled it, the client is told so.
+ *
+ * Threads: one worker only.
+ */
+#ifndef PROXY_REDIRECT_H
+#define PROXY_REDIRECT_H
+
+#include "proxy/connection.h"
+
+struct upstream;
+
+/* The oldest request on the connection was refused so. True if it goes on its way again; else its reply is changed
+ * where it must not be seen. */
+bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
+
+/* Takes note of a redirect that somebody else deals with. False if it says nothing new of the place. */
+bool redirect_note(struct connection *connection, struct slice error);
+
+/* Queues ASKING, ahead of the request. False, and the request has ended, if memory is short. */
+bool redirect_ask(struct connection *connection, struct request *request);
+
+/* Nobody is known to have the request's place. */
+void redirect_uncovered(const struct upstream *upstream, struct request *request);
+
+/* What the client is told when the time of such a request is over; empty if no node had anything against it. */
+struct slice redirect_end(const struct request *request);
+
+/* What is told of a request in a transaction instead of a redirect. */
+struct slice redirect_refusal(const struct request *request);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/scan.h"
+
+#include "proxy/backend.h"
+#include "proxy/cursors.h"
+#include "proxy/scatter.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+#include "routing/cursor.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static uint32_t shard_of_rank(const struct topology *topology, uint32_t rank);
+static const char *name_of(const struct topology *topology, uint32_t shard);
+static struct slice text_of(struct slice reply);
+static void answer(struct request *request, struct slice reply);
+
+enum placement scan_place(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    const struct topology *topology = client->upstream->topology;
+    struct worker *worker = client->worker;
+    struct scan_cursor scan;
+    uint64_t cursor;
+    if (!cursor_read(at_hand->words[1], &cursor))
+        return PLACEMENT_GOES; /* any node says what is wrong with it */
+    if (cursor == 0 || !scan_read(cursor, &scan) || scan.rank >= topology->shard_count)
+        return check(client, at_hand, traits);
+    int size = snprintf(worker->scan_word, sizeof worker->scan_word, "%" PRIu64, scan.place);
+    worker->arguments.items[1] = (struct slice){worker->scan_word, (size_t)size};
+    worker->arguments.is_canonical = false;
+    traits->special = SPECIAL_NONE;
+    traits->inspection = INSPECT_SCAN;
+    traits->scan = cursor;
+    traits->is_for_shard = true;
+    traits->place = (uint16_t)shard_of_rank(topology, scan.rank);
+    return PLACEMENT_GOES;
+}
+
+void scan_page(struct request *request)
+{
+    struct client *client = request->client;
+    struct scan_cursor scan;
+    uint64_t place, cursor;
+    size_t head = cursors_read_reply(request, &place);
+    if (head == 0 || !scan_read(request->scan, &scan))
+        return; /* an error */
+    scan = scan_after_page(&scan, place, client->upstream->topology->shard_count);
+    if (scan_write(&scan, &cursor))
+        cursors_write_reply(request, head, cursor);
+    else
+        answer(request, SLICE("-ERR pointsman: the cursor of the node is too large to be carried\r\n"));
+}
+
+void scan_checked(struct request *whole, const struct merge_piece *pieces, uint32_t count)
+{
+    const struct upstream *upstream = whole->client->upstream;
+    const struct topology *topology = upstream->topology;
+    uint64_t hash = 0, cursor = 0;
+    bool has_moving = false, is_over = false;
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_error = topology->shard_count != count || (topology->is_cluster && pieces[i].reply.bytes[0] == '-');
+        if (is_error) {
+            answer(whole, pieces[i].reply.bytes[0] == '-' ? pieces[i].reply : error_reply(ERROR_NO_MASTER));
+            return;
+        }
+    }
+    for (uint32_t rank = 0; rank < count; rank++) {
+        uint32_t shard = shard_of_rank(topology, rank);
+        uint32_t master = topology->shards[shard].master;
+        uint32_t mark = master == TOPOLOGY_NO_NODE ? 0 : upstream->by_node[master]->run_mark;
+        struct slice nodes = topology->is_cluster ? text_of(pieces[shard].reply) : SLICE("");
+        has_moving |= scan_add(&hash, slice_of(name_of(topology, shard)), mark, nodes);
+    }
+    struct scan_cursor before;
+    bool has_before = whole->scan && scan_read(whole->scan, &before) && before.rank == SCAN_CHECK;
+    struct scan_cursor next = scan_after_check(has_before ? &before : NULL, scan_state(hash), has_moving, &is_over);
+    if (!is_over)
+        scan_write(&next, &cursor);
+    char number[24], reply[64];
+    int digits = snprintf(number, sizeof number, "%" PRIu64, cursor);
+    int size = snprintf(reply, sizeof reply, "*2\r\n$%d\r\n%s\r\n*0\r\n", digits, number);
+    answer(whole, (struct slice){reply, (size_t)size});
+}
+
+static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    static const struct slice words[] = {{"CLUSTER", 7}, {"NODES", 5}};
+    struct command_at_hand question = {.command = at_hand->command, .words = words, .count = 2, .bytes = at_hand->bytes};
+    struct plan plan = {.kind = PLAN_MASTERS, .merge = MERGE_FIRST};
+    cursor_read(at_hand->words[1], &traits->scan);
+    traits->inspection = INSPECT_SCAN_CHECK;
+    traits->special = SPECIAL_SCAN; /* so that connections learn which run they lead to (cursors.h) */
+    traits->is_read = true;
+    return scatter_take(client, &question, traits, &plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
+}
+
+/* The shard whose master's name has so many before it. */
+static uint32_t shard_of_rank(const struct topology *topology, uint32_t rank)
+{
+    for (uint32_t shard = 0; shard < topology->shard_count; shard++) {
+        uint32_t before = 0;
+        for (uint32_t other = 0; other < topology->shard_count; other++) {
+            int order = strcmp(name_of(topology, other), name_of(topology, shard));
+            before += order < 0 || (order == 0 && other < shard);
+        }
+        if (before == rank)
+            return shard;
+    }
+    return UINT32_MAX;
+}
+
+static const char *name_of(const struct topology *topology, uint32_t shard)
+{
+    uint32_t master = topology->shards[shard].master;
+    return master == TOPOLOGY_NO_NODE ? "" : topology->nodes[master].name;
+}
+
+/* What a bulk or verbatim string says. */
+static struct slice text_of(struct slice reply)
+{
+    size_t position = 0;
+    struct resp_value value;
+    return resp_value_next(reply, &position, &value) && !value.is_null ? value.text : SLICE("");
+}
+
+static void answer(struct request *request, struct slice reply)
+{
+    struct chunk_pool *pool = &request->client->worker->chunks;
+    spans_clear(pool, &request->reply);
+    spans_add_copy(pool, &request->reply, reply);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/scatter.h"
+
+#include "proxy/handler.h"
+#include "proxy/scan.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#include <stdlib.h>
+
+struct scatter {
+    struct request *whole;
+    enum merge_policy policy;
+    bool is_write;
+    uint32_t count; /* of pieces */
+    uint32_t left;  /* ... that are not answered */
+    uint32_t limit; /* of entries; see plan.h */
+    uint32_t *order;
+    struct scattered {
+        struct request *request; /* NULL: not made yet */
+        struct chunk *joined;    /* its reply, where that came in several parts; while merging only */
+        uint32_t first, count;   /* of its keys, in order */
+    } pieces[];
+};
+
+static struct scatter *create(const struct plan *plan, uint32_t count);
+static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
+static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count);
+static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan);
+static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index);
+static void merge(struct scatter *scatter);
+static struct slice reply_of(struct scattered *piece);
+static void release_pieces(struct client *client, struct scatter *scatter);
+
+bool scatter_take(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                  const struct plan *plan)
+{
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : client->upstream->topology->shard_count;
+    if (!may_go(client, traits, plan, count))
+        return client_stall(client, STALL_DRAINED);
+    struct scatter *scatter = create(plan, count);
+    struct chunk *chunk = encode(at_hand, plan);
+    struct request *whole = scatter && chunk ? client_append(client, traits) : NULL;
+    if (!whole) {
+        free(scatter);
+        chunk_release(&client->worker->chunks, chunk);
+        client_close(client, "out of memory");
+        return false;
+    }
+    whole->scatter = scatter;
+    whole->state = REQUEST_SCATTERED;
+    scatter->whole = whole;
+    scatter->policy = plan->merge;
+    scatter->limit = plan->limit;
+    scatter->is_write = !traits->is_read;
+
+    size_t offset = 0;
+    for (uint32_t i = 0; i < count && !client->is_closed; i++) {
+        struct request piece = traits_of_piece(traits, plan, i);
+        piece.scatter = scatter;
+        piece.bytes = chunk->bytes + offset;
+        piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
+        piece.chunk = chunk;
+        offset += plan->kind == PLAN_SPLIT ? piece.size : 0;
+        client_send_piece(client, &piece, &scatter->pieces[i].request);
+    }
+    chunk_release(&client->worker->chunks, chunk);
+    return !client->is_closed;
+}
+
+void scatter_answered(struct request *piece)
+{
+    struct scatter *scatter = piece->scatter;
+    struct client *client = piece->client;
+    client->stored_bytes += piece->reply.bytes;
+    if (--scatter->left > 0)
+        return;
+    struct request *whole = scatter->whole;
+    merge(scatter);
+    release_pieces(client, scatter);
+    whole->scatter = NULL;
+    free(scatter);
+    client_finish_whole(whole);
+}
+
+void scatter_abandon(struct client *client, struct request *whole)
+{
+    struct worker *worker = client->worker;
+    release_pieces(client, whole->scatter);
+    free(whole->scatter);
+    request_destroy(&worker->requests, &worker->chunks, whole);
+}
+
+static struct scatter *create(const struct plan *plan, uint32_t count)
+{
+    size_t keys = plan->kind == PLAN_SPLIT ? plan->key_count : 0;
+    struct scatter *scatter = calloc(1, sizeof *scatter + count * sizeof *scatter->pieces + keys * sizeof(uint32_t));
+    if (!scatter)
+        return NULL;
+    scatter->count = scatter->left = count;
+    scatter->order = (uint32_t *)&scatter->pieces[count];
+    if (keys)
+        memcpy(scatter->order, plan->order, keys * sizeof(uint32_t));
+    for (uint32_t i = 0; i < count && keys; i++) {
+        scatter->pieces[i].first = plan->pieces[i].first;
+        scatter->pieces[i].count = plan->pieces[i].count;
+    }
+    return scatter;
+}
+
+static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index)
+{
+    struct request piece = *traits;
+    piece.is_piece = true;
+    piece.inspection = INSPECT_NOTHING;
+    piece.is_for_shard = plan->kind == PLAN_MASTERS;
+    piece.place = (uint16_t)(piece.is_for_shard ? index : plan->pieces[index].place);
+    piece.has_several_keys = !piece.is_for_shard && plan->pieces[index].count > 1;
+    return piece;
+}
+
+static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count)
+{
+    for (uint32_t i = 0; client->inflight > 0 && i < count; i++) {
+        struct request piece = traits_of_piece(traits, plan, i);
+        if (!handler_may_go(client, &piece))
+            return false;
+    }
+    return true;
+}
+
+/* All pieces one behind the other; what goes to all masters once. */
+static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan)
+{
+    size_t size = 0;
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : 1;
+    for (uint32_t i = 0; i < count; i++)
+        size += encode_piece(NULL, at_hand, plan, i);
+    struct chunk *chunk = chunk_create_sized(size);
+    for (uint32_t i = 0; chunk && i < count; i++)
+        chunk->filled += encode_piece(chunk->bytes + chunk->filled, at_hand, plan, i);
+    return chunk;
+}
+
+/* Returns the bytes; out may be NULL. */
+static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index)
+{
+    const struct slice *words = at_hand->words;
+    if (plan->kind != PLAN_SPLIT)
+        return out ? resp_encode(out, words, at_hand->count) : resp_encoded_size(words, at_hand->count);
+    const struct plan_piece *piece = &plan->pieces[index];
+    return out ? plan_piece_encode(plan, piece, at_hand->command, words, out)
+               : plan_piece_size(plan, piece, at_hand->command, words);
+}
+
+static void merge(struct scatter *scatter)
+{
+    struct request *whole = scatter->whole;
+    struct worker *worker = whole->client->worker;
+    bool is_check = whole->inspection == INSPECT_SCAN_CHECK;
+    struct merge_piece *pieces = calloc(scatter->count, sizeof *pieces);
+    bool is_good = pieces != NULL;
+    for (uint32_t i = 0; is_good && i < scatter->count; i++) {
+        struct scattered *piece = &scatter->pieces[i];
+        pieces[i] = (struct merge_piece){reply_of(piece), scatter->order + piece->first, piece->count};
+        is_good = pieces[i].reply.size > 0;
+    }
+    if (is_good && scatter->policy == MERGE_LATEST)
+        pieces[0].count = scatter->limit;
+    if (is_good && is_check)
+        scan_checked(whole, pieces, scatter->count);
+    else if (is_good)
+        is_good = merge_replies(scatter->policy, pieces, scatter->count, scatter->is_write, &worker->seed,
+                                &worker->merged) &&
+                  spans_add_copy(&worker->chunks, &whole->reply,
+                                 (struct slice){worker->merged.bytes, worker->merged.size});
+    free(pieces);
+    for (uint32_t i = 0; i < scatter->count; i++)
+        chunk_release(&worker->chunks, scatter->pieces[i].joined);
+    if (!is_good)
+        spans_add_copy(&worker->chunks, &whole->reply, error_reply(ERROR_MERGE));
+}
+
+/* In one part; empty if memory is short. */
+static struct slice reply_of(struct scattered *piece)
+{
+    const struct spans *reply = &piece->request->reply;
+    if (!reply->first)
+        return SLICE("");
+    if (!reply->first->next)
+        return (struct slice){reply->first->bytes, reply->first->size};
+    piece->joined = spans_join(reply);
+    return piece->joined ? (struct slice){piece->joined->bytes, piece->joined->filled} : SLICE("");
+}
+
+static void release_pieces(struct client *client, struct scatter *scatter)
+{
+    struct worker *worker = client->worker;
+    for (uint32_t i = 0; i < scatter->count; i++) {
+        struct request *piece = scatter->pieces[i].request;
+        if (!piece)
+            continue;
+        piece->scatter = NULL;
+        piece->client = NULL;
+        if (piece->state == REQUEST_ANSWERED)
+            client->stored_bytes -= piece->reply.bytes;
+        else if (piece->state == REQUEST_HELD || piece->state == REQUEST_WAITING)
+            upstream_forget(client->upstream, piece);
+        else
+            continue; /* whoever has it in a queue frees it */
+        request_destroy(&worker->requests, &worker->chunks, piece);
+    }
+}

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A master of a cluster fails or steps down: its shard's writes wait, the other shards do not notice."""
+
+import threading
+import time
+
+import pytest
+
+from harness import SLOWNESS, Pointsman, Raw, encode, wait_for
+from redis_cluster import RedisCluster, slot_of
+
+UNKNOWN = b"outcome unknown"
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    cluster = RedisCluster(3, 1).start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def through(nodes):
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="60s") as pointsman:
+        yield pointsman
+
+
+@pytest.fixture(autouse=True)
+def mended(nodes):
+    """Each test finds three masters with a replica each."""
+    yield
+    for node in nodes.nodes:
+        if node.popen is None:
+            node.start(old_config=False).ready()
+        node.resume()
+    nodes.wait_ok(60)
+    nodes.wait_whole(1)
+
+
+class Writer(threading.Thread):
+    """One connection that counts a key of one shard up, and keeps the books."""
+
+    def __init__(self, port, key):
+        super().__init__(daemon=True)
+        self.port, self.key = port, key
+        self.told = self.unknown = 0
+        self.times = []
+        self.errors = []
+        self.ending = threading.Event()
+
+    def run(self):
+        try:
+            with Raw(self.port, timeout=90 * SLOWNESS) as link:
+                while not self.ending.is_set():
+                    reply = link.ask("INCR", self.key)
+                    if isinstance(reply, int):
+                        self.told += 1
+                        self.times.append(time.monotonic())
+                    elif UNKNOWN in reply:
+                        self.unknown += 1
+                    else:
+                        self.errors.append(reply)
+                    time.sleep(0.002)
+        except Exception as problem:  # noqa: BLE001 - told by the test
+            self.errors.append(problem)
+
+    def since(self, moment):
+        return sum(each > moment for each in self.times)
+
+
+class Writers:
+    def __init__(self, nodes, port):
+        self.each = [Writer(port, nodes.key_of(master, time.monotonic_ns() % 100000)) for master in nodes.masters()]
+
+    def __enter__(self):
+        for writer in self.each:
+            writer.start()
+        for writer in self.each:
+            wait_for(lambda: writer.told > 20, 20, "writes to begin")  # noqa: B023
+        return self.each
+
+    def __exit__(self, *_):
+        for writer in self.each:
+            writer.ending.set()
+        for writer in self.each:
+            writer.join(90 * SLOWNESS)
+
+
+def check_others(others, begin, end):
+    """They went on all the time, one by one, with no error."""
+    for writer in others:
+        assert not writer.errors and not writer.unknown
+        during = [each for each in writer.times if begin <= each <= end]
+        gaps = [b - a for a, b in zip(during, during[1:])]
+        assert during and max(gaps, default=0) < (end - begin) / 2 + 0.25, max(gaps, default=0)
+
+
+@pytest.mark.parametrize("kind", ["", "FORCE", "TAKEOVER"])
+def test_a_replica_takes_over_by_command(nodes, through, kind):
+    with Writers(nodes, through.port) as writers:
+        master = nodes.masters()[1]
+        slot = slot_of(writers[1].key)
+        replica = nodes.replicas_of(master)[0]
+        began = time.monotonic()
+        replica.ask("CLUSTER", "FAILOVER", *([kind] if kind else []))
+        assert nodes.wait_new_master(slot, master) is replica
+        moment = time.monotonic()
+        wait_for(lambda: all(writer.since(moment) > 50 for writer in writers), 30, "all writes to go on")
+        ended = time.monotonic()
+    check_others((writers[0], writers[2]), began, ended)
+    victim = writers[1]
+    assert not victim.errors
+    with Raw(through.port) as link:
+        stored = int(link.ask("GET", victim.key))
+    if kind:  # the old master may have acknowledged what it had not passed on yet
+        assert victim.told - 100 <= stored <= victim.told + victim.unknown
+    else:
+        assert victim.unknown == 0 and stored == victim.told
+
+
+def test_a_master_is_killed(nodes, through):
+    with Writers(nodes, through.port) as writers:
+        master = nodes.masters()[0]
+        slot = slot_of(writers[0].key)
+        began = time.monotonic()
+        master.kill()
+        nodes.wait_new_master(slot, master)
+        moment = time.monotonic()
+        wait_for(lambda: all(writer.since(moment) > 50 for writer in writers), 30, "all writes to go on")
+        ended = time.monotonic()
+    check_others(writers[1:], began, ended)
+    assert not writers[0].errors
+    with Raw(through.port) as link:
+        stored = int(link.ask("GET", writers[0].key))
+    assert writers[0].told - 5 <= stored <= writers[0].told + writers[0].unknown
+    assert writers[0].unknown <= 1
+
+
+def test_a_master_is_frozen_and_comes_back_as_a_replica(nodes):
+    with Pointsman(
+        nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="60s", proxy_request_timeout="1s"
+    ) as through:
+        with Writers(nodes, through.port) as writers:
+            master = nodes.masters()[2]
+            slot = slot_of(writers[2].key)
+            began = time.monotonic()
+            master.pause()
+            nodes_left = [node for node in nodes.nodes if node is not master]
+
+            def took_over():
+                return [n for n in nodes_left if n.is_master() and slot in n.own_slots()]
+
+            wait_for(took_over, 30, "a replica to take over")
+            moment = time.monotonic()
+            wait_for(lambda: all(writer.since(moment) > 50 for writer in writers), 30, "all writes to go on")
+            ended = time.monotonic()
+            master.resume()
+            wait_for(lambda: not master.is_master(), 30, "the old master to become a replica")
+            moment = time.monotonic()
+            wait_for(lambda: all(writer.since(moment) > 50 for writer in writers), 30, "writes to go on")
+        check_others(writers[:2], began, ended)
+        assert not writers[2].errors and writers[2].unknown <= 1
+        with Raw(through.port) as link:
+            stored = int(link.ask("GET", writers[2].key))
+        assert writers[2].told - 5 <= stored <= writers[2].told + writers[2].unknown
+
+
+def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
+    """Its keys wait for it; what cannot wait is told."""
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no", "appendonly": "yes"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="30s") as pointsman:
+            keys = [own.key_of(master, 1) for master in own.masters()]
+            with pointsman.raw(timeout=60) as one, pointsman.raw(timeout=60) as other:
+                assert [one.ask("SET", key, 1) for key in keys] == [b"OK"] * 3
+                victim = own.masters()[1]
+                victim.kill()
+                one.send(encode("INCR", keys[1]))
+                assert one.is_silent(0.5)
+                assert [other.ask("INCR", keys[0]), other.ask("INCR", keys[2])] == [2, 2]
+                victim.start(old_config=False).ready()
+                assert one.read() == 2
+    finally:
+        own.stop()
+
+
+def test_reads_of_replicas_go_on_while_there_is_no_master(nodes):
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="prefer-replica") as pointsman:
+        with pointsman.raw(timeout=30 * SLOWNESS) as link:
+            master = nodes.masters()[0]
+            key = nodes.key_of(master, 7)
+            link.ask("SET", key, "here")
+            replica = nodes.replicas_of(master)[0]
+            wait_for(lambda: replica.commandstats().get("get", 0) > 0 or link.ask("GET", key) is None, 10, "reads to go there")
+            wait_for(lambda: link.ask("GET", key) == b"here", 10, "the replica to have it")
+            master.kill()
+            for _ in range(20):
+                assert link.ask("GET", key) == b"here"
+            nodes.wait_new_master(slot_of(key), master)
+            assert link.ask("SET", key, "again") == b"OK"
+
+
+def test_a_transaction_that_a_failover_ends_is_told_so_and_done_not_at_all(nodes, through):
+    master = nodes.masters()[1]
+    key = nodes.key_of(master, 8)
+    with Raw(through.port, timeout=60 * SLOWNESS) as link:
+        link.ask("SET", key, 0)
+        assert [link.ask("MULTI"), link.ask("INCR", key)] == [b"OK", b"QUEUED"]
+        nodes.fail_over(nodes.replicas_of(master)[0], master)
+        reply = link.ask("EXEC")
+        assert isinstance(reply, bytes) and reply.startswith(b"EXECABORT") and b"MOVED" not in reply, reply
+        assert link.ask("GET", key) == b"0"
+        assert [link.ask("MULTI"), link.ask("INCR", key), link.ask("EXEC")] == [b"OK", b"QUEUED", [1]]

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Slots move, nodes come and go, and no client sees more of it than a short wait."""
+
+import contextlib
+import random
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import SLOWNESS, Pointsman, Raw, encode, wait_for
+from redis_cluster import Flipper, RedisCluster, slot_of
+
+REDIRECTS = (b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN")
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    cluster = RedisCluster(3, 1).start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def through(nodes):
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="60s") as pointsman:
+        yield pointsman
+
+
+@pytest.fixture
+def link(through):
+    with Raw(through.port, timeout=30 * SLOWNESS) as connection:
+        connection.ask("FLUSHALL")
+        yield connection
+
+
+class Streams:
+    """Clients that count up, each with one connection and keys of its own, until they are stopped."""
+
+    def __init__(self, port, count=4, keys=50):
+        self.port, self.keys = port, keys
+        self.told = [dict() for _ in range(count)]
+        self.problems = []
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(count)]
+
+    def run(self, number):
+        told, chance = self.told[number], random.Random(number)
+        try:
+            with Raw(self.port, timeout=60 * SLOWNESS) as link:
+                while not self.ending.is_set():
+                    keys = [f"stream:{number}:{chance.randrange(self.keys)}" for _ in range(chance.randint(1, 20))]
+                    link.send(b"".join(encode("INCR", key) for key in keys))
+                    for key in keys:
+                        reply = link.read()
+                        told[key] = told.get(key, 0) + 1
+                        if reply != told[key]:
+                            self.problems.append((key, reply, told[key]))
+                            return
+        except Exception as problem:  # noqa: BLE001 - told by the test
+            self.problems.append(problem)
+
+    def total(self):
+        return sum(sum(told.values()) for told in self.told)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60 * SLOWNESS)
+        assert not self.problems, self.problems[:3]
+        with Raw(self.port) as link:
+            for told in self.told:
+                if told:
+                    stored = link.ask("MGET", *told)
+                    assert stored == [str(value).encode() for value in told.values()]
+
+
+def seconds(duration):
+    until = time.monotonic() + duration
+    while time.monotonic() < until:
+        yield
+
+
+def test_pipelines_on_one_key_are_in_order_while_its_slot_goes_back_and_forth(through, nodes, link):
+    slot = slot_of("flip")
+    problems, counts = [], []
+
+    def run(number):
+        chance, key, value, pipelines = random.Random(number), "{flip}%d" % number, 0, 0
+        with Raw(through.port, timeout=60 * SLOWNESS) as one:
+            one.ask("SET", key, 0)
+            for _ in seconds(6):
+                commands, expected = [], []
+                for _ in range(chance.randint(1, 40)):
+                    what = chance.random()
+                    if what < 0.2:
+                        value = chance.randint(0, 1000)
+                        commands.append(("SET", key, value))
+                        expected.append(b"OK")
+                    elif what < 0.7:
+                        value += 1
+                        commands.append(("INCR", key))
+                        expected.append(value)
+                    elif what < 0.8:
+                        commands.append(("MGET", key, "{flip}absent", key))
+                        expected.append([str(value).encode(), None, str(value).encode()])
+                    elif what < 0.9:
+                        value += 1
+                        commands.append(("EVAL", "return redis.call('INCR', KEYS[1])", 1, key))
+                        expected.append(value)
+                    else:
+                        commands.append(("GET", key))
+                        expected.append(str(value).encode())
+                one.send(b"".join(encode(*command) for command in commands))
+                got = [one.read() for _ in commands]
+                pipelines += 1
+                if got != expected:
+                    problems.append([each for each in zip(commands, got, expected) if each[1] != each[2]][0])
+                    return
+        counts.append(pipelines)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    with Flipper(nodes, slot) as flipper:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not problems
+    assert flipper.flips >= 5 and sum(counts) > 50
+
+
+def test_a_slot_left_on_its_way_is_served_on_both_sides(through, nodes, link):
+    slot = slot_of("{half}")
+    keys = ["{half}%d" % i for i in range(20)]
+    for key in keys:
+        assert link.ask("SET", key, "of " + key) == b"OK"
+    source = nodes.master_of(slot)
+    target = next(node for node in nodes.masters() if node is not source)
+    nodes.begin_move(slot, source, target)
+    nodes.move_keys(slot, source, target, most=10)
+    try:
+        for key in keys + keys:
+            assert link.ask("GET", key) == b"of " + key.encode()
+            assert link.ask("APPEND", key, "") == len("of " + key)
+        assert link.ask("SET", "{half}new", 1) == b"OK"
+        assert link.ask("DEL", "{half}new") == 1
+        with Raw(through.port) as other:  # ASK has taught nobody that the slot is elsewhere
+            assert other.ask("GET", keys[0]) == b"of " + keys[0].encode()
+        assert slot in source.own_slots()
+
+        # Several keys, some here and some there: they wait for the end.
+        link.send(encode("MGET", *keys) + encode("SET", keys[0], "later"))
+        assert link.is_silent(0.5)
+        nodes.move_keys(slot, source, target)
+        nodes.end_move(slot, source, target)
+        assert link.read() == [b"of " + key.encode() for key in keys]
+        assert link.read() == b"OK"
+    finally:
+        if slot in source.own_slots():
+            nodes.move_keys(slot, source, target)
+            nodes.end_move(slot, source, target)
+
+
+def test_reads_of_a_slot_that_is_known_to_be_on_its_way_go_to_its_master(nodes, link):
+    """Replicas do not know of it: of a key that has gone they would say that there is none."""
+    slot, keys = slot_of("{read}"), ["{read}%d" % i for i in range(10)]
+    link.ask("MSET", *(word for key in keys for word in (key, 1)))
+    source = nodes.master_of(slot)
+    target = next(node for node in nodes.masters() if node is not source)
+    nodes.begin_move(slot, source, target)
+    nodes.move_keys(slot, source, target, most=5)
+    try:
+        with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="prefer-replica", proxy_threads=1) as other:
+            with other.raw() as one:
+                for key in keys:
+                    one.ask("INCR", key)
+                assert [one.ask("GET", key) for key in keys] == [b"2"] * 10
+    finally:
+        nodes.move_keys(slot, source, target)
+        nodes.end_move(slot, source, target)
+
+
+def test_what_waits_in_vain_for_a_slot_is_told_in_the_words_of_redis(nodes, link):
+    slot = slot_of("{never}")
+    for i in range(4):
+        link.ask("SET", "{never}%d" % i, i)
+    source = nodes.master_of(slot)
+    target = next(node for node in nodes.masters() if node is not source)
+    nodes.begin_move(slot, source, target)
+    nodes.move_keys(slot, source, target, most=2)
+    try:
+        with Pointsman(
+            nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="500ms"
+        ) as short, short.raw() as one:
+            assert one.ask("MGET", *("{never}%d" % i for i in range(4))) == (
+                b"TRYAGAIN Multiple keys request during rehashing of slot")  # fmt: skip
+            assert one.ask("GET", "{never}1") == b"1"
+    finally:
+        nodes.move_keys(slot, source, target)
+        nodes.end_move(slot, source, target)
+
+
+def test_a_slot_without_owner_waits_and_others_go_on(nodes):
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="1s") as pointsman, pointsman.raw() as one:
+            key = "{uncovered}x"
+            slot, owner = slot_of(key), own.master_of(key)
+            assert one.ask("SET", key, 1) == b"OK"
+            one.ask("DEL", key)
+            for node in own.nodes:
+                with contextlib.suppress(redis.ResponseError):  # it has heard of it already
+                    node.ask("CLUSTER", "DELSLOTS", slot)
+            others = [own.key_of(master, 1) for master in own.masters()]
+            assert one.ask("GET", key) == b"CLUSTERDOWN Hash slot not served"
+            assert [one.ask("SET", other, 1) for other in others] == [b"OK"] * 3
+            one.send(encode("SET", key, 2))
+            time.sleep(0.2)
+            owner.ask("CLUSTER", "ADDSLOTS", slot)
+            assert one.read() == b"OK"
+            assert one.ask("GET", key) == b"2"
+    finally:
+        own.stop()
+
+
+def test_transactions_and_blocking_clients_see_no_redirect(through, nodes, link):
+    slot = slot_of("{tx}")
+    replies, ending = [], threading.Event()
+
+    def transact():
+        with Raw(through.port, timeout=60 * SLOWNESS) as one:
+            while not ending.is_set():
+                for command in (("WATCH", "{tx}a"), ("MULTI",), ("INCR", "{tx}a"), ("INCR", "{tx}b"), ("EXEC",)):
+                    replies.append(one.ask(*command))
+
+    def block():
+        with Raw(through.port, timeout=60 * SLOWNESS) as one:
+            while not ending.is_set():
+                replies.append(one.ask("BLPOP", "{tx}list", 0.3))
+
+    threads = [threading.Thread(target=transact), threading.Thread(target=block)]
+    with Flipper(nodes, slot, rest=0.2) as flipper:
+        for thread in threads:
+            thread.start()
+        pushed = 0
+        for _ in seconds(5):
+            pushed += link.ask("RPUSH", "{tx}list", pushed) > 0
+            time.sleep(0.02)
+        ending.set()
+        for thread in threads:
+            thread.join(30)
+    errors = [reply for reply in replies if type(reply).__name__ == "Reply"]
+    assert flipper.flips >= 5
+    assert not [reply for reply in errors if reply.startswith((b"MOVED", b"ASK "))]
+    done = [reply for reply in replies if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], int)]
+    assert link.ask("MGET", "{tx}a", "{tx}b") == [str(len(done)).encode()] * 2 and done
+    taken = [reply[1] for reply in replies if isinstance(reply, list) and reply and reply[0] == b"{tx}list"]
+    left = link.ask("LRANGE", "{tx}list", 0, -1)
+    assert sorted(map(int, taken + left)) == list(range(pushed))
+
+
+def test_a_blocked_client_follows_its_key(through, nodes, link):
+    slot = slot_of("{follow}")
+    target = next(node for node in nodes.masters() if node is not nodes.master_of(slot))
+    with Raw(through.port, timeout=30 * SLOWNESS) as blocked:
+        blocked.send(encode("BLPOP", "{follow}list", 20))
+        source = nodes.master_of(slot)
+        wait_for(lambda: source.info("clients")["blocked_clients"] == 1, what="the client to block")
+        nodes.move_slot(slot, target)
+        wait_for(lambda: target.info("clients")["blocked_clients"] == 1, what="the client to block at the new master")
+        assert link.ask("RPUSH", "{follow}list", "x") == 1
+        assert blocked.read() == [b"{follow}list", b"x"]
+
+
+def test_resharding_under_load_costs_few_questions_and_no_error(through, nodes, link):
+    source, target = nodes.masters()[:2]
+    with Streams(through.port) as streams:
+        wait_for(lambda: streams.total() > 500, 20, "the load to begin")
+        before, began = nodes.calls("cluster|shards", "cluster|slots"), time.monotonic()
+        nodes.redis_cli("reshard", source.address, "--cluster-from", source.id, "--cluster-to", target.id,
+                        "--cluster-slots", 400, "--cluster-yes", "--cluster-pipeline", 50)  # fmt: skip
+        total = streams.total()
+        wait_for(lambda: streams.total() > total + 500, 20, "the load to go on")
+        took = time.monotonic() - began
+        asked = nodes.calls("cluster|shards", "cluster|slots") - before
+    # redis-cli asks each node a little itself, before and behind it.
+    assert asked <= 2 * took + 12, (asked, took)
+
+
+def test_nodes_come_and_go_under_load(through, nodes, link):
+    with Streams(through.port) as streams:
+        wait_for(lambda: streams.total() > 200, 20, "the load to begin")
+        new = nodes.add_node()
+        replica = nodes.add_node(replica_of=new)
+        giver = nodes.masters()[1]
+        nodes.redis_cli("reshard", giver.address, "--cluster-from", giver.id, "--cluster-to", new.id,
+                        "--cluster-slots", 200, "--cluster-yes", "--cluster-pipeline", 50)  # fmt: skip
+        total = streams.total()
+        wait_for(lambda: streams.total() > total + 200, 20, "the load to go on")
+        wait_for(lambda: new.commandstats().get("incr", 0) > 0, 20, "the new node to work")
+        nodes.redis_cli("reshard", giver.address, "--cluster-from", new.id, "--cluster-to", giver.id,
+                        "--cluster-slots", 200, "--cluster-yes", "--cluster-pipeline", 50)  # fmt: skip
+        for node in (replica, new):
+            nodes.remove_node(node)
+        total = streams.total()
+        wait_for(lambda: streams.total() > total + 200, 20, "the load to go on")
+    wait_for(lambda: f"{new.address}: forgotten" in through.log_text(), 40, "the node that left to be forgotten")
+
+
+def test_scan_misses_no_key_while_slots_move(through, nodes, link):
+    keys = {b"s:%d" % i for i in range(2000)}
+    link.send(b"".join(encode("SET", key, 1) for key in keys))
+    assert {link.read() for _ in keys} == {b"OK"}
+    ending = threading.Event()
+    problems, moved = [], []
+
+    def move():
+        chance = random.Random(5)
+        try:
+            while not ending.is_set():
+                slot = slot_of(chance.choice(sorted(keys)))
+                source = nodes.master_of(slot)
+                target = chance.choice([node for node in nodes.masters() if node is not source])
+                nodes.move_slot(slot, target, source)
+                moved.append(slot)
+                time.sleep(0.02)
+        except Exception as problem:  # noqa: BLE001 - told below
+            problems.append(problem)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        found, cursor = set(), b"0"
+        for _ in seconds(3):
+            cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+            found |= set(page)
+    finally:
+        ending.set()
+        mover.join(30)
+    assert not problems and len(moved) > 5
+    while cursor != b"0":
+        cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+        found |= set(page)
+    assert keys <= found

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A client that knows nothing of Redis Cluster uses one: commands over one slot, over many, over all nodes."""
+
+import pathlib
+import random
+import time
+
+import pytest
+import redis
+
+from harness import Counts, Pointsman, Raw, encode, run_pointsman, wait_for
+from redis_cluster import RedisCluster, slot_of
+
+CROSSSLOT = b"CROSSSLOT Keys in request don't hash to the same slot"
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    cluster = RedisCluster(3, 1).start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def through(nodes):
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master") as pointsman:
+        yield pointsman
+
+
+@pytest.fixture
+def client(nodes, through):
+    with through.client() as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture
+def link(client, through):
+    with Raw(through.port) as connection:
+        yield connection
+
+
+def test_keys_of_all_slots_are_where_they_belong(client, nodes):
+    keys = [f"key:{i}" for i in range(1000)]
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.set(key, f"of {key}")
+        assert all(pipe.execute())
+        for key in keys:
+            pipe.get(key)
+        assert pipe.execute() == [f"of {key}".encode() for key in keys]
+    stored = {}
+    for master in nodes.masters():
+        slots = master.own_slots()
+        for key in master.ask("KEYS", "*"):
+            stored[key] = slot_of(key) in slots
+    assert set(keys) <= set(stored) and all(stored.values())
+
+
+def test_a_seed_alone_is_enough_and_auto_finds_that_it_is_a_cluster(nodes):
+    with Pointsman(nodes.nodes[4].address) as pointsman, pointsman.client() as client:
+        for i in range(50):
+            client.set(f"auto:{i}", i)
+        assert [client.exists(f"auto:{i}") for i in range(50)] == [1] * 50
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_several_keys_are_answered_in_the_order_of_the_client(link, protocol):
+    link.ask("HELLO", protocol)
+    keys = [f"m:{i}" for i in range(200)]
+    assert link.ask("MSET", *(word for key in keys for word in (key, "of " + key))) == b"OK"
+    random.Random(7).shuffle(keys)
+    asked = keys + ["absent"] + keys[:20]
+    assert link.ask("MGET", *asked) == [None if key == "absent" else b"of " + key.encode() for key in asked]
+    assert link.ask("EXISTS", *asked) == 220
+    assert link.ask("TOUCH", *asked[:100], "absent") == 100
+    assert link.ask("DEL", *keys[:50], *keys[:50]) == 50
+    assert link.ask("UNLINK", *keys) == 150
+    assert link.ask("EXISTS", *keys) == 0
+
+
+def test_the_last_of_the_same_keys_wins_in_mset(link):
+    assert link.ask("MSET", "a", 1, "b", 2, "a", 3, "c", 4, "b", 5) == b"OK"
+    assert link.ask("MGET", "a", "b", "c") == [b"3", b"5", b"4"]
+
+
+def test_one_slot_is_not_split(client, nodes, link):
+    with Counts(nodes.nodes) as counts:
+        link.ask("MSET", "{one}a", 1, "{one}b", 2, "{one}c", 3)
+        assert link.ask("MGET", "{one}c", "{one}a") == [b"3", b"1"]
+        link.ask("MGET", "alone")
+    assert counts.calls(nodes.nodes, "mget") == 2
+    assert counts.calls(nodes.masters(), "mset") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("MSETNX", "a", 1, "b", 2), ("RENAME", "a", "b"), ("SUNION", "a", "b"), ("SUNIONSTORE", "c", "a", "b"),
+        ("BITOP", "AND", "c", "a", "b"), ("PFCOUNT", "a", "b"), ("LMOVE", "a", "b", "LEFT", "LEFT"),
+        ("BLPOP", "a", "b", 1), ("XREAD", "STREAMS", "a", "b", 0, 0), ("EVAL", "return 1", 2, "a", "b"),
+        ("SORT", "a", "STORE", "b"), ("COPY", "a", "b"), ("ZUNIONSTORE", "c", 2, "a", "b"), ("WATCH", "a", "b"),
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_what_cannot_be_split_is_refused_in_the_words_of_redis(link, nodes, command):
+    assert link.ask(*command) == CROSSSLOT
+    with Raw(nodes.nodes[0].port) as node:
+        assert node.ask(*command) == CROSSSLOT  # those words
+
+
+def test_msetnx_within_one_slot(link):
+    assert link.ask("MSETNX", "{t}a", 1, "{t}b", 2) == 1
+    assert link.ask("MSETNX", "{t}b", 3, "{t}c", 4) == 0
+    assert link.ask("EXISTS", "{t}c") == 0
+
+
+def test_wrong_commands_get_the_errors_of_a_node(link, nodes):
+    with Raw(nodes.nodes[0].port) as node:
+        for command in (("MSET", "a"), ("MGET",), ("DEL",), ("GET",), ("NOSUCH", "a", "b"), ("EVAL", "x", "nan", "a")):
+            assert link.ask(*command) == node.ask(*command), command
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pipelines_over_many_slots_are_as_on_one_redis(link, direct, seed):
+    """Replies in order, and effects in the order of each slot; what is split stands among what is not."""
+    chance = random.Random(seed)
+    keys = [f"p:{i}" for i in range(12)]
+
+    def command():
+        some = chance.choices(keys, k=chance.randint(1, 6))
+        return chance.choice(
+            [
+                ("SET", some[0], chance.randint(0, 99)), ("GET", some[0]), ("INCR", some[0]), ("MGET", *some), ("DEL", *some),
+                ("EXISTS", *some), ("MSET", *(word for key in some for word in (key, chance.randint(0, 99)))),
+                ("APPEND", some[0], 1), ("STRLEN", some[0]), ("DBSIZE",), ("TOUCH", *some),
+            ]
+        )  # fmt: skip
+
+    with direct.raw() as plain:
+        plain.ask("FLUSHALL")
+        for _ in range(20):
+            commands = [command() for _ in range(chance.randint(1, 60))]
+            replies = []
+            for connection in (link, plain):
+                connection.send(b"".join(encode(*each) for each in commands))
+                replies.append([connection.read() for _ in commands])
+            for each, ours, theirs in zip(commands, *replies):
+                assert ours == theirs, (each, commands)
+        plain.ask("FLUSHALL")
+
+
+def test_a_piece_that_fails_is_told_and_what_was_done_as_well(client, nodes, link):
+    victim = nodes.masters()[1]
+    keys = [nodes.key_of(master, 1) for master in nodes.masters()]
+    victim.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        reply = link.ask("MSET", *(word for key in keys for word in (key, 1)))
+        assert reply.startswith(b"OOM ") and reply.endswith(b"(2 of 3 parts of the command were carried out)")
+        assert link.ask("MGET", *keys) == [b"1", None, b"1"]
+    finally:
+        victim.ask("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_commands_over_all_masters(client, nodes, link):
+    masters = nodes.masters()
+    keys = [f"all:{i}" for i in range(60)]
+    for key in keys:
+        client.set(key, 1)
+    assert client.dbsize() == 60
+    assert sorted(client.keys("all:*")) == sorted(key.encode() for key in keys)
+    assert {client.randomkey() for _ in range(60)} <= {key.encode() for key in keys}
+    assert link.ask("CONFIG", "SET", "maxmemory-samples", 7) == b"OK"
+    assert {master.ask("CONFIG", "GET", "maxmemory-samples")[1] for master in masters} == {"7"}
+    info = client.info()
+    assert info["db0"]["keys"] == 60
+    assert info["total_commands_processed"] >= max(m.info("stats")["total_commands_processed"] for m in masters)
+    assert isinstance(link.ask("SLOWLOG", "GET"), list) and link.ask("SLOWLOG", "RESET") == b"OK"
+    assert link.ask("MEMORY", "PURGE") == b"OK"
+    assert client.flushall() is True
+    assert [master.ask("DBSIZE") for master in masters] == [0, 0, 0]
+    assert client.randomkey() is None
+
+
+def test_scripts_and_functions_are_on_every_master(client, nodes, link):
+    sha = client.script_load("return redis.call('INCR', KEYS[1])")
+    assert client.script_exists(sha, "0" * 40) == [True, False]
+    keys = [nodes.key_of(master, 2) for master in nodes.masters()]
+    assert [client.evalsha(sha, 1, key) for key in keys] == [1, 1, 1]
+    assert [client.eval("return redis.call('INCR', KEYS[1])", 1, key) for key in keys] == [2, 2, 2]
+    library = "#!lua name=lib\nredis.register_function('f', function(keys) return redis.call('INCR', keys[1]) end)"
+    assert link.ask("FUNCTION", "LOAD", "REPLACE", library) == b"lib"
+    assert [link.ask("FCALL", "f", 1, key) for key in keys] == [3, 3, 3]
+    assert link.ask("FUNCTION", "DELETE", "lib") == b"OK"
+    assert link.ask("SCRIPT", "FLUSH") == b"OK"
+    assert client.script_exists(sha) == [False]
+    assert all(master.ask("SCRIPT", "EXISTS", sha) == [0] for master in nodes.masters())
+
+
+def test_all_or_an_error_where_a_master_does_not_answer():
+    """Nothing is counted that was not asked."""
+    own = RedisCluster(3, 0).start()
+    try:
+        with Pointsman(
+            own.seeds, upstream_kind="cluster", failover_hold_time="500ms", proxy_request_timeout="1s"
+        ) as pointsman, pointsman.client() as client:
+            assert client.dbsize() == 1
+            own.masters()[2].pause()
+            for command in (("DBSIZE",), ("KEYS", "*"), ("SCRIPT", "LOAD", "return 1"), ("SCAN", 0)):
+                with pytest.raises(redis.ResponseError, match="pointsman|CLUSTERDOWN"):
+                    client.execute_command(*command)
+            own.nodes[2].resume()
+            wait_for(lambda: client.dbsize() == 1 and client.script_load("return 1"), 30, "all masters to be asked again")
+    finally:
+        own.stop()
+
+
+def test_reads_go_to_replicas_of_the_right_shard(nodes):
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="replica") as pointsman, pointsman.client() as client:
+        keys = [nodes.key_of(master, 3) for master in nodes.masters()]
+        for key in keys:
+            client.set(key, "here")
+        wait_for(lambda: [client.get(key) for key in keys] == [b"here"] * 3, 20, "replicas to have it")
+        with Counts(nodes.nodes) as counts:
+            for _ in range(20):
+                assert [client.get(key) for key in keys] == [b"here"] * 3
+                assert client.mget(keys) == [b"here"] * 3
+                client.set(keys[0], "here")
+        masters = nodes.masters()
+        replicas = [node for node in nodes.nodes if node not in masters]
+        assert counts.calls(masters, "get") == 0 and counts.calls(masters, "mget") == 0
+        assert counts.calls(replicas, "get") == 60 and counts.calls(replicas, "mget") == 60
+        assert not counts.rejected(nodes.nodes)
+
+
+def test_a_transaction_is_where_its_first_key_is(client, nodes, link):
+    for number, master in enumerate(nodes.masters()):
+        key = nodes.key_of(master, 4)
+        assert [link.ask(*c) for c in (("MULTI",), ("PING",), ("SET", key, 1), ("INCR", key), ("ECHO", "e"))] == [
+            b"OK", b"QUEUED", b"QUEUED", b"QUEUED", b"QUEUED"]  # fmt: skip
+        assert link.ask("EXEC") == [b"PONG", b"OK", 2, b"e"], number
+    assert [link.ask("MULTI"), link.ask("EXEC")] == [b"OK", []]
+    assert [link.ask("MULTI"), link.ask("PING"), link.ask("DISCARD")] == [b"OK", b"QUEUED", b"OK"]
+    assert link.ask("DISCARD") == b"ERR DISCARD without MULTI"
+
+
+def test_a_transaction_over_two_slots_is_refused_and_does_nothing(link):
+    assert [link.ask("MULTI"), link.ask("SET", "a", 1)] == [b"OK", b"QUEUED"]
+    assert link.ask("SET", "b", 1) == CROSSSLOT
+    assert link.ask("MGET", "a", "c") == CROSSSLOT
+    assert link.ask("DBSIZE") == CROSSSLOT  # of one master it would be no answer
+    assert link.ask("EXEC") == b"EXECABORT Transaction discarded because of previous errors."
+    assert link.ask("EXISTS", "a", "b") == 0
+    assert [link.ask("MULTI"), link.ask("SET", "b", 1), link.ask("EXEC")] == [b"OK", b"QUEUED", [b"OK"]]
+
+
+def test_watched_keys_and_their_transaction(client, through, link):
+    link.ask("SET", "{w}a", 1)
+    for is_changed in (False, True):
+        assert link.ask("WATCH", "{w}a") == b"OK"
+        assert link.ask("WATCH", "other") == CROSSSLOT
+        assert link.ask("GET", "other") is None  # where that is
+        assert link.ask("GET", "{w}a") == b"1"
+        if is_changed:
+            client.set("{w}a", 1)
+        assert link.ask("MULTI") == b"OK" and link.ask("SET", "{w}b", 2) == b"QUEUED"
+        assert link.ask("EXEC") == (None if is_changed else [b"OK"])
+    assert link.ask("WATCH", "{w}a") == b"OK" and link.ask("UNWATCH") == b"OK"
+    assert link.ask("WATCH", "other") == b"OK"
+    assert link.ask("UNWATCH") == b"OK"
+
+
+def test_blocking_commands_on_each_shard(client, through, nodes):
+    for master in nodes.masters():
+        key = nodes.key_of(master, 5)
+        with Raw(through.port) as blocked:
+            blocked.send(encode("BLPOP", key, 10))
+            wait_for(lambda: master.info("clients")["blocked_clients"] == 1, what="the client to block")
+            assert client.rpush(key, "value") == 1
+            assert blocked.read() == [key.encode(), b"value"]
+            blocked.send(encode("BLPOP", key, 0.1))
+            assert blocked.read() is None
+
+
+def test_scan_returns_each_key_once_while_nothing_moves(client, nodes):
+    keys = {f"scan:{i}".encode() for i in range(3000)}
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.set(key, 1)
+        pipe.execute()
+    cursor, found, pages = 0, [], 0
+    while True:
+        cursor, page = client.scan(cursor, match="scan:*", count=100)
+        found += page
+        pages += 1
+        assert 0 <= cursor < 1 << 53
+        if cursor == 0:
+            break
+    assert len(found) == len(set(found)) == 3000 and set(found) == keys
+    assert pages >= 30
+
+
+def test_wait_counts_replicas_of_the_shard_that_was_written_to(client, nodes, link):
+    for master in nodes.masters():
+        link.ask("WAIT", 0, 1)  # forgets what was written before
+        key = nodes.key_of(master, 6)
+        with Raw(link.socket.getpeername()[1]) as fresh:
+            assert fresh.ask("SET", key, 1) == b"OK"
+            assert fresh.ask("WAIT", 1, 5000) == 1
+            assert fresh.ask("WAIT", 2, 50) == 1
+    assert [key for node in nodes.masters() for key in node.ask("KEYS", "*pointsman*")] == []
+
+
+def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, through):
+    keys = [nodes.key_of(master, 9) for master in nodes.masters()]
+    for _ in range(3):
+        link.send(b"".join(encode(*c) for c in (*(("SET", key, 1) for key in keys), ("WAIT", 1, 5000), ("GET", keys[0]))))
+        assert [link.read() for _ in range(5)] == [b"OK", b"OK", b"OK", 1, b"1"]
+    assert link.ask("MSET", *(word for key in keys for word in (key, 2))) == b"OK"
+    began = time.monotonic()
+    assert link.ask("WAIT", 2, 100) == 1 and time.monotonic() - began > 0.09
+    with Raw(through.port) as gone:  # a client that does not wait for the answer
+        gone.ask("MSET", *(word for key in keys for word in (key, 3)))
+        gone.send(encode("WAIT", 5, 0))
+        wait_for(lambda: all(node.info("clients")["blocked_clients"] > 0 for node in nodes.masters()), what="all to be asked")
+    wait_for(lambda: not any(node.info("clients")["blocked_clients"] for node in nodes.masters()), what="nobody to wait")
+
+
+def test_publish_reaches_subscribers_wherever_they_are(through, nodes):
+    subscribers = [Raw(through.port) for _ in range(6)]
+    for subscriber in subscribers:
+        assert subscriber.ask("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+    with through.client() as client:
+        client.publish("news", "one")
+    nodes.nodes[5].ask("PUBLISH", "news", "two")
+    for subscriber in subscribers:
+        assert [subscriber.read()[2], subscriber.read()[2]] == [b"one", b"two"]
+        assert subscriber.is_silent()
+        subscriber.close()
+
+
+def test_select_is_refused_as_a_cluster_does(link, nodes):
+    with Raw(nodes.nodes[0].port) as node:
+        assert link.ask("SELECT", 1) == node.ask("SELECT", 1)
+    assert link.ask("SELECT", 0) == b"OK"
+
+
+@pytest.mark.parametrize("name", ["cluster", "personas"])
+def test_the_files_of_conf_are_sound(name):
+    done = run_pointsman("--check-config", "-c", str(pathlib.Path(__file__).resolve().parents[2] / "conf" / f"{name}.ini"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_one_connection_cannot_hear_is_refused_clearly(link):
+    for command in (("MONITOR",), ("CLIENT", "TRACKING", "ON")):
+        assert b"not supported where keys are spread over several masters" in link.ask(*command)

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A SCAN over masters between which slots move: no key that is there all the time may be missed. */
+#include "routing/scan.h"
+
+#include "routing/backoff.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+enum { MASTERS = 4, SLOTS = 12, PAGES = 5, STEPS_MOST = 100000 };
+
+static void cursors_come_back_as_they_went(void **state)
+{
+    (void)state;
+    const struct scan_cursor rows[] = {
+        {.place = 0, .rank = 0, .state = 1},
+        {.place = (1U << 30) - 1, .rank = SCAN_CHECK, .state = SCAN_STATES - 1, .is_again = true},
+        {.place = 12345, .rank = 17, .state = 99, .is_again = true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t cursor;
+        struct scan_cursor scan;
+        assert_true(scan_write(&rows[i], &cursor));
+        assert_true(cursor < (uint64_t)1 << 53);
+        assert_true(scan_read(cursor, &scan));
+        assert_int_equal(scan.place, rows[i].place);
+        assert_int_equal(scan.rank, rows[i].rank);
+        assert_int_equal(scan.state, rows[i].state);
+        assert_int_equal(scan.is_again, rows[i].is_again);
+    }
+}
+
+static void what_cannot_be_carried_is_refused(void **state)
+{
+    (void)state;
+    uint64_t cursor;
+    struct scan_cursor scan = {.place = 1U << 30, .state = 1};
+    assert_false(scan_write(&scan, &cursor));
+    assert_false(scan_read((uint64_t)1 << 52, &scan));
+}
+
+static void what_a_master_says_of_itself_makes_the_state(void **state)
+{
+    (void)state;
+    static const char other[] = "b 127.0.0.1:2@12 master - 0 0 2 connected 5-9\n";
+    char settled[256], moved[256], moving[256], older[256];
+    snprintf(settled, sizeof settled, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4 10\n", other);
+    snprintf(moved, sizeof moved, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4\n", other);
+    snprintf(moving, sizeof moving, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4 10 [10->-b]\n", other);
+    snprintf(older, sizeof older, "a 127.0.0.1:1@11 myself,master - 7 9 1 connected 0-4 10\n%s", other);
+    struct {
+        const char *text;
+        uint64_t hash;
+        bool has_moving;
+    } rows[] = {{settled, 0, false}, {moved, 0, false}, {moving, 0, false}, {older, 0, false}};
+    for (size_t i = 0; i < 4; i++)
+        rows[i].has_moving = scan_add(&rows[i].hash, SLICE("name"), 7, slice_of(rows[i].text));
+    assert_int_equal(rows[0].hash, rows[3].hash); /* pings and what it says of others do not count */
+    assert_int_not_equal(rows[0].hash, rows[1].hash);
+    assert_int_not_equal(rows[0].hash, rows[2].hash);
+    assert_true(rows[2].has_moving && !rows[0].has_moving && !rows[1].has_moving);
+    uint64_t restarted = 0;
+    scan_add(&restarted, SLICE("name"), 8, slice_of(settled));
+    assert_int_not_equal(rows[0].hash, restarted);
+    assert_int_not_equal(scan_state(0), 0);
+}
+
+/* Each slot has one key for each page of a master; a master's page n shows the keys n of those that are there. */
+struct world {
+    uint32_t owner[SLOTS];
+    uint32_t moving_to[SLOTS];         /* MASTERS: it is not */
+    uint32_t keys_at[SLOTS][PAGES];
+    bool seen[SLOTS][PAGES];
+};
+
+static void disturb(struct world *world, uint64_t *seed)
+{
+    uint32_t slot = random_below(seed, SLOTS);
+    uint32_t key = random_below(seed, PAGES);
+    if (world->moving_to[slot] == MASTERS) {
+        world->moving_to[slot] = random_below(seed, MASTERS);
+        if (world->moving_to[slot] == world->owner[slot]) world->moving_to[slot] = MASTERS;
+    } else if (random_below(seed, 3) > 0) {
+        world->keys_at[slot][key] = world->moving_to[slot];
+    } else {
+        for (uint32_t i = 0; i < PAGES; i++)
+            world->keys_at[slot][i] = world->moving_to[slot];
+        world->owner[slot] = world->moving_to[slot];
+        world->moving_to[slot] = MASTERS;
+    }
+}
+
+static uint32_t ask(const struct world *world, bool *has_moving)
+{
+    uint64_t hash = 0;
+    *has_moving = false;
+    for (uint32_t master = 0; master < MASTERS; master++) {
+        char text[1024];
+        int size = snprintf(text, sizeof text, "%u a myself,master - 0 0 1 connected", master);
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            if (world->owner[slot] == master) size += snprintf(text + size, sizeof text - (size_t)size, " %u", slot);
+            if (world->owner[slot] == master && world->moving_to[slot] != MASTERS)
+                size += snprintf(text + size, sizeof text - (size_t)size, " [%u->-%u]", slot, world->moving_to[slot]);
+        }
+        *has_moving |= scan_add(&hash, SLICE("m"), 1, (struct slice){text, (size_t)size});
+    }
+    return scan_state(hash);
+}
+
+static void no_key_is_missed_while_slots_move(void **state)
+{
+    (void)state;
+    uint64_t seed = 4711;
+    uint32_t missed = 0, disturbed = 0;
+    for (uint32_t run = 0; run < 3000; run++) {
+        struct world world = {0};
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            world.owner[slot] = slot % MASTERS;
+            world.moving_to[slot] = MASTERS;
+            for (uint32_t key = 0; key < PAGES; key++)
+                world.keys_at[slot][key] = world.owner[slot];
+        }
+        uint32_t calm_after = 40 + random_below(&seed, 60);
+        struct scan_cursor scan;
+        bool is_over = false, has_begun = false;
+        for (uint32_t step = 0; !is_over && step < STEPS_MOST; step++) {
+            /* afterwards only keys go, with slots that stay on their way */
+            for (uint32_t i = random_below(&seed, 3); step < calm_after && i > 0; i--, disturbed++)
+                disturb(&world, &seed);
+            uint32_t slot = random_below(&seed, SLOTS);
+            if (world.moving_to[slot] != MASTERS)
+                world.keys_at[slot][random_below(&seed, PAGES)] = world.moving_to[slot];
+            if (!has_begun || scan.rank == SCAN_CHECK) {
+                bool has_moving;
+                uint32_t now = ask(&world, &has_moving);
+                scan = scan_after_check(has_begun ? &scan : NULL, now, has_moving, &is_over);
+                has_begun = true;
+                continue;
+            }
+            for (uint32_t each = 0; each < SLOTS; each++)
+                world.seen[each][scan.place] |= world.keys_at[each][scan.place] == scan.rank;
+            scan = scan_after_page(&scan, scan.place + 1 < PAGES ? scan.place + 1 : 0, MASTERS);
+        }
+        assert_true(is_over);
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            for (uint32_t key = 0; key < PAGES; key++)
+                missed += !world.seen[slot][key];
+        }
+    }
+    assert_true(disturbed > 10000);
+    assert_in_range(missed, 0, 2); /* a state has 2047 values: now and then a change looks like none */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cursors_come_back_as_they_went),
+        cmocka_unit_test(what_cannot_be_carried_is_refused),
+        cmocka_unit_test(what_a_master_says_of_itself_makes_the_state),
+        cmocka_unit_test(no_key_is_missed_while_slots_move),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
