@@ -111,7 +111,7 @@ static enum placement place_alone(struct client *client, const struct command_at
     bool is_free = session_is_pinned(&client->session) && !traits->is_blocking && traits->pin == PIN_NONE && !is_at_home;
     if (is_free)
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
-    if (traits->is_blocking && at_hand->command->block == BLOCK_REPLICAS)
+    if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, at_hand, traits);
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
     if (is_scan && client->upstream->topology->shard_count > 1)

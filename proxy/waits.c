@@ -30,8 +30,8 @@ static void settle(struct waits *waits);
 void waits_begin(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
 {
     uint32_t count = client->upstream->topology->shard_count;
-    for (uint16_t shard = 0; shard < count; shard++) {
-        if (!upstream_master(client->upstream, shard)) {
+    for (uint32_t shard = 0; shard < count; shard++) {
+        if (!upstream_master(client->upstream, (uint16_t)shard)) {
             client_reply(client, error_reply(ERROR_NO_MASTER));
             return;
         }

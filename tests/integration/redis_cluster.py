@@ -266,17 +266,17 @@ class RedisCluster:
         return done.stdout
 
     @staticmethod
-    def fail_over(replica, master):
+    def fail_over(replica, master, *how):
         """By command, until both say so: a failover may be given up when the votes do not come in time."""
 
         def is_done():
             if replica.is_master() and not master.is_master():
                 return True
             if not replica.is_master():
-                replica.ask("CLUSTER", "FAILOVER")
+                replica.ask("CLUSTER", "FAILOVER", *how)
             return False
 
-        wait_for(is_done, 30, "the replica to take over", every=0.3)
+        wait_for(is_done, 60, "the replica to take over", every=0.5)
 
     def wait_new_master(self, slot, old, timeout=30):
         def has_one():

@@ -99,11 +99,9 @@ def check_others(others, begin, end):
 def test_a_replica_takes_over_by_command(nodes, through, kind):
     with Writers(nodes, through.port) as writers:
         master = nodes.masters()[1]
-        slot = slot_of(writers[1].key)
         replica = nodes.replicas_of(master)[0]
         began = time.monotonic()
-        replica.ask("CLUSTER", "FAILOVER", *([kind] if kind else []))
-        assert nodes.wait_new_master(slot, master) is replica
+        nodes.fail_over(replica, master, *([kind] if kind else []))
         moment = time.monotonic()
         wait_for(lambda: all(writer.since(moment) > 50 for writer in writers), 30, "all writes to go on")
         ended = time.monotonic()
