@@ -94,9 +94,9 @@ demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (KI
 	@DEMO_SECONDS="$(DEMO_SECONDS)" KIND="$(KIND)" BUILD="$(BUILD)" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 conf/demo.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each tests/fuzz/NAME_fuzz.c, beginning with tests/fuzz/corpus/NAME.
-# resp_fuzz links routing/ and hiredis, command_fuzz, cluster_view_fuzz and merge_fuzz routing/ alone; all others the
-# proxy's modules as well. What is found on the way stays in build/fuzz; an input that fails is left there too, and its
-# name printed.
+# resp_fuzz links routing/ and hiredis; command_fuzz, cluster_view_fuzz, merge_fuzz and plan_fuzz routing/ alone; all
+# others the proxy's modules as well. What is found on the way stays in build/fuzz; an input that fails is left there
+# too, and its name printed.
 FUZZ_SECONDS ?= 30
 FUZZ_CC ?= clang
 FUZZ_BUILD := build/fuzz
@@ -109,17 +109,15 @@ $(FUZZ_BUILD)/resp_fuzz: tests/fuzz/resp_fuzz.c $(wildcard routing/*.[ch] tests/
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS) -lhiredis
 
-$(FUZZ_BUILD)/command_fuzz: tests/fuzz/command_fuzz.c $(wildcard routing/*.[ch])
+PURE_FUZZERS := $(addprefix $(FUZZ_BUILD)/,command_fuzz cluster_view_fuzz merge_fuzz plan_fuzz)
+$(PURE_FUZZERS): $(FUZZ_BUILD)/%: tests/fuzz/%.c $(wildcard routing/*.[ch])
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
 
-$(FUZZ_BUILD)/cluster_view_fuzz: tests/fuzz/cluster_view_fuzz.c $(wildcard routing/*.[ch])
+# It has the module in it, whose readers are its own.
+$(FUZZ_BUILD)/sentinel_fuzz: tests/fuzz/sentinel_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch])
 	@mkdir -p $(@D)
-	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
-
-$(FUZZ_BUILD)/merge_fuzz: tests/fuzz/merge_fuzz.c $(wildcard routing/*.[ch])
-	@mkdir -p $(@D)
-	$(FUZZ_COMPILE) -o $@ $< $(wildcard routing/*.c) $(LDFLAGS)
+	$(FUZZ_COMPILE) -o $@ $< $(filter-out proxy/sentinel_peer.c,$(FUZZ_PROXY)) $(wildcard routing/*.c) $(LDFLAGS) $(LIBS)
 
 $(FUZZ_BUILD)/%_fuzz: tests/fuzz/%_fuzz.c $(wildcard routing/*.[ch] proxy/*.[ch] tests/*.h)
 	@mkdir -p $(@D)

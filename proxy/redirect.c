@@ -20,6 +20,7 @@ enum {
 static bool may_go_again(const struct connection *connection, const struct request *request);
 static void leave(struct connection *connection, struct request *request);
 static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
+static uint32_t hear(struct connection *connection, enum refusal refusal, struct slice error, struct redirect *redirect);
 static void try_later(struct upstream *upstream, struct request *request);
 static uint32_t node_at(const struct connection *connection, const struct redirect *redirect);
 static void report_moved(const struct connection *connection, const struct redirect *redirect);
@@ -37,6 +38,7 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     if (!may_go_again(connection, request)) {
         if (request->client)
             request->inspection = INSPECT_REDIRECTED;
+        hear(connection, refusal, error, &redirect);
         return false;
     }
     follow(connection, request, refusal, error);
@@ -130,19 +132,8 @@ static void leave(struct connection *connection, struct request *request)
 static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
 {
     struct upstream *upstream = connection->backend->upstream;
-    struct control *control = upstream->worker->group->control;
     struct redirect redirect;
-    if ((refusal != REFUSAL_MOVED && refusal != REFUSAL_ASK) || !redirect_read(error, &redirect)) {
-        if (refusal == REFUSAL_CLUSTERDOWN)
-            control_report(control, upstream->index, REPORT_UNCOVERED, "");
-        try_later(upstream, request);
-        return;
-    }
-    uint32_t node = node_at(connection, &redirect);
-    if (refusal == REFUSAL_MOVED && is_succeeded(connection->backend, node))
-        backend_refused(connection->backend, refusal);
-    else if (refusal == REFUSAL_MOVED)
-        report_moved(connection, &redirect);
+    uint32_t node = hear(connection, refusal, error, &redirect);
     if (node == TOPOLOGY_NO_NODE || ++request->hops > HOPS_MOST) {
         try_later(upstream, request);
         return;
@@ -150,8 +141,26 @@ static void follow(struct connection *connection, struct request *request, enum 
     request->redirect_node = node;
     request->redirect_version = upstream->topology->version;
     request->is_asking = refusal == REFUSAL_ASK;
-    if (refusal == REFUSAL_MOVED)
-        learn(upstream, redirect.slot, node);
+}
+
+/* What there is to be learned and reported. The node that is meant; TOPOLOGY_NO_NODE if none is, or it is not known. */
+static uint32_t hear(struct connection *connection, enum refusal refusal, struct slice error, struct redirect *redirect)
+{
+    struct upstream *upstream = connection->backend->upstream;
+    if (refusal == REFUSAL_CLUSTERDOWN)
+        control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
+    if ((refusal != REFUSAL_MOVED && refusal != REFUSAL_ASK) || !redirect_read(error, redirect))
+        return TOPOLOGY_NO_NODE;
+    uint32_t node = node_at(connection, redirect);
+    if (refusal == REFUSAL_ASK)
+        return node;
+    if (is_succeeded(connection->backend, node))
+        backend_refused(connection->backend, refusal);
+    else
+        report_moved(connection, redirect);
+    if (node != TOPOLOGY_NO_NODE)
+        learn(upstream, redirect->slot, node);
+    return node;
 }
 
 static void try_later(struct upstream *upstream, struct request *request)

@@ -14,6 +14,7 @@ struct scatter {
     bool is_write;
     uint32_t count; /* of pieces */
     uint32_t left;  /* ... that are not answered */
+    uint32_t limit; /* of entries; see plan.h */
     uint32_t *order;
     struct scattered {
         struct request *request; /* NULL: not made yet */
@@ -50,6 +51,7 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     whole->state = REQUEST_SCATTERED;
     scatter->whole = whole;
     scatter->policy = plan->merge;
+    scatter->limit = plan->limit;
     scatter->is_write = !traits->is_read;
 
     size_t offset = 0;
@@ -144,10 +146,11 @@ static struct chunk *encode(const struct command_at_hand *at_hand, const struct 
 static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index)
 {
     const struct slice *words = at_hand->words;
-    size_t count = at_hand->count;
-    if (plan->kind == PLAN_SPLIT)
-        count = plan_piece_words(plan, &plan->pieces[index], at_hand->command, words, &words);
-    return out ? resp_encode(out, words, count) : resp_encoded_size(words, count);
+    if (plan->kind != PLAN_SPLIT)
+        return out ? resp_encode(out, words, at_hand->count) : resp_encoded_size(words, at_hand->count);
+    const struct plan_piece *piece = &plan->pieces[index];
+    return out ? plan_piece_encode(plan, piece, at_hand->command, words, out)
+               : plan_piece_size(plan, piece, at_hand->command, words);
 }
 
 static void merge(struct scatter *scatter)
@@ -162,6 +165,8 @@ static void merge(struct scatter *scatter)
         pieces[i] = (struct merge_piece){reply_of(piece), scatter->order + piece->first, piece->count};
         is_good = pieces[i].reply.size > 0;
     }
+    if (is_good && scatter->policy == MERGE_LATEST)
+        pieces[0].count = scatter->limit;
     if (is_good && is_check)
         scan_checked(whole, pieces, scatter->count);
     else if (is_good)

@@ -14,6 +14,7 @@
 #ifndef ROUTING_COMMAND_H
 #define ROUTING_COMMAND_H
 
+#include "routing/merge.h"
 #include "routing/slice.h"
 
 #include <stdint.h>
@@ -99,6 +100,15 @@ enum command_special {
     SPECIAL_FCALL,        /* word 1 is the name of a function */
 };
 
+/* Where it goes if there are several shards and no single one has all that it is about; see routing/plan.h. */
+enum command_spread {
+    SPREAD_NONE,    /* to one node */
+    SPREAD_KEYS,    /* can be split into commands of the same name with fewer keys; the row's keys are a range */
+    SPREAD_MASTERS, /* to all masters. Where Redis' tips say all nodes, replicas are left out for now. */
+    SPREAD_APART,   /* to all masters, but only if they know nothing of each other: a Redis Cluster has one database and
+                       refuses SWAPDB */
+};
+
 enum command_flag {
     COMMAND_MASTER_ONLY = 1 << 0,     /* a read that only the master may answer: SCAN, OBJECT, KEYS ... */
     COMMAND_WITHOUT_AUTH = 1 << 1,    /* allowed before AUTH: AUTH, HELLO, QUIT, RESET */
@@ -151,6 +161,8 @@ struct command {
     uint8_t local;     /* enum command_local */
     uint8_t block;     /* enum command_block */
     uint8_t special;   /* enum command_special */
+    uint8_t spread;    /* enum command_spread */
+    uint8_t merge;     /* enum merge_policy: how the replies of several nodes become one */
     uint16_t subcommand_count;
     uint32_t flags;    /* enum command_flag */
     struct command_keys keys;

@@ -22,13 +22,35 @@
 
 #define BUILTIN_BITS 10 /* at least twice as many places as rows */
 
-/* One row as a node prints it, up to its categories. */
+/* One row as a node prints it, up to its tips. */
 struct node_row {
     struct slice name;
     int64_t arity, first, last, step;
     size_t flags_at, categories_at; /* where these arrays start in the reply; 0: not there */
     bool is_write, is_readonly, is_admin, is_blocking, has_movable_keys;
+    enum command_spread spread; /* from the tips; SPREAD_NONE without */
+    enum merge_policy merge;
 };
+
+/* A tip of Redis' and what it means here (https://redis.io/docs/latest/develop/reference/command-tips/). */
+struct tip {
+    const char *text;
+    uint8_t meaning;
+};
+
+static const struct tip request_tips[] = {
+    {"request_policy:multi_shard", SPREAD_KEYS},
+    {"request_policy:all_shards", SPREAD_MASTERS},
+    {"request_policy:all_nodes", SPREAD_MASTERS},
+};
+static const struct tip response_tips[] = {
+    {"response_policy:all_succeeded", MERGE_OK},      {"response_policy:one_succeeded", MERGE_ONE_OK},
+    {"response_policy:agg_logical_and", MERGE_AND},   {"response_policy:agg_logical_or", MERGE_OR},
+    {"response_policy:agg_min", MERGE_MIN},           {"response_policy:agg_max", MERGE_MAX},
+    {"response_policy:agg_sum", MERGE_SUM},
+};
+
+#define TIPS(table) (table), sizeof(table) / sizeof((table)[0])
 
 /* Reading one reply. */
 struct node_reader {
@@ -49,6 +71,8 @@ static bool read_command(struct node_reader *reader, const struct command *paren
 static bool read_row(struct node_reader *reader, struct node_row *row, bool has_categories);
 static bool is_name(struct slice text);
 static bool read_flags(struct node_reader *reader, struct node_row *row);
+static bool read_tips(struct node_reader *reader, struct node_row *row);
+static int meaning_of(const struct tip *tips, size_t count, struct slice text);
 static bool read_subcommands(struct node_reader *reader, const struct command *parent);
 static bool read_integer(struct node_reader *reader, int64_t *integer);
 static bool read_text(struct node_reader *reader, struct slice *text);
@@ -166,9 +190,10 @@ static bool read_command(struct node_reader *reader, const struct command *paren
         return false;
     reader->set->reply_is_old |= elements < 10;
 
+    if (elements > 7 && !read_tips(reader, &row)) return false;
     const struct command *known = learn(reader, parent, &row);
     if (!known) return false;
-    for (int64_t i = 7; i < elements; i++) {
+    for (int64_t i = 8; i < elements; i++) {
         bool is_good = i == 9 && !parent ? read_subcommands(reader, known)
                                          : resp_value_skip(reader->reply, &reader->position);
         if (!is_good) return false;
@@ -223,6 +248,38 @@ static bool read_flags(struct node_reader *reader, struct node_row *row)
             *meanings[k].field |= slice_is(flag, meanings[k].word);
     }
     return true;
+}
+
+/* Without a response policy, replies are put where their keys stood, or one behind the other. What is special
+ * nobody can know; it goes to one node, as without tips. So does what has tips that are none. */
+static bool read_tips(struct node_reader *reader, struct node_row *row)
+{
+    struct node_reader tips = *reader;
+    int spread = SPREAD_NONE, merge = -1;
+    int64_t count;
+    struct slice tip;
+
+    if (!resp_value_skip(reader->reply, &reader->position)) return false;
+    if (!read_array(&tips, MAX_WORDS, &count)) return true;
+    for (int64_t i = 0; i < count; i++) {
+        if (!read_text(&tips, &tip)) return true;
+        int request = meaning_of(TIPS(request_tips), tip), response = meaning_of(TIPS(response_tips), tip);
+        if (request >= 0) spread = request;
+        if (response >= 0) merge = response;
+        if (slice_is(tip, "request_policy:special") || slice_is(tip, "response_policy:special")) return true;
+    }
+    if (spread == SPREAD_NONE) return true;
+    row->spread = (enum command_spread)spread;
+    row->merge = merge >= 0 ? (enum merge_policy)merge : spread == SPREAD_KEYS ? MERGE_PLACES : MERGE_CONCAT;
+    return true;
+}
+
+static int meaning_of(const struct tip *tips, size_t count, struct slice text)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slice_is(text, tips[i].text)) return tips[i].meaning;
+    }
+    return -1;
 }
 
 static bool read_subcommands(struct node_reader *reader, const struct command *parent)
@@ -339,6 +396,8 @@ static struct command row_of_node(const struct command *parent, const struct nod
         .access = row->is_readonly && !row->is_write ? COMMAND_READ : COMMAND_WRITE,
         .pin = row->is_blocking ? PIN_BLOCK : PIN_NONE,
         .flags = COMMAND_LEARNED | (row->is_admin ? COMMAND_ADMIN : 0),
+        .spread = (uint8_t)row->spread,
+        .merge = (uint8_t)row->merge,
     };
     if (has_keys) {
         learned.keys = (struct command_keys){

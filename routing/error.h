@@ -38,6 +38,7 @@
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
+    X(REPLIES_DIFFER, "nodes answered in ways that cannot be made one reply")                                  \
     X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
     X(WAIT_SEVERAL, "WAIT asked several masters and not all of them have answered; outcome unknown")            \
     X(NOT_SHARDED, "not supported where keys are spread over several masters; not executed")                   \

@@ -2,413 +2,545 @@
 #include "routing/merge.h"
 
 #include "routing/backoff.h"
+#include "routing/error.h"
+#include "routing/merge_buffer.h"
 #include "routing/merge_info.h"
 #include "routing/resp.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* One set of replies on its way to one; put_* return false where a reply is not what the policy needs. */
+enum outcome {
+    MERGED,
+    UNFIT, /* the replies are not what the policy needs */
+    NO_MEMORY,
+};
+
 struct merge {
+    enum merge_policy policy;
     const struct merge_piece *pieces;
     uint32_t count;
     uint64_t *seed;
-    struct merge_buffer *out;
+    struct merge_buffer *buffer;
 };
 
-typedef bool merge_step(struct merge *merge);
-
-static merge_step put_first, put_sum, put_min, put_places, put_concat, put_union, put_and, put_pairs, put_any,
-    put_text, put_info;
-
-static merge_step *const steps[MERGE_POLICY_COUNT] = {
-    [MERGE_FIRST] = put_first,   [MERGE_OK] = put_first,    [MERGE_ONE_OK] = put_first, [MERGE_SUM] = put_sum,
-    [MERGE_MIN] = put_min,       [MERGE_PLACES] = put_places, [MERGE_CONCAT] = put_concat, [MERGE_UNION] = put_union,
-    [MERGE_AND] = put_and,       [MERGE_PAIRS] = put_pairs, [MERGE_ANY] = put_any,      [MERGE_TEXT] = put_text,
-    [MERGE_INFO] = put_info,
+/* A reply that is being read. */
+struct reader {
+    struct slice reply;
+    size_t position; /* behind the head */
+    struct resp_value head;
 };
 
-static bool put_one_ok(struct merge *merge);
-static bool put_error(struct merge *merge, bool is_write);
-static bool is_error(struct slice reply);
-static bool head_of(struct slice reply, size_t *position, struct resp_value *head);
-static bool integer_of(struct slice reply, int64_t *number);
-static bool collect(struct merge *merge, size_t *total, char *type);
-static bool skip_element(struct slice reply, size_t *position);
-static bool make_room(struct merge_buffer *buffer, size_t elements);
-static int compare(const void *a, const void *b);
-static void put(struct merge_buffer *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static bool put_texts(struct merge *merge, void (*put_body)(struct merge *merge));
-static void join_texts(struct merge *merge);
-static void join_info(struct merge *merge);
-static struct slice text_of(struct slice reply, char *type);
+typedef enum outcome merger(const struct merge *merge);
 
-void merge_buffer_finish(struct merge_buffer *buffer)
+static merger merge_first, merge_any, merge_integers, merge_places, merge_concat, merge_latest, merge_union,
+    merge_pairs, merge_text, merge_fields;
+
+static merger *const mergers[MERGE_POLICY_COUNT] = {
+    [MERGE_FIRST] = merge_first,   [MERGE_OK] = merge_first,      [MERGE_SUM] = merge_integers,
+    [MERGE_MIN] = merge_integers,  [MERGE_MAX] = merge_integers,  [MERGE_AND] = merge_integers,
+    [MERGE_OR] = merge_integers,   [MERGE_ONE_OK] = merge_first,  [MERGE_PLACES] = merge_places,
+    [MERGE_CONCAT] = merge_concat, [MERGE_LATEST] = merge_latest, [MERGE_UNION] = merge_union,
+    [MERGE_PAIRS] = merge_pairs,   [MERGE_ANY] = merge_any,       [MERGE_TEXT] = merge_text,
+    [MERGE_INFO] = merge_fields,
+};
+
+static bool read_element(struct reader *reader, struct resp_value *value);
+static bool skip_element(struct reader *reader, struct slice *bytes);
+static bool is_error(const struct resp_value *head);
+static bool is_list(const struct resp_value *head);
+static bool is_text(const struct resp_value *head);
+static const struct merge_piece *one_that_matters(const struct merge_piece *pieces, uint32_t count,
+                                                  enum merge_policy policy, uint32_t *good);
+static bool is_better_error(const struct merge_piece *piece, const struct merge_piece *than);
+static bool put_failure(struct merge_buffer *buffer, struct slice reply, uint32_t good, uint32_t count);
+static bool put_one_line(struct merge_buffer *buffer, struct slice text);
+static enum outcome merge_next_integers(const struct merge *merge);
+static bool fold(enum merge_policy policy, int64_t *result, int64_t number);
+static bool start_reading(const struct merge *merge, struct reader *first);
+static bool read_next(const struct merge *merge, uint32_t piece, struct resp_value *value);
+static bool skip_next(const struct merge *merge, uint32_t piece, struct slice *bytes);
+static enum outcome put_integer(const struct merge *merge, char type, int64_t number);
+static enum outcome merge_status(const struct merge *merge);
+static enum outcome list_elements(const struct merge *merge, char *type, size_t *count);
+static enum outcome put_items(const struct merge *merge, char type, size_t count);
+static bool read_time(struct slice entry, int64_t *time);
+static int compare_times(const void *a, const void *b);
+static int compare_bytes(const void *a, const void *b);
+static int compare_positions(const void *a, const void *b);
+static bool all_texts_are_equal(const struct merge *merge);
+static enum outcome outcome_of(bool is_put);
+
+/* Reads the head of a whole reply, passing attributes. */
+static bool open_reply(struct reader *reader, struct slice reply)
 {
-    free(buffer->bytes);
-    free(buffer->elements);
-    *buffer = (struct merge_buffer){0};
+    *reader = (struct reader){.reply = reply};
+    return read_element(reader, &reader->head);
 }
 
 bool merge_replies(enum merge_policy policy, const struct merge_piece *pieces, uint32_t count, bool is_write,
                    uint64_t *seed, struct merge_buffer *buffer)
 {
-    struct merge merge = {pieces, count, seed, buffer};
-    buffer->size = 0;
-    buffer->is_short = false;
-    if (policy == MERGE_ONE_OK && put_one_ok(&merge)) return !buffer->is_short;
-    if (put_error(&merge, is_write)) return !buffer->is_short;
-    if (!steps[policy](&merge) && !buffer->is_short) {
-        buffer->size = 0;
-        put(buffer, "-ERR pointsman: the replies of the nodes to this command do not go together\r\n");
-    }
-    return !buffer->is_short;
-}
+    const struct merge merge = {policy, pieces, count, seed, buffer};
+    uint32_t good;
 
-void merge_append(struct merge_buffer *buffer, struct slice bytes)
-{
-    size_t needed = buffer->size + bytes.size;
-    if (needed > buffer->room) {
-        size_t room = buffer->room ? buffer->room : 1024;
-        while (room < needed)
-            room *= 2;
-        char *larger = realloc(buffer->bytes, room);
-        buffer->is_short |= !larger;
-        if (!larger) return;
-        buffer->bytes = larger;
-        buffer->room = room;
-    }
-    if (bytes.size) memcpy(buffer->bytes + buffer->size, bytes.bytes, bytes.size);
-    buffer->size = needed;
+    assert(count > 0 && policy < MERGE_POLICY_COUNT);
+    buffer->size = 0;
+    const struct merge_piece *matters = one_that_matters(pieces, count, policy, &good);
+    if (matters && policy == MERGE_ONE_OK) return merge_buffer_put(buffer, matters->reply);
+    if (matters) return put_failure(buffer, matters->reply, is_write ? good : 0, count);
+
+    enum outcome outcome = mergers[policy](&merge);
+    if (outcome != UNFIT) return outcome == MERGED;
+    buffer->size = 0;
+    return put_failure(buffer, error_reply(ERROR_REPLIES_DIFFER), is_write ? count : 0, count);
 }
 
 /* ---- errors ---- */
 
-static bool put_one_ok(struct merge *merge)
+/* The piece whose reply is that of the whole: the first that failed; where one that succeeds is enough, the
+ * first that did, or else the error that says most. NULL if there is none. *good: how many did not fail. */
+static const struct merge_piece *one_that_matters(const struct merge_piece *pieces, uint32_t count,
+                                                  enum merge_policy policy, uint32_t *good)
 {
+    const struct merge_piece *failed = NULL, *succeeded = NULL;
+    bool is_one_enough = policy == MERGE_ONE_OK;
+
+    *good = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct reader reader;
+        bool has_failed = open_reply(&reader, pieces[i].reply) && is_error(&reader.head);
+        if (!has_failed) {
+            if (!succeeded) succeeded = &pieces[i];
+            ++*good;
+        } else if (!failed || (is_one_enough && is_better_error(&pieces[i], failed))) {
+            failed = &pieces[i];
+        }
+    }
+    return is_one_enough && succeeded ? succeeded : failed;
+}
+
+/* A node without a script that runs says NOTBUSY; the one that has it says why it goes on. */
+static bool is_better_error(const struct merge_piece *piece, const struct merge_piece *than)
+{
+    static const struct slice idle = {"-NOTBUSY", 8};
+    return slice_starts_with(than->reply, idle) && !slice_starts_with(piece->reply, idle);
+}
+
+/* A text of more than one line (RESP3's bulk errors) stays as it is if nothing is added to it. */
+static bool put_failure(struct merge_buffer *buffer, struct slice reply, uint32_t good, uint32_t count)
+{
+    struct reader reader;
+    char told[96];
+
+    if (good == 0) return merge_buffer_put(buffer, reply);
+    if (!open_reply(&reader, reply)) return false;
+    int size =
+        snprintf(told, sizeof(told), " (%u of %u parts of the command were carried out)\r\n", good, count);
+    return merge_buffer_put(buffer, SLICE("-")) && put_one_line(buffer, reader.head.text) &&
+           merge_buffer_put(buffer, (struct slice){told, (size_t)size});
+}
+
+static bool put_one_line(struct merge_buffer *buffer, struct slice text)
+{
+    size_t start = buffer->size;
+    if (!merge_buffer_put(buffer, text)) return false;
+    for (char *at = buffer->bytes + start; at < buffer->bytes + buffer->size; at++) {
+        if (*at == '\r' || *at == '\n') *at = ' ';
+    }
+    return true;
+}
+
+/* ---- one of them ---- */
+
+static enum outcome merge_first(const struct merge *merge)
+{
+    return outcome_of(merge_buffer_put(merge->buffer, merge->pieces[0].reply));
+}
+
+static enum outcome merge_any(const struct merge *merge)
+{
+    const struct merge_piece *chosen = &merge->pieces[0];
+    uint32_t seen = 0;
+
     for (uint32_t i = 0; i < merge->count; i++) {
-        if (is_error(merge->pieces[i].reply)) continue;
-        merge_append(merge->out, merge->pieces[i].reply);
+        struct reader reader;
+        if (!open_reply(&reader, merge->pieces[i].reply)) return UNFIT;
+        if (!reader.head.is_null && random_below(merge->seed, ++seen) == 0) chosen = &merge->pieces[i];
+    }
+    return outcome_of(merge_buffer_put(merge->buffer, chosen->reply));
+}
+
+/* ---- integers ---- */
+
+static enum outcome merge_integers(const struct merge *merge)
+{
+    struct reader first;
+    if (!open_reply(&first, merge->pieces[0].reply)) return UNFIT;
+    if (!merge_buffer_reserve_items(merge->buffer, merge->count)) return NO_MEMORY;
+    if (!is_list(&first.head)) {
+        for (uint32_t i = 0; i < merge->count; i++)
+            merge->buffer->items[i].position = 0;
+        return merge_next_integers(merge);
+    }
+    if (first.head.type == '%' || !start_reading(merge, &first)) return UNFIT;
+    if (!merge_buffer_put_header(merge->buffer, first.head.type, first.head.integer)) return NO_MEMORY;
+    for (int64_t k = 0; k < first.head.integer; k++) {
+        enum outcome outcome = merge_next_integers(merge);
+        if (outcome != MERGED) return outcome;
+    }
+    return MERGED;
+}
+
+/* One of each reply. */
+static enum outcome merge_next_integers(const struct merge *merge)
+{
+    struct resp_value first, value;
+    if (!read_next(merge, 0, &first) || (first.type != ':' && first.type != '#')) return UNFIT;
+    int64_t result = first.integer;
+    for (uint32_t i = 1; i < merge->count; i++) {
+        if (!read_next(merge, i, &value) || value.type != first.type ||
+            !fold(merge->policy, &result, value.integer))
+            return UNFIT;
+    }
+    return put_integer(merge, first.type, result);
+}
+
+/* False where the sum is beyond what an integer can be. */
+static bool fold(enum merge_policy policy, int64_t *result, int64_t number)
+{
+    switch (policy) {
+    case MERGE_SUM:
+        return !__builtin_add_overflow(*result, number, result);
+    case MERGE_MIN:
+        if (number < *result) *result = number;
         return true;
-    }
-    return false;
-}
-
-/* False if there is none. */
-static bool put_error(struct merge *merge, bool is_write)
-{
-    struct slice error = {NULL, 0};
-    uint32_t failed = 0;
-    for (uint32_t i = 0; i < merge->count; i++) {
-        if (!is_error(merge->pieces[i].reply)) continue;
-        if (failed++ == 0) error = merge->pieces[i].reply;
-    }
-    if (failed == 0) return false;
-    uint32_t done = merge->count - failed;
-    if (!is_write || done == 0 || error.bytes[0] != '-') {
-        merge_append(merge->out, error);
+    case MERGE_MAX:
+        if (number > *result) *result = number;
         return true;
+    case MERGE_AND:
+        *result = *result && number;
+        return true;
+    case MERGE_OR:
+        *result = *result || number;
+        return true;
+    default:
+        return false;
     }
-    merge_append(merge->out, (struct slice){error.bytes, error.size - 2});
-    put(merge->out, " (%u of %u parts of the command were carried out)\r\n", done, merge->count);
-    return true;
 }
 
-static bool is_error(struct slice reply)
+static enum outcome put_integer(const struct merge *merge, char type, int64_t number)
 {
-    return reply.size < 3 || reply.bytes[0] == '-' || reply.bytes[0] == '!';
+    if (type == '#' && merge->policy != MERGE_SUM)
+        return outcome_of(merge_buffer_put(merge->buffer, number ? SLICE("#t\r\n") : SLICE("#f\r\n")));
+    return outcome_of(merge_buffer_put_header(merge->buffer, ':', number));
 }
 
-/* ---- policies ---- */
-
-static bool put_first(struct merge *merge)
+/* Opens all replies, lists of as many elements and of the same type as the first, to be read side by side:
+ * the items say where in each. */
+static bool start_reading(const struct merge *merge, struct reader *first)
 {
-    merge_append(merge->out, merge->pieces[0].reply);
-    return true;
-}
-
-static bool put_sum(struct merge *merge)
-{
-    int64_t sum = 0;
     for (uint32_t i = 0; i < merge->count; i++) {
-        int64_t number;
-        if (!integer_of(merge->pieces[i].reply, &number) || __builtin_add_overflow(sum, number, &sum)) return false;
+        struct reader reader;
+        if (!open_reply(&reader, merge->pieces[i].reply) || reader.head.type != first->head.type ||
+            reader.head.is_null || reader.head.integer != first->head.integer)
+            return false;
+        merge->buffer->items[i].position = reader.position;
     }
-    put(merge->out, ":%" PRId64 "\r\n", sum);
     return true;
 }
 
-static bool put_min(struct merge *merge)
+static bool read_next(const struct merge *merge, uint32_t piece, struct resp_value *value)
 {
-    int64_t least = INT64_MAX;
-    for (uint32_t i = 0; i < merge->count; i++) {
-        int64_t number;
-        if (!integer_of(merge->pieces[i].reply, &number)) return false;
-        if (number < least) least = number;
-    }
-    put(merge->out, ":%" PRId64 "\r\n", least);
-    return true;
+    struct reader reader = {merge->pieces[piece].reply, merge->buffer->items[piece].position, {0}};
+    bool is_good = read_element(&reader, value);
+    merge->buffer->items[piece].position = reader.position;
+    return is_good;
 }
 
-static bool put_places(struct merge *merge)
+static bool skip_next(const struct merge *merge, uint32_t piece, struct slice *bytes)
+{
+    struct reader reader = {merge->pieces[piece].reply, merge->buffer->items[piece].position, {0}};
+    bool is_good = skip_element(&reader, bytes);
+    merge->buffer->items[piece].position = reader.position;
+    return is_good;
+}
+
+static enum outcome merge_pairs(const struct merge *merge)
+{
+    struct reader first;
+    if (!open_reply(&first, merge->pieces[0].reply) || !is_list(&first.head) || first.head.is_null ||
+        first.head.integer % 2 != 0)
+        return UNFIT;
+    if (!merge_buffer_reserve_items(merge->buffer, merge->count)) return NO_MEMORY;
+    if (!start_reading(merge, &first)) return UNFIT;
+
+    int64_t announced = first.head.type == '%' ? first.head.integer / 2 : first.head.integer;
+    if (!merge_buffer_put_header(merge->buffer, first.head.type, announced)) return NO_MEMORY;
+    for (int64_t pair = 0; pair < first.head.integer / 2; pair++) {
+        struct slice name = SLICE(""), other;
+        struct resp_value value;
+        int64_t sum = 0;
+        for (uint32_t i = 0; i < merge->count; i++) {
+            if (!skip_next(merge, i, i == 0 ? &name : &other) || !read_next(merge, i, &value)) return UNFIT;
+            if (value.type != ':' || (i > 0 && !slice_equals(name, other))) return UNFIT;
+            if (!fold(MERGE_SUM, &sum, value.integer)) return UNFIT;
+        }
+        if (!merge_buffer_put(merge->buffer, name) || !merge_buffer_put_header(merge->buffer, ':', sum))
+            return NO_MEMORY;
+    }
+    return MERGED;
+}
+
+/* ---- lists ---- */
+
+static enum outcome merge_places(const struct merge *merge)
 {
     size_t total = 0;
     for (uint32_t i = 0; i < merge->count; i++)
         total += merge->pieces[i].count;
-    if (!make_room(merge->out, total)) return false;
+    if (!merge_buffer_reserve_items(merge->buffer, total)) return NO_MEMORY;
+    for (size_t i = 0; i < total; i++)
+        merge->buffer->items[i].bytes = (struct slice){NULL, 0};
+
     for (uint32_t i = 0; i < merge->count; i++) {
         const struct merge_piece *piece = &merge->pieces[i];
-        size_t position;
-        struct resp_value head;
-        if (!head_of(piece->reply, &position, &head) || head.integer != (int64_t)piece->count) return false;
-        for (uint32_t j = 0; j < piece->count; j++) {
-            size_t start = position;
-            if (piece->order[j] >= total || !skip_element(piece->reply, &position)) return false;
-            merge->out->elements[piece->order[j]] = (struct slice){piece->reply.bytes + start, position - start};
+        struct reader reader;
+        if (!open_reply(&reader, piece->reply) || reader.head.type != '*' || reader.head.is_null ||
+            reader.head.integer != piece->count)
+            return UNFIT;
+        for (uint32_t k = 0; k < piece->count; k++) {
+            assert(piece->order[k] < total);
+            if (!skip_element(&reader, &merge->buffer->items[piece->order[k]].bytes)) return UNFIT;
         }
     }
-    put(merge->out, "*%zu\r\n", total);
-    for (size_t i = 0; i < total; i++)
-        merge_append(merge->out, merge->out->elements[i]);
-    return true;
+    return put_items(merge, '*', total);
 }
 
-static bool put_concat(struct merge *merge)
+/* Lists are copied as they are, without a look at their elements. Null is an empty one. */
+static enum outcome merge_concat(const struct merge *merge)
 {
+    struct reader reader;
     int64_t total = 0;
-    char type = '*';
+    char type = 0;
+
+    if (!open_reply(&reader, merge->pieces[0].reply)) return UNFIT;
+    if (reader.head.type == '+') return merge_status(merge);
     for (uint32_t i = 0; i < merge->count; i++) {
-        size_t position;
-        struct resp_value head;
-        if (!head_of(merge->pieces[i].reply, &position, &head)) return false;
-        if (i == 0) type = head.type;
-        if (head.type != type) return false;
-        total += head.integer;
+        if (!open_reply(&reader, merge->pieces[i].reply)) return UNFIT;
+        if (reader.head.is_null) continue;
+        if (!is_list(&reader.head) || (type && type != reader.head.type)) return UNFIT;
+        type = reader.head.type;
+        total += reader.head.integer;
     }
-    put(merge->out, "%c%" PRId64 "\r\n", type, type == '%' ? total / 2 : total);
+    if (!type) return merge_first(merge);
+
+    if (!merge_buffer_put_header(merge->buffer, type, type == '%' ? total / 2 : total)) return NO_MEMORY;
     for (uint32_t i = 0; i < merge->count; i++) {
-        struct slice reply = merge->pieces[i].reply;
-        size_t position;
-        struct resp_value head;
-        head_of(reply, &position, &head);
-        merge_append(merge->out, (struct slice){reply.bytes + position, reply.size - position});
+        open_reply(&reader, merge->pieces[i].reply);
+        struct slice elements = {reader.reply.bytes + reader.position, reader.reply.size - reader.position};
+        if (!reader.head.is_null && !merge_buffer_put(merge->buffer, elements)) return NO_MEMORY;
     }
+    return MERGED;
+}
+
+static enum outcome merge_status(const struct merge *merge)
+{
+    for (uint32_t i = 1; i < merge->count; i++) {
+        if (!slice_equals(merge->pieces[0].reply, merge->pieces[i].reply)) return UNFIT;
+    }
+    return merge_first(merge);
+}
+
+static enum outcome merge_latest(const struct merge *merge)
+{
+    size_t count, limit = merge->pieces[0].count;
+    char type;
+    enum outcome outcome = list_elements(merge, &type, &count);
+    if (outcome != MERGED) return outcome;
+
+    struct merge_item *items = merge->buffer->items;
+    for (size_t i = 0; i < count; i++) {
+        if (!read_time(items[i].bytes, &items[i].number)) return UNFIT;
+    }
+    if (count > 1) qsort(items, count, sizeof(*items), compare_times);
+    return put_items(merge, type, limit > 0 && limit < count ? limit : count);
+}
+
+/* The second element of an entry: a whole number of seconds. */
+static bool read_time(struct slice entry, int64_t *time)
+{
+    struct reader reader;
+    struct slice ignored;
+    struct resp_value value;
+    if (!open_reply(&reader, entry) || !is_list(&reader.head) || reader.head.integer < 2 ||
+        !skip_element(&reader, &ignored) || !read_element(&reader, &value) || value.type != ':')
+        return false;
+    *time = value.integer;
     return true;
 }
 
-static bool put_union(struct merge *merge)
+static enum outcome merge_union(const struct merge *merge)
 {
-    size_t total, kept = 0;
+    size_t count, kept = 0;
     char type;
-    if (!collect(merge, &total, &type) || type == '%') return false;
-    struct slice *elements = merge->out->elements;
-    if (total > 0) qsort(elements, total, sizeof *elements, compare);
-    for (size_t i = 0; i < total; i++) {
-        if (kept == 0 || compare(&elements[kept - 1], &elements[i]) != 0) elements[kept++] = elements[i];
+    enum outcome outcome = list_elements(merge, &type, &count);
+    if (outcome != MERGED) return outcome;
+
+    struct merge_item *items = merge->buffer->items;
+    if (count > 1) qsort(items, count, sizeof(*items), compare_bytes);
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || !slice_equals(items[i].bytes, items[kept - 1].bytes)) items[kept++] = items[i];
     }
-    put(merge->out, "%c%zu\r\n", type, kept);
-    for (size_t i = 0; i < kept; i++)
-        merge_append(merge->out, elements[i]);
-    return true;
+    if (kept > 1) qsort(items, kept, sizeof(*items), compare_positions);
+    return put_items(merge, type, kept);
 }
 
-static bool put_and(struct merge *merge)
+/* Makes all elements of all replies, arrays or sets, items in the order in which they stand there. */
+static enum outcome list_elements(const struct merge *merge, char *type, size_t *count)
 {
-    size_t total;
-    char type;
-    if (!collect(merge, &total, &type) || type == '%' || total % merge->count != 0) return false;
-    size_t each = total / merge->count;
-    put(merge->out, "%c%zu\r\n", type, each);
-    for (size_t i = 0; i < each; i++) {
-        bool is_set = true;
-        for (uint32_t j = 0; j < merge->count; j++) {
-            int64_t number;
-            if (!integer_of(merge->out->elements[j * each + i], &number)) return false;
-            is_set &= number != 0;
+    *count = 0;
+    *type = 0;
+    for (uint32_t i = 0; i < merge->count; i++) {
+        struct reader reader;
+        if (!open_reply(&reader, merge->pieces[i].reply)) return UNFIT;
+        if (!is_list(&reader.head) || reader.head.type == '%' || (*type && *type != reader.head.type))
+            return UNFIT;
+        *type = reader.head.type;
+        /* Each element has at least three bytes, whatever their number is said to be. */
+        if ((uint64_t)reader.head.integer > reader.reply.size / 3) return UNFIT;
+        if (!merge_buffer_reserve_items(merge->buffer, *count + (size_t)reader.head.integer))
+            return NO_MEMORY;
+        for (int64_t k = 0; k < reader.head.integer; k++) {
+            struct merge_item *item = &merge->buffer->items[*count];
+            item->position = (*count)++;
+            if (!skip_element(&reader, &item->bytes)) return UNFIT;
         }
-        put(merge->out, ":%d\r\n", is_set);
     }
-    return true;
+    return MERGED;
 }
 
-/* The names are those that the client asked for, so all nodes have them in the same order. */
-static bool put_pairs(struct merge *merge)
+static enum outcome put_items(const struct merge *merge, char type, size_t count)
 {
-    size_t total;
-    char type;
-    if (!collect(merge, &total, &type) || total % (2 * (size_t)merge->count) != 0) return false;
-    size_t each = total / merge->count;
-    const struct slice *elements = merge->out->elements;
-    put(merge->out, "%c%zu\r\n", type, type == '%' ? each / 2 : each);
-    for (size_t i = 0; i < each; i += 2) {
-        int64_t sum = 0;
-        for (uint32_t j = 0; j < merge->count; j++) {
-            const struct slice *pair = &elements[j * each + i];
-            int64_t number;
-            if (!slice_equals(pair[0], elements[i]) || !integer_of(pair[1], &number)) return false;
-            sum += number;
-        }
-        merge_append(merge->out, elements[i]);
-        put(merge->out, ":%" PRId64 "\r\n", sum);
+    if (!merge_buffer_put_header(merge->buffer, type, (int64_t)count)) return NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        if (!merge_buffer_put(merge->buffer, merge->buffer->items[i].bytes)) return NO_MEMORY;
     }
-    return true;
+    return MERGED;
 }
 
-static bool put_any(struct merge *merge)
+/* The newest first, else as they came. */
+static int compare_times(const void *a, const void *b)
 {
-    uint32_t start = random_below(merge->seed, merge->count);
-    struct slice chosen = merge->pieces[start].reply;
-    for (uint32_t i = 0; i < merge->count; i++) {
-        struct slice reply = merge->pieces[(start + i) % merge->count].reply;
-        size_t position = 0;
-        struct resp_value value;
-        if (!resp_value_next(reply, &position, &value)) return false;
-        if (value.is_null) continue;
-        chosen = reply;
-        break;
-    }
-    merge_append(merge->out, chosen);
-    return true;
+    const struct merge_item *left = a, *right = b;
+    if (left->number != right->number) return left->number > right->number ? -1 : 1;
+    return compare_positions(a, b);
 }
 
-static bool put_text(struct merge *merge)
+static int compare_bytes(const void *a, const void *b)
 {
-    return put_texts(merge, join_texts);
+    const struct merge_item *left = a, *right = b;
+    size_t common = left->bytes.size < right->bytes.size ? left->bytes.size : right->bytes.size;
+    int order = memcmp(left->bytes.bytes, right->bytes.bytes, common);
+    if (order) return order;
+    if (left->bytes.size != right->bytes.size) return left->bytes.size < right->bytes.size ? -1 : 1;
+    return compare_positions(a, b);
 }
 
-static bool put_info(struct merge *merge)
+static int compare_positions(const void *a, const void *b)
 {
-    return put_texts(merge, join_info);
+    const struct merge_item *left = a, *right = b;
+    return (left->position > right->position) - (left->position < right->position);
 }
 
 /* ---- texts ---- */
 
-/* The length stands before the text and is known behind it: room for any is left, and the text moved up to it. */
-static bool put_texts(struct merge *merge, void (*put_body)(struct merge *merge))
+/* What all say is said once. */
+static enum outcome merge_text(const struct merge *merge)
 {
-    struct merge_buffer *out = merge->out;
-    static const char blank[32] = "";
-    char type = '$';
-    for (uint32_t i = merge->count; i-- > 0;) {
-        text_of(merge->pieces[i].reply, &type);
-        if (type != '$' && type != '=') return false;
+    struct reader reader;
+    char type = 0;
+    uint32_t count = all_texts_are_equal(merge) ? 1 : merge->count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!open_reply(&reader, merge->pieces[i].reply) || !is_text(&reader.head)) return UNFIT;
+        if (i == 0) type = reader.head.type;
+        bool is_open = merge->buffer->size > 0 && merge->buffer->bytes[merge->buffer->size - 1] != '\n';
+        if (is_open && !merge_buffer_put(merge->buffer, SLICE("\n"))) return NO_MEMORY;
+        if (!merge_buffer_put(merge->buffer, reader.head.text)) return NO_MEMORY;
     }
-    merge_append(out, (struct slice){blank, sizeof blank});
-    if (type == '=') merge_append(out, SLICE("txt:"));
-    put_body(merge);
-    merge_append(out, SLICE("\r\n"));
-    if (out->is_short) return false;
-    char head[sizeof blank];
-    size_t body = out->size - sizeof blank;
-    size_t head_size = (size_t)snprintf(head, sizeof head, "%c%zu\r\n", type, body - 2);
-    memcpy(out->bytes, head, head_size);
-    memmove(out->bytes + head_size, out->bytes + sizeof blank, body);
-    out->size = head_size + body;
+    return outcome_of(merge_buffer_close_text(merge->buffer, 0, type));
+}
+
+static bool all_texts_are_equal(const struct merge *merge)
+{
+    for (uint32_t i = 1; i < merge->count; i++) {
+        if (!slice_equals(merge->pieces[0].reply, merge->pieces[i].reply)) return false;
+    }
     return true;
 }
 
-static void join_texts(struct merge *merge)
+static enum outcome merge_fields(const struct merge *merge)
 {
-    for (uint32_t i = 0; i < merge->count; i++) {
-        char type;
-        if (i > 0) merge_append(merge->out, SLICE("\n"));
-        merge_append(merge->out, text_of(merge->pieces[i].reply, &type));
-    }
-}
+    char type = 0;
 
-static void join_info(struct merge *merge)
-{
-    if (!make_room(merge->out, merge->count)) return;
+    if (!merge_buffer_reserve_items(merge->buffer, merge->count)) return NO_MEMORY;
     for (uint32_t i = 0; i < merge->count; i++) {
-        char type;
-        merge->out->elements[i] = text_of(merge->pieces[i].reply, &type);
+        struct reader reader;
+        if (!open_reply(&reader, merge->pieces[i].reply) || !is_text(&reader.head)) return UNFIT;
+        if (i == 0) type = reader.head.type;
+        merge->buffer->items[i] = (struct merge_item){.bytes = reader.head.text};
     }
-    merge_info(merge->out->elements, merge->count, merge->out);
-}
-
-static struct slice text_of(struct slice reply, char *type)
-{
-    size_t position = 0;
-    struct resp_value value;
-    bool is_good = resp_value_next(reply, &position, &value);
-    *type = is_good ? value.type : '\0';
-    return is_good && !value.is_null ? value.text : SLICE("");
+    return outcome_of(merge_info(merge->buffer->items, merge->count, merge->buffer) &&
+                      merge_buffer_close_text(merge->buffer, 0, type));
 }
 
 /* ---- reading ---- */
 
-/* Of an array, a set or a map. */
-static bool head_of(struct slice reply, size_t *position, struct resp_value *head)
+/* Passes attributes, and pushes, which are no elements (see resp_reply_scan). */
+static bool read_element(struct reader *reader, struct resp_value *value)
 {
-    *position = 0;
-    return resp_value_next(reply, position, head) && (head->type == '*' || head->type == '~' || head->type == '%') &&
-           !head->is_null;
-}
-
-static bool integer_of(struct slice reply, int64_t *number)
-{
-    size_t position = 0;
-    struct resp_value value;
-    bool is_good = resp_value_next(reply, &position, &value) && value.type == ':';
-    *number = is_good ? value.integer : 0;
-    return is_good;
-}
-
-/* The elements of all replies, one behind the other. */
-static bool collect(struct merge *merge, size_t *total, char *type)
-{
-    *total = 0;
-    for (uint32_t i = 0; i < merge->count; i++) {
-        struct slice reply = merge->pieces[i].reply;
-        size_t position;
-        struct resp_value head;
-        if (!head_of(reply, &position, &head) || head.integer < 0) return false;
-        if (i == 0) *type = head.type;
-        for (int64_t j = 0; j < head.integer; j++) {
-            size_t start = position;
-            if (!make_room(merge->out, *total + 1) || !skip_element(reply, &position)) return false;
-            merge->out->elements[(*total)++] = (struct slice){reply.bytes + start, position - start};
+    struct slice ignored;
+    while (resp_value_next(reader->reply, &reader->position, value)) {
+        if (value->type != '|' && value->type != '>') return true;
+        for (int64_t i = 0; i < value->integer; i++) {
+            if (!skip_element(reader, &ignored)) return false;
         }
     }
+    return false;
+}
+
+/* Passes over a whole element and tells its bytes, attributes included. */
+static bool skip_element(struct reader *reader, struct slice *bytes)
+{
+    struct resp_reply scan = {0};
+    do {
+        *bytes =
+            (struct slice){reader->reply.bytes + reader->position, reader->reply.size - reader->position};
+        if (bytes->size == 0 || resp_reply_scan(&scan, bytes->bytes, bytes->size, &bytes->size) != RESP_DONE)
+            return false;
+        reader->position += bytes->size;
+    } while (scan.type == '>');
     return true;
 }
 
-/* A push or an attribute among the elements counts for none of them: no node has reason to send one there. */
-static bool skip_element(struct slice reply, size_t *position)
+static bool is_error(const struct resp_value *head)
 {
-    bool is_there = *position < reply.size;
-    return is_there && reply.bytes[*position] != '>' && reply.bytes[*position] != '|' && resp_value_skip(reply, position);
+    return head->type == '-' || head->type == '!';
 }
 
-static bool make_room(struct merge_buffer *buffer, size_t elements)
+static bool is_list(const struct resp_value *head)
 {
-    if (elements <= buffer->element_room) return true;
-    size_t room = buffer->element_room ? buffer->element_room : 64;
-    while (room < elements)
-        room *= 2;
-    struct slice *larger = realloc(buffer->elements, room * sizeof *larger);
-    buffer->is_short |= !larger;
-    if (!larger) return false;
-    buffer->elements = larger;
-    buffer->element_room = room;
-    return true;
+    return head->type == '*' || head->type == '~' || head->type == '%';
 }
 
-static int compare(const void *a, const void *b)
+static bool is_text(const struct resp_value *head)
 {
-    const struct slice *x = a, *y = b;
-    if (x->size != y->size) return x->size < y->size ? -1 : 1;
-    return memcmp(x->bytes, y->bytes, x->size);
+    return !head->is_null && (head->type == '$' || head->type == '=' || head->type == '+');
 }
 
-static void put(struct merge_buffer *out, const char *format, ...)
+static enum outcome outcome_of(bool is_put)
 {
-    char text[160];
-    va_list arguments;
-    va_start(arguments, format);
-    int size = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    merge_append(out, (struct slice){text, size < (int)sizeof text ? (size_t)size : sizeof text - 1});
+    return is_put ? MERGED : NO_MEMORY;
 }

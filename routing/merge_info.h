@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * merge_info.h - what INFO says of several masters, as if they were one.
+ * merge_info.h - the texts of several masters' INFO become one. For routing/merge.c.
  *
- * The first one's lines stay in their order. Counts of what was done and sizes of what is there are added up, peaks and
- * delays are the highest, what is for people is made anew from the number it stands for, ratios from their parts; the
- * rest is the first one's. Lines that only others have (a database, a command) follow in the section they are in.
+ * The first one's lines, in its order. What counts or measures is added up; what cannot be added is the
+ * greatest, the least, or worked out anew from what was added up; what the table does not have is the first
+ * one's. Lines that only others have (a database, the calls of a command) stand at the end of their section.
  *
- * Pure: no state.
+ * Pure.
  */
 #ifndef ROUTING_MERGE_INFO_H
 #define ROUTING_MERGE_INFO_H
 
-#include "routing/merge.h"
+#include "routing/merge_buffer.h"
 
-/* Appends the text. texts are those of the nodes. */
-void merge_info(const struct slice *texts, uint32_t count, struct merge_buffer *buffer);
-
-/* Appends bytes; notes in the buffer if memory is short. */
-void merge_append(struct merge_buffer *buffer, struct slice bytes);
+/* bytes of each item is a text; position is used for finding. False if memory is short. */
+bool merge_info(struct merge_item *texts, uint32_t count, struct merge_buffer *buffer);
 
 #endif

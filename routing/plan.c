@@ -1,227 +1,262 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/plan.h"
 
+#include "routing/number.h"
+
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
-    KEYS_AT_HAND = 8, /* looked at without a list of their own */
-    NOWHERE = UINT32_MAX,
+    FEW_KEYS = 16,       /* so many are looked at without a list */
+    LATEST_COUNT_AT = 2, /* where SLOWLOG GET and COMMANDLOG GET have the number of entries ... */
+    LATEST_DEFAULT = 10, /* ... and what it is without */
 };
 
-/* What is not in this table goes where its keys are, or anywhere. */
-static const struct plan_row {
-    const char *name; /* command->full_name */
-    enum plan_kind kind;
-    enum merge_policy merge;
-} rows[] = {
-    {"mget", PLAN_SPLIT, MERGE_PLACES},
-    {"mset", PLAN_SPLIT, MERGE_OK},
-    {"del", PLAN_SPLIT, MERGE_SUM},
-    {"unlink", PLAN_SPLIT, MERGE_SUM},
-    {"exists", PLAN_SPLIT, MERGE_SUM},
-    {"touch", PLAN_SPLIT, MERGE_SUM},
-
-    {"dbsize", PLAN_MASTERS, MERGE_SUM},
-    {"keys", PLAN_MASTERS, MERGE_CONCAT},
-    {"randomkey", PLAN_MASTERS, MERGE_ANY},
-    {"flushall", PLAN_MASTERS, MERGE_OK},
-    {"flushdb", PLAN_MASTERS, MERGE_OK},
-    {"script|load", PLAN_MASTERS, MERGE_FIRST},
-    {"script|exists", PLAN_MASTERS, MERGE_AND},
-    {"script|flush", PLAN_MASTERS, MERGE_OK},
-    {"script|kill", PLAN_MASTERS, MERGE_ONE_OK},
-    {"function|load", PLAN_MASTERS, MERGE_FIRST},
-    {"function|delete", PLAN_MASTERS, MERGE_OK},
-    {"function|flush", PLAN_MASTERS, MERGE_OK},
-    {"function|restore", PLAN_MASTERS, MERGE_OK},
-    {"function|kill", PLAN_MASTERS, MERGE_ONE_OK},
-    {"config|set", PLAN_MASTERS, MERGE_OK},
-    {"config|resetstat", PLAN_MASTERS, MERGE_OK},
-    {"config|rewrite", PLAN_MASTERS, MERGE_OK},
-    {"info", PLAN_MASTERS, MERGE_INFO},
-    {"memory|doctor", PLAN_MASTERS, MERGE_TEXT},
-    {"memory|malloc-stats", PLAN_MASTERS, MERGE_TEXT},
-    {"memory|purge", PLAN_MASTERS, MERGE_OK},
-    {"slowlog|get", PLAN_MASTERS, MERGE_CONCAT},
-    {"slowlog|len", PLAN_MASTERS, MERGE_SUM},
-    {"slowlog|reset", PLAN_MASTERS, MERGE_OK},
-    {"latency|doctor", PLAN_MASTERS, MERGE_TEXT},
-    {"latency|latest", PLAN_MASTERS, MERGE_CONCAT},
-    {"latency|history", PLAN_MASTERS, MERGE_CONCAT},
-    {"latency|reset", PLAN_MASTERS, MERGE_SUM},
-    {"pubsub|channels", PLAN_MASTERS, MERGE_UNION},
-    {"pubsub|numsub", PLAN_MASTERS, MERGE_PAIRS},
-    {"pubsub|numpat", PLAN_MASTERS, MERGE_SUM},
-    {"pubsub|shardchannels", PLAN_MASTERS, MERGE_UNION},
-    {"pubsub|shardnumsub", PLAN_MASTERS, MERGE_PAIRS},
-    {"acl|setuser", PLAN_MASTERS, MERGE_OK},
-    {"acl|deluser", PLAN_MASTERS, MERGE_FIRST},
-    {"acl|load", PLAN_MASTERS, MERGE_OK},
-    {"acl|save", PLAN_MASTERS, MERGE_OK},
-    {"save", PLAN_MASTERS, MERGE_OK},
-    {"bgsave", PLAN_MASTERS, MERGE_OK},
-    {"bgrewriteaof", PLAN_MASTERS, MERGE_OK},
-};
-
-static const struct plan_row *row_of(const struct command *command);
+static void plan_without_keys(const struct topology *topology, const struct command *command,
+                              const struct slice *words, size_t count, bool may_split, struct plan *plan);
+static uint32_t limit_of(const struct slice *words, size_t count);
+static bool have_one_place(const struct topology *topology, const struct slice *words,
+                           const uint32_t *positions, size_t key_count, uint32_t *place);
+static bool lacks_a_word(const struct command_keys *keys, size_t count);
 static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
-                        size_t key_count, struct plan *plan);
-static bool make_room(struct planner *planner, size_t keys);
-static uint32_t piece_of(struct planner *planner, uint32_t place, uint32_t *piece_count);
-static uint32_t words_per_key(const struct command *command);
+                        const uint32_t *positions, size_t count, struct plan *plan);
+static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count);
+static bool planner_reserve(struct planner *planner, size_t room);
+static bool grow(void *list, size_t room, size_t item_size);
+static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
+                          const struct command_keys *keys, size_t *tail);
+static size_t bulk_size(struct slice word);
+static char *put_number(char *out, char type, size_t number);
+static char *put_bulk(char *out, struct slice word);
+
+bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
+               const struct slice *words, size_t count, bool may_split, struct plan *plan)
+{
+    uint32_t few[FEW_KEYS];
+    uint32_t *positions = few;
+
+    *plan = (struct plan){.kind = PLAN_ANYWHERE};
+    if (!command) return true;
+    if (command->keys.finder == KEYS_NONE) {
+        plan_without_keys(topology, command, words, count, may_split, plan);
+        return true;
+    }
+    if (topology->shard_count == 1 && !topology->is_cluster) {
+        plan->kind = PLAN_PLACE;
+        return true;
+    }
+    int found = command_keys(command, words, count, few, FEW_KEYS);
+    if (found <= 0) return true;
+    if (found > FEW_KEYS) {
+        if (!planner_reserve(planner, (size_t)found)) return false;
+        positions = planner->positions;
+        command_keys(command, words, count, positions, planner->room);
+    }
+
+    plan->key_count = (uint32_t)found;
+    if (have_one_place(topology, words, positions, (size_t)found, &plan->place)) {
+        plan->kind = PLAN_PLACE;
+        plan->has_several_keys = found > 1;
+    } else if (command->spread != SPREAD_KEYS || !may_split) {
+        plan->kind = PLAN_CROSS;
+    } else if (!lacks_a_word(&command->keys, count)) {
+        plan->kind = PLAN_SPLIT;
+        plan->merge = command->merge;
+        return plan_pieces(planner, topology, words, positions, count, plan);
+    }
+    return true;
+}
+
+/* What has the wrong number of words fails at one node as it would at all. */
+static void plan_without_keys(const struct topology *topology, const struct command *command,
+                              const struct slice *words, size_t count, bool may_split, struct plan *plan)
+{
+    bool is_spread =
+        command->spread == SPREAD_MASTERS || (command->spread == SPREAD_APART && !topology->is_cluster);
+    if (!is_spread || topology->shard_count == 1 || !command_arity_is_right(command, count)) return;
+    plan->kind = may_split ? PLAN_MASTERS : PLAN_CROSS;
+    plan->merge = command->merge;
+    if (plan->merge == MERGE_LATEST) plan->limit = limit_of(words, count);
+}
+
+/* A number that Redis will not take makes each node fail, so that there is nothing to limit; -1 means all. */
+static uint32_t limit_of(const struct slice *words, size_t count)
+{
+    int64_t number;
+    if (count <= LATEST_COUNT_AT) return LATEST_DEFAULT;
+    if (!number_read(words[LATEST_COUNT_AT], &number) || number < 0 || number > UINT32_MAX) return 0;
+    return (uint32_t)number;
+}
+
+/* Puts down the place of the first key in any case. */
+static bool have_one_place(const struct topology *topology, const struct slice *words,
+                           const uint32_t *positions, size_t key_count, uint32_t *place)
+{
+    *place = topology_place_of(topology, words[positions[0]]);
+    for (size_t i = 1; i < key_count; i++) {
+        if (topology_place_of(topology, words[positions[i]]) != *place) return false;
+    }
+    return true;
+}
+
+/* True if the last key has not all of what belongs to a key. */
+static bool lacks_a_word(const struct command_keys *keys, size_t count)
+{
+    int64_t end = keys->last < 0 ? (int64_t)count + keys->last + 1 : keys->last + 1;
+    return (end - keys->first) % keys->step != 0;
+}
+
+/* ---- pieces ---- */
+
+static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
+                        const uint32_t *positions, size_t count, struct plan *plan)
+{
+    if (!planner_reserve(planner, plan->key_count)) return false;
+
+    for (uint32_t key = 0; key < plan->key_count; key++) {
+        uint32_t place = topology_place_of(topology, words[positions[key]]);
+        planner->piece_of[key] = piece_at(planner, place, &plan->piece_count);
+        planner->pieces[planner->piece_of[key]].count++;
+    }
+    for (uint32_t i = 0, first = 0; i < plan->piece_count; i++) {
+        planner->pieces[i].first = first;
+        first += planner->pieces[i].count;
+        planner->pieces[i].count = 0;
+    }
+    for (uint32_t key = 0; key < plan->key_count; key++) {
+        struct plan_piece *piece = &planner->pieces[planner->piece_of[key]];
+        planner->order[piece->first + piece->count++] = key;
+    }
+    plan->pieces = planner->pieces;
+    plan->order = planner->order;
+    plan->word_count = (uint32_t)count;
+    return true;
+}
+
+/* at_place is never cleared: what it says counts only if the piece says the same. */
+static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count)
+{
+    assert(place < TOPOLOGY_SLOTS);
+    uint32_t piece = planner->at_place[place];
+    if (piece < *piece_count && planner->pieces[piece].place == place) return piece;
+    planner->at_place[place] = *piece_count;
+    planner->pieces[*piece_count] = (struct plan_piece){.place = place};
+    return (*piece_count)++;
+}
+
+static bool planner_reserve(struct planner *planner, size_t room)
+{
+    if (!planner->at_place) planner->at_place = calloc(TOPOLOGY_SLOTS, sizeof(*planner->at_place));
+    if (!planner->at_place) return false;
+    if (room <= planner->room) return true;
+    room += room / 2;
+    if (!grow(&planner->positions, room, sizeof(*planner->positions)) ||
+        !grow(&planner->pieces, room, sizeof(*planner->pieces)) ||
+        !grow(&planner->order, room, sizeof(*planner->order)) ||
+        !grow(&planner->piece_of, room, sizeof(*planner->piece_of)))
+        return false;
+    planner->room = room;
+    return true;
+}
+
+/* list is the address of a pointer to items; where memory is short the list stays as it is. */
+static bool grow(void *list, size_t room, size_t item_size)
+{
+    void *items;
+    memcpy(&items, list, sizeof(items));
+    items = realloc(items, room * item_size);
+    if (items) memcpy(list, &items, sizeof(items));
+    return items;
+}
 
 void planner_finish(struct planner *planner)
 {
     free(planner->positions);
     free(planner->pieces);
     free(planner->order);
-    free(planner->next);
-    free(planner->seen);
-    free(planner->words);
+    free(planner->piece_of);
+    free(planner->at_place);
     *planner = (struct planner){0};
 }
 
-bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
-               const struct slice *words, size_t count, bool may_split, struct plan *plan)
+/* ---- a piece as a command ---- */
+
+size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                       const struct slice *words)
 {
-    uint32_t at_hand[KEYS_AT_HAND];
-    *plan = (struct plan){.kind = PLAN_ANYWHERE};
-    if (!command) return true;
-    int found = command->keys.finder == KEYS_NONE ? 0 : command_keys(command, words, count, at_hand, KEYS_AT_HAND);
-    if (found <= 0) {
-        const struct plan_row *row = topology->shard_count > 1 ? row_of(command) : NULL;
-        if (row && row->kind == PLAN_MASTERS) {
-            plan->kind = PLAN_MASTERS;
-            plan->merge = row->merge;
-        }
-        return true;
-    }
+    const struct command_keys *keys = &command->keys;
+    char header[24];
+    size_t tail, number = piece_words(plan, piece, keys, &tail);
+    size_t size = (size_t)(put_number(header, '*', number) - header);
 
-    const uint32_t *positions = at_hand;
-    size_t key_count = (size_t)found;
-    bool has_places = topology->is_cluster || topology->shard_count > 1;
-    if (key_count > KEYS_AT_HAND && has_places) {
-        if (!make_room(planner, key_count)) return false;
-        command_keys(command, words, count, planner->positions, key_count);
-        positions = planner->positions;
-    }
-    plan->kind = PLAN_PLACE;
-    plan->has_several_keys = key_count > 1;
-    plan->key_count = (uint32_t)key_count;
-    if (!has_places) return true;
-    plan->place = topology_place_of(topology, words[positions[0]]);
-    bool is_one = true;
-    for (size_t i = 1; i < key_count && is_one; i++)
-        is_one = topology_place_of(topology, words[positions[i]]) == plan->place;
-    if (is_one) return true;
-
-    const struct plan_row *row = may_split ? row_of(command) : NULL;
-    plan->kind = row && row->kind == PLAN_SPLIT ? PLAN_SPLIT : PLAN_CROSS;
-    if (plan->kind == PLAN_CROSS) return true;
-    if (words_per_key(command) * key_count + 1 != count) {
-        plan->kind = PLAN_ANYWHERE; /* MSET with a key that has no value */
-        return true;
-    }
-    plan->merge = row->merge;
-    if (positions == at_hand) {
-        if (!make_room(planner, key_count)) return false;
-        memcpy(planner->positions, at_hand, key_count * sizeof *at_hand);
-    }
-    return plan_pieces(planner, topology, words, key_count, plan);
-}
-
-size_t plan_piece_words(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                        const struct slice *words, const struct slice **piece_words)
-{
-    uint32_t step = words_per_key(command);
-    size_t count = 0;
-    plan->words[count++] = words[0];
+    for (size_t i = 0; i < (size_t)keys->first; i++)
+        size += bulk_size(words[i]);
     for (uint32_t i = 0; i < piece->count; i++) {
-        const struct slice *key = &words[1 + plan->order[piece->first + i] * step];
-        for (uint32_t j = 0; j < step; j++)
-            plan->words[count++] = key[j];
+        const struct slice *key = words + keys->first + plan->order[piece->first + i] * (size_t)keys->step;
+        for (int k = 0; k < keys->step; k++)
+            size += bulk_size(key[k]);
     }
-    *piece_words = plan->words;
-    return count;
+    for (size_t i = tail; i < plan->word_count; i++)
+        size += bulk_size(words[i]);
+    return size;
 }
 
-static const struct plan_row *row_of(const struct command *command)
+size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece,
+                         const struct command *command, const struct slice *words, char *out)
 {
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (strcmp(rows[i].name, command->full_name) == 0) return &rows[i];
+    const struct command_keys *keys = &command->keys;
+    size_t tail, number = piece_words(plan, piece, keys, &tail);
+    char *at = put_number(out, '*', number);
+
+    for (size_t i = 0; i < (size_t)keys->first; i++)
+        at = put_bulk(at, words[i]);
+    for (uint32_t i = 0; i < piece->count; i++) {
+        const struct slice *key = words + keys->first + plan->order[piece->first + i] * (size_t)keys->step;
+        for (int k = 0; k < keys->step; k++)
+            at = put_bulk(at, key[k]);
     }
-    return NULL;
+    for (size_t i = tail; i < plan->word_count; i++)
+        at = put_bulk(at, words[i]);
+    return (size_t)(at - out);
 }
 
-/* Counts the keys of each place, then puts their numbers side by side, in the client's order. */
-static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
-                        size_t key_count, struct plan *plan)
+/* How many words it has, and where the words behind the keys begin, which each piece repeats (JSON.MGET a b
+ * path). */
+static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
+                          const struct command_keys *keys, size_t *tail)
 {
-    uint32_t piece_count = 0;
-    if (!planner->seen) {
-        planner->seen = malloc(TOPOLOGY_SLOTS * sizeof *planner->seen);
-        if (!planner->seen) return false;
-        for (uint32_t i = 0; i < TOPOLOGY_SLOTS; i++)
-            planner->seen[i] = NOWHERE;
-    }
-    for (size_t i = 0; i < key_count; i++) {
-        uint32_t place = topology_place_of(topology, words[planner->positions[i]]);
-        uint32_t piece = piece_of(planner, place, &piece_count);
-        planner->pieces[piece].count++;
-        planner->next[i] = piece;
-    }
-    uint32_t first = 0;
-    for (uint32_t i = 0; i < piece_count; i++) {
-        planner->seen[planner->pieces[i].place] = NOWHERE;
-        planner->pieces[i].first = first;
-        first += planner->pieces[i].count;
-        planner->pieces[i].count = 0;
-    }
-    for (size_t i = 0; i < key_count; i++) {
-        struct plan_piece *piece = &planner->pieces[planner->next[i]];
-        planner->order[piece->first + piece->count++] = (uint32_t)i;
-    }
-    plan->pieces = planner->pieces;
-    plan->piece_count = piece_count;
-    plan->order = planner->order;
-    plan->words = planner->words;
-    return true;
+    *tail = (size_t)keys->first + plan->key_count * (size_t)keys->step;
+    return (size_t)keys->first + piece->count * (size_t)keys->step + (plan->word_count - *tail);
 }
 
-static uint32_t piece_of(struct planner *planner, uint32_t place, uint32_t *piece_count)
+static size_t bulk_size(struct slice word)
 {
-    if (planner->seen[place] == NOWHERE) {
-        planner->seen[place] = *piece_count;
-        planner->pieces[(*piece_count)++] = (struct plan_piece){.place = place};
-    }
-    return planner->seen[place];
+    char header[24];
+    return (size_t)(put_number(header, '$', word.size) - header) + word.size + 2;
 }
 
-static bool make_room(struct planner *planner, size_t keys)
+static char *put_number(char *out, char type, size_t number)
 {
-    if (planner->room >= keys) return true;
-    size_t room = planner->room ? planner->room : 64;
-    while (room < keys)
-        room *= 2;
-    struct planner larger = {.seen = planner->seen, .room = room};
-    larger.positions = malloc(room * sizeof *larger.positions);
-    larger.pieces = malloc(room * sizeof *larger.pieces);
-    larger.order = malloc(room * sizeof *larger.order);
-    larger.next = malloc(room * sizeof *larger.next);
-    larger.words = malloc((2 * room + 1) * sizeof *larger.words);
-    bool is_good = larger.positions && larger.pieces && larger.order && larger.next && larger.words;
-    struct planner *loser = is_good ? planner : &larger;
-    free(loser->positions);
-    free(loser->pieces);
-    free(loser->order);
-    free(loser->next);
-    free(loser->words);
-    if (is_good) *planner = larger;
-    return is_good;
+    char digits[20];
+    size_t size = 0;
+    do {
+        digits[size++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    *out++ = type;
+    while (size > 0)
+        *out++ = digits[--size];
+    *out++ = '\r';
+    *out++ = '\n';
+    return out;
 }
 
-/* The commands that are split name keys only, from word 1 on, or keys with a value each. */
-static uint32_t words_per_key(const struct command *command)
+static char *put_bulk(char *out, struct slice word)
 {
-    return command->keys.step > 1 ? (uint32_t)command->keys.step : 1;
+    out = put_number(out, '$', word.size);
+    memcpy(out, word.bytes, word.size);
+    out += word.size;
+    memcpy(out, "\r\n", 2);
+    return out + 2;
 }

@@ -4,18 +4,20 @@
  *
  *      no key                            ANYWHERE, or MASTERS: to each of them
  *      all keys in one place             PLACE
- *      several places, can be split      SPLIT: one piece per place, in the order in which the places first occur
- *      several places else               CROSS
+ *      several places, can be split      SPLIT: one piece per place, in the order in which the places first
+ * occur several places else               CROSS
  *
- * In a Redis Cluster a piece is a slot: nodes refuse a command whose keys are in several slots, also if they have them
- * all. Where a distribution spreads keys over plain masters a piece is a shard, so that a command whose keys are all on
- * one node is kept whole.
+ * In a Redis Cluster a piece is a slot: nodes refuse a command whose keys are in several slots, also if they
+ * have them all. Where a distribution spreads keys over plain masters a piece is a shard, so that a command
+ * whose keys are all on one node is kept whole.
  *
- * What is split, and what goes to all masters, stands in one table (plan.c), with the way in which the replies become
- * one (merge.h). What is not in it goes where its keys are, or anywhere.
+ * What is split, and what goes to all masters, stands in the command's row, with the way in which the replies
+ * become one (merge.h); a command learned from a node's COMMAND brings its policies along, as the tips there
+ * name them.
  *
  * Owner:   a planner owns the lists that a plan points to, until the next plan; planner_finish() frees them.
- * Pure: no state but these lists.
+ * All zero before its first plan. Threads: one worker only, no locks. No state but these lists, and they only
+ * grow.
  */
 #ifndef ROUTING_PLAN_H
 #define ROUTING_PLAN_H
@@ -47,31 +49,35 @@ struct plan {
     uint32_t piece_count;
     const uint32_t *order; /* of SPLIT: the keys' numbers, from 0 in the client's order, piece by piece */
     uint32_t key_count;
-    struct slice *words;   /* of SPLIT: room for those of a piece */
+    uint32_t word_count; /* of SPLIT: of the whole command */
+    uint32_t limit;      /* of MASTERS with MERGE_LATEST: how many entries the client asked for; 0: all */
 };
 
 struct planner {
-    uint32_t *positions;
+    uint32_t *positions; /* of keys among the words */
     struct plan_piece *pieces;
     uint32_t *order;
-    uint32_t *next;   /* key -> piece */
-    uint32_t *seen;   /* place -> piece, while a plan is made */
-    struct slice *words;
-    size_t room;
+    uint32_t *piece_of; /* key -> its piece */
+    uint32_t *at_place; /* place -> its piece, if that is of this plan and says the same */
+    size_t room;        /* of the lists above, but at_place */
 };
 
 void planner_finish(struct planner *planner);
 
 /*
- * command may be NULL (nobody knows it). may_split: false inside a transaction, where what cannot be kept whole is
- * CROSS. A command whose keys cannot be told (a wrong numkeys) is ANYWHERE: the node says what is wrong with it. False
- * if memory is short.
+ * command may be NULL (nobody knows it). may_split: false inside a transaction, where what cannot be kept
+ * whole is CROSS, and so is what would go to all masters (its key_count is 0). A command whose keys cannot be
+ * told (a wrong numkeys), or that cannot be split for it lacks a word (MSET a 1 b), is ANYWHERE: the node
+ * says what is wrong with it. Where there is but one shard, and no Redis Cluster, what names keys is of place
+ * 0. False if memory is short.
  */
 bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
                const struct slice *words, size_t count, bool may_split, struct plan *plan);
 
-/* The words of a piece of SPLIT as a command of its own, which stand until the next call. Returns how many. */
-size_t plan_piece_words(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                        const struct slice *words, const struct slice **piece_words);
+/* Bytes of a piece of SPLIT as a command of its own, and these bytes. */
+size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                       const struct slice *words);
+size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece,
+                         const struct command *command, const struct slice *words, char *out);
 
 #endif

@@ -30,6 +30,55 @@ FLAGS = {
 }
 PIN_NONE, PIN_MULTI, PIN_EXEC, PIN_DISCARD, PIN_WATCH, PIN_UNWATCH, PIN_BLOCK, PIN_BLOCK_OPTION = range(8)
 KEYS_NONE, KEYS_RANGE, KEYS_COUNTED = range(3)
+SPREAD_NONE, SPREAD_KEYS, SPREAD_MASTERS, SPREAD_APART = range(4)
+POLICIES = (
+    "FIRST OK SUM MIN MAX AND OR ONE_OK PLACES CONCAT LATEST UNION PAIRS ANY TEXT INFO".split()
+)  # enum merge_policy, in its order
+
+# What Redis' tips mean in the table (https://redis.io/docs/latest/develop/reference/command-tips/).
+REQUEST_TIPS = {
+    "request_policy:multi_shard": SPREAD_KEYS,
+    "request_policy:all_shards": SPREAD_MASTERS,
+    "request_policy:all_nodes": SPREAD_MASTERS,  # replicas are left out for now
+}
+RESPONSE_TIPS = {
+    "response_policy:all_succeeded": ("OK", "FIRST"),
+    "response_policy:one_succeeded": ("ONE_OK",),
+    "response_policy:agg_logical_and": ("AND",),
+    "response_policy:agg_logical_or": ("OR",),
+    "response_policy:agg_min": ("MIN",),
+    "response_policy:agg_max": ("MAX",),
+    "response_policy:agg_sum": ("SUM",),
+    "response_policy:special": ("TEXT", "CONCAT", "INFO"),
+}
+WITHOUT_RESPONSE_TIP = {SPREAD_KEYS: ("PLACES",), SPREAD_MASTERS: ("CONCAT",)}
+# Where the table does not do as the tips say, and why.
+OTHER_SPREAD = {
+    # A part of it would be set although another part must not be: told to cross slots, as a node does.
+    "msetnx": SPREAD_NONE,
+    # Answered by the proxy.
+    "ping": SPREAD_NONE,
+    # Reports of one node, not to be added up: one master's.
+    "function|stats": SPREAD_NONE,
+    "memory|stats": SPREAD_NONE,
+    "latency|histogram": SPREAD_NONE,
+    # What tips leave out: every master has it, and to ask or tell but one would be wrong.
+    **dict.fromkeys(
+        "acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave config|resetstat config|rewrite "
+        "lastsave module|load module|loadex module|unload pubsub|channels pubsub|numpat pubsub|numsub "
+        "pubsub|shardchannels pubsub|shardnumsub save".split(),
+        SPREAD_MASTERS,
+    ),
+    # The masters that the client has written to: proxy/waits.h.
+    "wait": SPREAD_NONE,
+    # A Redis Cluster has one database.
+    "swapdb": SPREAD_APART,
+}
+OTHER_POLICY = {
+    "slowlog|get": "LATEST",  # the newest of all, not those of the first node
+    "randomkey": "ANY",  # one key, as the client expects
+    "latency|reset": "SUM",  # its reply is a number, although the tip says all_succeeded
+}
 
 # What changes something although Redis does not flag it as a write, and what only looks although Redis does
 # not flag it as a read: a wrong answer here means a command sent twice, or a read that fails needlessly.
@@ -227,6 +276,41 @@ def test_what_writes_is_a_write_and_only_what_reads_keys_is_a_read_for_replicas(
         if not is_right:
             wrong.append((name, ours, flags))
     assert wrong == []
+
+
+def request_of(tips):
+    return next((REQUEST_TIPS[tip] for tip in tips if tip in REQUEST_TIPS), SPREAD_NONE)
+
+
+def policies_of(tips, spread):
+    return next((RESPONSE_TIPS[tip] for tip in tips if tip in RESPONSE_TIPS), WITHOUT_RESPONSE_TIP[spread])
+
+
+def test_several_nodes_are_asked_where_tips_of_the_server_say_so(rows, table):
+    wrong, excepted = [], set()
+    for name, theirs, ours in each(rows, table):
+        tipped = request_of(theirs[7])
+        expected = OTHER_SPREAD.get(name, tipped)
+        excepted |= {name} if name in OTHER_SPREAD and expected != tipped else set()
+        if ours["spread"] != expected:
+            wrong.append((name, ours["spread"], theirs[7]))
+    assert wrong == []
+    unknown_here = {name for name in OTHER_SPREAD if name not in rows}
+    assert excepted | unknown_here == set(OTHER_SPREAD)  # an exception that is none has no business there
+
+
+def test_replies_become_one_as_tips_of_the_server_say(rows, table):
+    compared, wrong = 0, []
+    for name, theirs, ours in each(rows, table):
+        tipped = request_of(theirs[7])
+        if tipped == SPREAD_NONE or ours["spread"] != tipped:
+            continue
+        policies = (OTHER_POLICY[name],) if name in OTHER_POLICY else policies_of(theirs[7], tipped)
+        compared += 1
+        if POLICIES[ours["merge"]] not in policies:
+            wrong.append((name, POLICIES[ours["merge"]], theirs[7]))
+    assert wrong == []
+    assert compared > 25
 
 
 def test_flags_of_connections_are_the_servers(rows, table):

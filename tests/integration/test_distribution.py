@@ -219,9 +219,19 @@ def test_the_port_of_memcached_and_unix_sockets_are_named_as_twemproxy_names_the
     assert old.is_alive()
 
 
+def port_with_a_bus():
+    """Nodes of a cluster use the port 10000 above as well."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            if port < 55000 and probe.connect_ex((HOST, port + 10000)) != 0:
+                return port
+
+
 def test_slots_are_those_of_a_redis_cluster_made_by_redis_cli(processes, keys):
     """A cluster of three masters and this distribution over three masters have each key in the same third."""
-    nodes = [processes(Server(f"node{n}", settings={"cluster-enabled": "yes"})).ready() for n in range(3)]
+    settings = {"cluster-enabled": "yes"}
+    nodes = [processes(Server(f"node{n}", port=port_with_a_bus(), settings=settings)).ready() for n in range(3)]
     command = ["redis-cli", "--cluster", "create", *(node.address for node in nodes), "--cluster-yes"]
     subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
     shards = keys.shards(master_name="a,b,c", distribution="slots")

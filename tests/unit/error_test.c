@@ -65,6 +65,8 @@ static const struct {
     {ERROR_CLIENT_UNBLOCK, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; "
      "not executed\r\n"},
+    {ERROR_REPLIES_DIFFER, PROMISES_NOTHING,
+     "-ERR pointsman: nodes answered in ways that cannot be made one reply\r\n"},
     {ERROR_MERGE, PROMISES_UNKNOWN,
      "-ERR pointsman: out of memory for the replies of several nodes; outcome unknown\r\n"},
     {ERROR_WAIT_SEVERAL, PROMISES_UNKNOWN,

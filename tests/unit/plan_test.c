@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Where each command goes when there are several shards. */
 #include "routing/plan.h"
 
+#include "routing/command_table.h"
 #include "routing/resp.h"
+#include "routing/slot.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,232 +11,577 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-enum { WORDS_MOST = 32 };
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
-static struct topology *topology_of(uint32_t shards, bool is_cluster)
+enum { SHARDS = 3, MOST_WORDS = 64 };
+
+static const char *const kinds[] = {
+    [PLAN_ANYWHERE] = "anywhere", [PLAN_PLACE] = "place",     [PLAN_SPLIT] = "split",
+    [PLAN_CROSS] = "cross",       [PLAN_MASTERS] = "masters",
+};
+static const char *const policies[MERGE_POLICY_COUNT] = {
+    [MERGE_FIRST] = "first",   [MERGE_OK] = "ok",         [MERGE_SUM] = "sum",
+    [MERGE_MIN] = "min",       [MERGE_MAX] = "max",       [MERGE_AND] = "and",
+    [MERGE_OR] = "or",         [MERGE_ONE_OK] = "one_ok", [MERGE_PLACES] = "places",
+    [MERGE_CONCAT] = "concat", [MERGE_LATEST] = "latest", [MERGE_UNION] = "union",
+    [MERGE_PAIRS] = "pairs",   [MERGE_ANY] = "any",       [MERGE_TEXT] = "text",
+    [MERGE_INFO] = "info",
+};
+
+/* Behind us, as each test wants it. */
+static struct topology *cluster, *cluster_of_one, *single, *apart;
+static struct planner planner;
+static struct command_set *commands; /* NULL: the builtin ones */
+
+static struct topology *topology_of(uint32_t shard_count, bool is_cluster)
 {
-    struct topology_draft_shard list[8] = {{0}};
-    struct topology_draft draft = {.shards = list, .shard_count = shards, .is_cluster = is_cluster};
-    for (uint32_t i = 0; i < shards; i++)
-        list[i].master = TOPOLOGY_NO_NODE;
-    return topology_create(&draft);
+    struct topology_node nodes[SHARDS] = {{.name = "a:1"}, {.name = "b:2"}, {.name = "c:3"}};
+    struct topology_draft_shard shards[SHARDS] = {{.master = 0}, {.master = 1}, {.master = 2}};
+    for (int i = 0; i < SHARDS; i++) {
+        nodes[i].role = NODE_ROLE_MASTER;
+        nodes[i].shard = (uint16_t)i;
+        nodes[i].is_fit = true;
+    }
+    struct topology *topology = topology_create(&(struct topology_draft){
+        .nodes = nodes,
+        .node_count = shard_count,
+        .shards = shards,
+        .shard_count = shard_count,
+        .is_cluster = is_cluster,
+    });
+    assert_non_null(topology);
+    return topology;
 }
 
-static size_t words_of(const char *text, char *copy, struct slice *words)
+static int make_topologies(void **state)
+{
+    (void)state;
+    cluster = topology_of(SHARDS, true);
+    cluster_of_one = topology_of(1, true);
+    single = topology_of(1, false);
+    apart = topology_of(SHARDS, false);
+    return 0;
+}
+
+static int release_topologies(void **state)
+{
+    (void)state;
+    topology_release(cluster);
+    topology_release(cluster_of_one);
+    topology_release(single);
+    topology_release(apart);
+    planner_finish(&planner);
+    return 0;
+}
+
+/* The words of a text, which they point into. */
+static size_t words_of(const char *text, struct slice *words)
 {
     size_t count = 0;
-    strcpy(copy, text);
-    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
-        words[count++] = slice_of(word);
+    while (*text) {
+        size_t size = strcspn(text, " ");
+        assert_true(count < MOST_WORDS);
+        words[count++] = (struct slice){text, size};
+        text += size + (text[size] == ' ');
+    }
     return count;
 }
 
-static struct planner planner;
-
-static struct plan plan_of(const struct topology *topology, const char *text, bool may_split)
+static const struct command *row_of(const struct slice *words, size_t count)
 {
-    static char copy[512];
-    static struct slice words[WORDS_MOST];
-    size_t count = words_of(text, copy, words);
-    struct plan plan;
-    const struct command *command = command_find(command_set_builtin(), words, count);
-    assert_true(plan_make(&planner, topology, command, words, count, may_split, &plan));
-    return plan;
+    return command_find(commands ? commands : command_set_builtin(), words, count);
 }
 
-/* Keys with the tags a and b are in different slots, and x{a}, y{a} in the same. */
-static void each_command_has_its_way_in_a_cluster(void **state)
+/* The words of a RESP array. */
+static void print_command(FILE *out, const char *bytes, size_t size)
 {
-    (void)state;
-    static const struct {
-        const char *text;
-        enum plan_kind kind;
-    } rows[] = {
-        {"GET a", PLAN_PLACE},
-        {"MGET a", PLAN_PLACE},
-        {"MGET x{a} y{a} x{a}", PLAN_PLACE},
-        {"MGET a b", PLAN_SPLIT},
-        {"MSET a 1 b 2", PLAN_SPLIT},
-        {"MSET a 1 b", PLAN_ANYWHERE}, /* the node says what is wrong */
-        {"DEL a b", PLAN_SPLIT},
-        {"UNLINK a b", PLAN_SPLIT},
-        {"EXISTS a b a", PLAN_SPLIT},
-        {"TOUCH a b", PLAN_SPLIT},
-        {"MSETNX a 1 b 2", PLAN_CROSS},
-        {"MSETNX x{a} 1 y{a} 2", PLAN_PLACE},
-        {"RENAME a b", PLAN_CROSS},
-        {"SUNION a b", PLAN_CROSS},
-        {"SUNIONSTORE x{a} y{a} b", PLAN_CROSS},
-        {"BITOP AND a b a", PLAN_CROSS},
-        {"PFCOUNT a b", PLAN_CROSS},
-        {"BLPOP a b 0", PLAN_CROSS},
-        {"LMOVE a b LEFT LEFT", PLAN_CROSS},
-        {"XREAD STREAMS a b 0 0", PLAN_CROSS},
-        {"XREAD STREAMS x{a} y{a} 0 0", PLAN_PLACE},
-        {"SORT a STORE b", PLAN_CROSS},
-        {"EVAL return 2 a b", PLAN_CROSS},
-        {"EVAL return 2 x{a} y{a}", PLAN_PLACE},
-        {"EVAL return 0 a b", PLAN_ANYWHERE},
-        {"EVAL return x a b", PLAN_ANYWHERE},
-        {"SPUBLISH a text", PLAN_PLACE},
-        {"SSUBSCRIBE a", PLAN_PLACE},
-        {"SSUBSCRIBE a b", PLAN_CROSS},
-        {"PUBLISH a text", PLAN_ANYWHERE},
-        {"SUBSCRIBE a b", PLAN_ANYWHERE},
-        {"TIME", PLAN_ANYWHERE},
-        {"SCAN 0", PLAN_ANYWHERE},
-        {"FUNCTION LIST", PLAN_ANYWHERE},
-        {"CONFIG GET x", PLAN_ANYWHERE},
-        {"NOSUCH a b", PLAN_ANYWHERE},
-        {"OBJECT ENCODING a", PLAN_PLACE},
-    };
-    struct topology *topology = topology_of(3, true);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct plan plan = plan_of(topology, rows[i].text, true);
-        if (plan.kind != rows[i].kind) fail_msg("%s: %d", rows[i].text, (int)plan.kind);
-    }
-    topology_release(topology);
+    static const struct resp_limits limits = {INT32_MAX, 1 << 20, 1 << 24, false};
+    struct resp_command state = {0};
+    struct resp_arguments arguments = {0};
+    const char *error;
+    size_t used;
+    assert_int_equal(resp_command_scan(&state, &limits, bytes, size, &arguments, &used, &error), RESP_DONE);
+    assert_int_equal(used, size);
+    assert_true(arguments.is_canonical);
+    for (size_t i = 0; i < arguments.count; i++)
+        fprintf(out, " %.*s", (int)arguments.items[i].size, arguments.items[i].bytes);
+    resp_arguments_finish(&arguments);
 }
 
-static void all_masters_are_asked_what_concerns_them_all(void **state)
+static void print_pieces(FILE *out, const struct plan *plan, const struct command *row,
+                         const struct slice *words)
 {
-    (void)state;
-    static const struct {
-        const char *text;
-        enum merge_policy merge;
-    } rows[] = {
-        {"DBSIZE", MERGE_SUM}, {"KEYS *", MERGE_CONCAT}, {"RANDOMKEY", MERGE_ANY}, {"FLUSHALL", MERGE_OK},
-        {"FLUSHDB ASYNC", MERGE_OK}, {"SCRIPT LOAD x", MERGE_FIRST}, {"SCRIPT EXISTS x", MERGE_AND},
-        {"SCRIPT FLUSH", MERGE_OK}, {"SCRIPT KILL", MERGE_ONE_OK}, {"FUNCTION LOAD x", MERGE_FIRST},
-        {"FUNCTION DELETE x", MERGE_OK}, {"FUNCTION FLUSH", MERGE_OK}, {"FUNCTION RESTORE x", MERGE_OK},
-        {"FUNCTION KILL", MERGE_ONE_OK}, {"CONFIG SET x y", MERGE_OK}, {"CONFIG RESETSTAT", MERGE_OK},
-        {"CONFIG REWRITE", MERGE_OK}, {"INFO", MERGE_INFO}, {"INFO keyspace", MERGE_INFO},
-        {"MEMORY DOCTOR", MERGE_TEXT}, {"MEMORY MALLOC-STATS", MERGE_TEXT}, {"MEMORY PURGE", MERGE_OK},
-        {"SLOWLOG GET", MERGE_CONCAT}, {"SLOWLOG LEN", MERGE_SUM}, {"SLOWLOG RESET", MERGE_OK},
-        {"LATENCY DOCTOR", MERGE_TEXT}, {"LATENCY LATEST", MERGE_CONCAT}, {"LATENCY HISTORY x", MERGE_CONCAT},
-        {"LATENCY RESET", MERGE_SUM}, {"PUBSUB CHANNELS", MERGE_UNION}, {"PUBSUB NUMSUB a", MERGE_PAIRS},
-        {"PUBSUB NUMPAT", MERGE_SUM}, {"PUBSUB SHARDCHANNELS", MERGE_UNION}, {"PUBSUB SHARDNUMSUB a", MERGE_PAIRS},
-        {"ACL SETUSER x", MERGE_OK}, {"ACL DELUSER x", MERGE_FIRST}, {"ACL LOAD", MERGE_OK}, {"ACL SAVE", MERGE_OK},
-        {"SAVE", MERGE_OK}, {"BGSAVE", MERGE_OK}, {"BGREWRITEAOF", MERGE_OK},
-    };
-    struct topology *several = topology_of(3, true), *one = topology_of(1, true);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct plan plan = plan_of(several, rows[i].text, true);
-        if (plan.kind != PLAN_MASTERS || plan.merge != rows[i].merge)
-            fail_msg("%s: %d %d", rows[i].text, (int)plan.kind, (int)plan.merge);
-        assert_int_equal(plan_of(one, rows[i].text, true).kind, PLAN_ANYWHERE);
-    }
-    topology_release(several);
-    topology_release(one);
-}
-
-static void a_piece_has_the_keys_of_one_place_in_the_order_of_the_client(void **state)
-{
-    (void)state;
-    struct topology *topology = topology_of(3, true);
-    struct slice words[WORDS_MOST];
-    char copy[128];
-    size_t count = words_of("MSET 1{a} v1 1{b} v2 2{a} v3 1{a} v4 3{c} v5", copy, words);
-    static const char *const expected[] = {"MSET 1{a} v1 2{a} v3 1{a} v4", "MSET 1{b} v2", "MSET 3{c} v5"};
-    static const uint32_t order[] = {0, 2, 3, 1, 4};
-    struct plan plan;
-    const struct command *command = command_find(command_set_builtin(), words, count);
-    assert_true(plan_make(&planner, topology, command, words, count, true, &plan));
-    assert_int_equal(plan.kind, PLAN_SPLIT);
-    assert_int_equal(plan.piece_count, 3);
-    assert_int_equal(plan.key_count, 5);
-    assert_memory_equal(plan.order, order, sizeof order);
-    for (uint32_t i = 0; i < plan.piece_count; i++) {
-        const struct slice *piece;
-        struct slice wanted[WORDS_MOST];
-        char wanted_copy[128];
-        size_t wanted_count = words_of(expected[i], wanted_copy, wanted);
-        assert_int_equal(plan_piece_words(&plan, &plan.pieces[i], command, words, &piece), wanted_count);
-        for (size_t j = 0; j < wanted_count; j++)
-            assert_true(slice_equals(piece[j], wanted[j]));
-    }
-    topology_release(topology);
-}
-
-static void what_must_be_whole_is_not_split(void **state)
-{
-    (void)state;
-    struct topology *topology = topology_of(3, true);
-    assert_int_equal(plan_of(topology, "MGET a b", false).kind, PLAN_CROSS);
-    assert_int_equal(plan_of(topology, "MGET x{a} y{a}", false).kind, PLAN_PLACE);
-    topology_release(topology);
-}
-
-static void one_shard_of_plain_redis_takes_everything_whole(void **state)
-{
-    (void)state;
-    struct topology *topology = topology_of(1, false);
-    assert_int_equal(plan_of(topology, "MGET a b c d e f g h i j", true).kind, PLAN_PLACE);
-    assert_int_equal(plan_of(topology, "RENAME a b", true).kind, PLAN_PLACE);
-    topology_release(topology);
-}
-
-static void a_cluster_of_one_shard_still_wants_one_slot_at_a_time(void **state)
-{
-    (void)state;
-    struct topology *topology = topology_of(1, true);
-    assert_int_equal(plan_of(topology, "MGET a b", true).kind, PLAN_SPLIT);
-    assert_int_equal(plan_of(topology, "RENAME a b", true).kind, PLAN_CROSS);
-    topology_release(topology);
-}
-
-/* Many more keys than fit at hand; what was left by one plan must not be in the next. */
-static void many_keys_are_planned_like_few(void **state)
-{
-    (void)state;
-    enum { KEYS = 5000 };
-    struct topology *topology = topology_of(3, true);
-    struct slice *words = calloc(KEYS + 1, sizeof *words);
-    char(*names)[16] = calloc(KEYS, sizeof *names);
-    words[0] = SLICE("MGET");
-    for (uint32_t i = 0; i < KEYS; i++) {
-        snprintf(names[i], sizeof names[i], "k%u", i % 3000);
-        words[i + 1] = slice_of(names[i]);
-    }
-    const struct command *command = command_find(command_set_builtin(), words, KEYS + 1);
-    for (int round = 0; round < 3; round++) {
-        struct plan plan;
-        uint32_t seen[KEYS] = {0};
-        assert_true(plan_make(&planner, topology, command, words, KEYS + 1, true, &plan));
-        assert_int_equal(plan.kind, PLAN_SPLIT);
-        for (uint32_t i = 0; i < plan.piece_count; i++) {
-            for (uint32_t j = 0; j < plan.pieces[i].count; j++) {
-                uint32_t key = plan.order[plan.pieces[i].first + j];
-                assert_int_equal(topology_place_of(topology, words[key + 1]), plan.pieces[i].place);
-                seen[key]++;
-            }
-            if (i > 0) assert_int_not_equal(plan.pieces[i].place, plan.pieces[i - 1].place);
+    for (uint32_t i = 0; i < plan->piece_count; i++) {
+        size_t size = plan_piece_size(plan, &plan->pieces[i], row, words);
+        char *bytes = malloc(size); /* exactly, so that a sanitizer sees what goes beyond */
+        assert_non_null(bytes);
+        assert_int_equal(plan_piece_encode(plan, &plan->pieces[i], row, words, bytes), size);
+        fprintf(out, i == 0 ? ":" : " |");
+        print_command(out, bytes, size);
+        free(bytes);
+        for (uint32_t k = 0; k < plan->pieces[i].count; k++) {
+            uint32_t key = plan->order[plan->pieces[i].first + k];
+            struct slice word = words[row->keys.first + (int)key * row->keys.step];
+            assert_int_equal(plan->pieces[i].place, slot_of(word));
         }
-        for (uint32_t i = 0; i < KEYS; i++)
-            assert_int_equal(seen[i], 1);
     }
-    free(words);
-    free(names);
-    topology_release(topology);
 }
 
-static int finish(void **state)
+/* "split places: MGET a | MGET b"; the caller frees it. */
+static char *plan_of(const struct topology *topology, const char *text, bool may_split)
+{
+    struct slice words[MOST_WORDS];
+    size_t count = words_of(text, words), size;
+    const struct command *row = row_of(words, count);
+    struct plan plan;
+    char *printed;
+    FILE *out = open_memstream(&printed, &size);
+
+    assert_true(plan_make(&planner, topology, row, words, count, may_split, &plan));
+    fprintf(out, "%s", kinds[plan.kind]);
+    if (plan.kind == PLAN_PLACE && plan.has_several_keys) fprintf(out, " several");
+    if (plan.kind == PLAN_SPLIT || plan.kind == PLAN_MASTERS) fprintf(out, " %s", policies[plan.merge]);
+    if (plan.limit > 0) fprintf(out, " %u", plan.limit);
+    if (plan.kind == PLAN_SPLIT) print_pieces(out, &plan, row, words);
+    fclose(out);
+    return printed;
+}
+
+static void assert_plan(const struct topology *topology, const char *text, bool may_split,
+                        const char *expected)
+{
+    char *plan = plan_of(topology, text, may_split);
+    if (strcmp(plan, expected) != 0) fail_msg("%s: %s, not %s", text, plan, expected);
+    free(plan);
+}
+
+/* ---- keys ---- */
+
+static void a_command_is_split_into_one_piece_per_slot_in_the_order_in_which_slots_occur(void **state)
 {
     (void)state;
-    planner_finish(&planner);
-    return 0;
+    static const char *const cases[][2] = {
+        {"MGET {a}1 {b}1 {a}2", "split places: MGET {a}1 {a}2 | MGET {b}1"},
+        {"MGET {b}1 {a}1 {b}2 {c}", "split places: MGET {b}1 {b}2 | MGET {a}1 | MGET {c}"},
+        {"mget x y", "split places: mget x | mget y"},
+        {"MGET x y x", "split places: MGET x x | MGET y"},
+        {"MSET {a}1 v {b}1 w {a}2 x", "split ok: MSET {a}1 v {a}2 x | MSET {b}1 w"},
+        {"MSET x 1 y 2 x 3", "split ok: MSET x 1 x 3 | MSET y 2"},
+        {"DEL {a}1 {b}1 {a}1", "split sum: DEL {a}1 {a}1 | DEL {b}1"},
+        {"UNLINK x y z", "split sum: UNLINK x | UNLINK y | UNLINK z"},
+        {"EXISTS x x y", "split sum: EXISTS x x | EXISTS y"},
+        {"TOUCH x y", "split sum: TOUCH x | TOUCH y"},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_plan(cluster, cases[i][0], true, cases[i][1]);
+}
+
+static void what_is_in_one_slot_stays_whole(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"GET x", "place"},
+        {"MGET x", "place"},
+        {"MGET x x", "place several"},
+        {"MGET {a}1 {a}2 {a}3", "place several"},
+        {"MSET {a}1 v {a}2 w", "place several"},
+        {"MSETNX {a}1 v {a}2 w", "place several"},
+        {"RENAME {a}1 {a}2", "place several"},
+        {"SUNIONSTORE {a}1 {a}2 {a}3", "place several"},
+        {"EVAL s 2 {a}1 {a}2 {b}argument", "place several"},
+        {"XREAD COUNT 1 STREAMS {a}1 {a}2 0 0", "place several"},
+        {"MIGRATE h p {a} 0 1", "place"},
+        {"WATCH {a}1 {a}2", "place several"},
+        {"MGET a{x}1 a{x}2 a{x}3 a{x}4 a{x}5 a{x}6 a{x}7 a{x}8 a{x}9 a{x}10 a{x}11 a{x}12 a{x}13 a{x}14 "
+         "a{x}15 "
+         "a{x}16 a{x}17 a{x}18 a{x}19",
+         "place several"},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_plan(cluster, cases[i][0], true, cases[i][1]);
+}
+
+static void a_place_is_that_of_the_key(void **state)
+{
+    (void)state;
+    struct slice words[MOST_WORDS];
+    struct plan plan;
+    size_t count = words_of("XADD {user}:7 * f v", words);
+    assert_true(plan_make(&planner, cluster, row_of(words, count), words, count, true, &plan));
+    assert_int_equal(plan.place, slot_of(SLICE("user")));
+    assert_int_equal(plan.key_count, 1);
+}
+
+static void what_cannot_be_split_is_told_to_cross_slots(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "MSETNX x 1 y 2",
+        "SUNION x y",
+        "SINTER x y",
+        "SDIFFSTORE d x y",
+        "BITOP AND d x y",
+        "RENAME x y",
+        "RENAMENX x y",
+        "COPY x y",
+        "SMOVE x y m",
+        "LMOVE x y LEFT LEFT",
+        "RPOPLPUSH x y",
+        "PFCOUNT x y",
+        "PFMERGE d x y",
+        "BLPOP x y 0",
+        "ZUNION 2 x y",
+        "ZUNIONSTORE d 1 x",
+        "EVAL s 2 x y",
+        "EVALSHA s 2 x y",
+        "FCALL f 2 x y",
+        "EVAL_RO s 2 x y",
+        "SORT x STORE y",
+        "XREAD STREAMS x y 0 0",
+        "WATCH x y",
+        "SSUBSCRIBE x y",
+        "SUNSUBSCRIBE x y",
+        "LCS x y",
+        "SINTERCARD 2 x y",
+        "LMPOP 2 x y LEFT",
+        "ZRANGESTORE x y 0 -1",
+        "GEORADIUS x 1 2 3 m STORE y",
+        "XREADGROUP GROUP g c STREAMS x y > >",
+        "BRPOPLPUSH x y 0",
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_plan(cluster, cases[i], true, "cross");
+}
+
+static void channels_of_shards_have_places_as_keys_have(void **state)
+{
+    (void)state;
+    struct slice words[MOST_WORDS];
+    struct plan plan;
+    static const char *const cases[] = {"SPUBLISH news m", "SSUBSCRIBE news", "SUNSUBSCRIBE news"};
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        size_t count = words_of(cases[i], words);
+        assert_true(plan_make(&planner, cluster, row_of(words, count), words, count, true, &plan));
+        assert_int_equal(plan.kind, PLAN_PLACE);
+        assert_int_equal(plan.place, slot_of(SLICE("news")));
+    }
+    assert_plan(cluster, "SUNSUBSCRIBE", true, "anywhere");
+    assert_plan(cluster, "DEBUG OBJECT k", true, "place");
+    assert_plan(cluster, "DEBUG SLEEP 0", true, "anywhere");
+}
+
+static void what_a_node_must_complain_of_goes_to_one(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "MSET x 1 y",   "MSET x 1 y 2 z", "MGET",        "DEL",        "EVAL s many x", "EVAL s 3 x y",
+        "ZUNION 0 x",   "XREAD COUNT 1",  "NOSUCH x y",  "DBSIZE now", "KEYS",          "WAIT 1",
+        "CONFIG SET a", "EVAL s 0",       "PUBLISH x m", "SCAN 0",
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_plan(cluster, cases[i], true, "anywhere");
+    assert_plan(cluster, "MSET {a}1 v {a}2", true, "place several");
+}
+
+static void nothing_is_split_in_a_transaction(void **state)
+{
+    (void)state;
+    assert_plan(cluster, "MGET x y", false, "cross");
+    assert_plan(cluster, "MSET x 1 y 2", false, "cross");
+    assert_plan(cluster, "FLUSHALL", false, "cross");
+    assert_plan(cluster, "DBSIZE", false, "cross");
+    assert_plan(cluster, "MGET {a}1 {a}2", false, "place several");
+    assert_plan(cluster, "TIME", false, "anywhere");
+}
+
+static void one_shard_that_is_no_cluster_gets_everything_whole(void **state)
+{
+    (void)state;
+    static const char *const with_keys[] = {"GET x", "MGET x y", "MSET x 1 y", "MSETNX x 1 y 2",
+                                            "RENAME x y"};
+    static const char *const without[] = {"DBSIZE", "FLUSHALL",    "KEYS *",
+                                          "INFO",   "PUBLISH c m", "SWAPDB 0 1"};
+    for (size_t i = 0; i < LENGTH(with_keys); i++)
+        assert_plan(single, with_keys[i], true, "place");
+    for (size_t i = 0; i < LENGTH(without); i++)
+        assert_plan(single, without[i], true, "anywhere");
+    assert_plan(single, "DBSIZE", false, "anywhere");
+}
+
+static void a_cluster_of_one_shard_still_refuses_several_slots(void **state)
+{
+    (void)state;
+    assert_plan(cluster_of_one, "MGET x y", true, "split places: MGET x | MGET y");
+    assert_plan(cluster_of_one, "RENAME x y", true, "cross");
+    assert_plan(cluster_of_one, "DBSIZE", true, "anywhere");
+    assert_plan(cluster_of_one, "FLUSHALL", false, "anywhere");
+}
+
+static void masters_that_know_nothing_of_each_other_are_all_told(void **state)
+{
+    (void)state;
+    assert_plan(apart, "PUBLISH c m", true, "anywhere");
+    assert_plan(apart, "SWAPDB 0 1", true, "masters ok");
+    assert_plan(apart, "DBSIZE", true, "masters sum");
+    assert_plan(cluster, "PUBLISH c m", true, "anywhere");
+    assert_plan(cluster, "SWAPDB 0 1", true, "anywhere");
+}
+
+/* ---- all masters ---- */
+
+static const struct {
+    const char *text, *plan;
+} spread[] = {
+    {"ACL DELUSER u", "masters max"},
+    {"ACL LOAD", "masters ok"},
+    {"ACL LOG", "masters concat"},
+    {"ACL SAVE", "masters ok"},
+    {"ACL SETUSER u on", "masters ok"},
+    {"BGREWRITEAOF", "masters ok"},
+    {"BGSAVE", "masters ok"},
+    {"COMMANDLOG GET -1 slow", "masters latest"},
+    {"COMMANDLOG LEN slow", "masters sum"},
+    {"COMMANDLOG RESET slow", "masters ok"},
+    {"CONFIG RESETSTAT", "masters ok"},
+    {"CONFIG REWRITE", "masters ok"},
+    {"CONFIG SET maxmemory 0", "masters ok"},
+    {"DBSIZE", "masters sum"},
+    {"DEL x y", "split sum: DEL x | DEL y"},
+    {"EXISTS x y", "split sum: EXISTS x | EXISTS y"},
+    {"FLUSHALL ASYNC", "masters ok"},
+    {"FLUSHDB", "masters ok"},
+    {"FUNCTION DELETE f", "masters ok"},
+    {"FUNCTION FLUSH", "masters ok"},
+    {"FUNCTION KILL", "masters one_ok"},
+    {"FUNCTION LOAD text", "masters first"},
+    {"FUNCTION RESTORE dump", "masters ok"},
+    {"INFO memory", "masters info"},
+    {"KEYS *", "masters concat"},
+    {"LASTSAVE", "masters min"},
+    {"LATENCY DOCTOR", "masters text"},
+    {"LATENCY GRAPH e", "masters text"},
+    {"LATENCY HISTORY e", "masters concat"},
+    {"LATENCY LATEST", "masters concat"},
+    {"LATENCY RESET", "masters sum"},
+    {"MEMORY DOCTOR", "masters text"},
+    {"MEMORY MALLOC-STATS", "masters text"},
+    {"MEMORY PURGE", "masters ok"},
+    {"MGET x y", "split places: MGET x | MGET y"},
+    {"MODULE LOAD m", "masters ok"},
+    {"MODULE LOADEX m", "masters ok"},
+    {"MODULE UNLOAD m", "masters ok"},
+    {"MSET x 1 y 2", "split ok: MSET x 1 | MSET y 2"},
+    {"PUBSUB CHANNELS", "masters union"},
+    {"PUBSUB NUMPAT", "masters sum"},
+    {"PUBSUB NUMSUB c", "masters pairs"},
+    {"PUBSUB SHARDCHANNELS", "masters union"},
+    {"PUBSUB SHARDNUMSUB c", "masters pairs"},
+    {"RANDOMKEY", "masters any"},
+    {"SAVE", "masters ok"},
+    {"SCRIPT EXISTS sha", "masters and"},
+    {"SCRIPT FLUSH", "masters ok"},
+    {"SCRIPT KILL", "masters one_ok"},
+    {"SCRIPT LOAD text", "masters first"},
+    {"SLOWLOG GET", "masters latest 10"},
+    {"SLOWLOG LEN", "masters sum"},
+    {"SLOWLOG RESET", "masters ok"},
+    {"TOUCH x y", "split sum: TOUCH x | TOUCH y"},
+    {"UNLINK x y", "split sum: UNLINK x | UNLINK y"},
+};
+
+/* Marks what the rows say is spread; returns how many that are. */
+static size_t count_spread(const struct command *rows, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool is_spread = rows[i].spread == SPREAD_KEYS || rows[i].spread == SPREAD_MASTERS;
+        assert_true(rows[i].spread != SPREAD_KEYS ||
+                    (rows[i].keys.finder == KEYS_RANGE && rows[i].keys.last == -1));
+        assert_true(rows[i].spread != SPREAD_MASTERS || rows[i].keys.finder == KEYS_NONE);
+        found += is_spread + count_spread(rows[i].subcommands, rows[i].subcommand_count);
+    }
+    return found;
+}
+
+static void every_command_for_several_nodes_has_its_policy(void **state)
+{
+    (void)state;
+    assert_int_equal(count_spread(command_table, command_table_size),
+                     LENGTH(spread)); /* none is missing here */
+    for (size_t i = 0; i < LENGTH(spread); i++)
+        assert_plan(cluster, spread[i].text, true, spread[i].plan);
+}
+
+static void what_is_of_one_node_goes_to_one(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "WAIT 1 0",
+        "WAITAOF 1 1 0",
+        "CONFIG GET *",
+        "FUNCTION LIST",
+        "FUNCTION DUMP",
+        "FUNCTION STATS",
+        "MEMORY STATS",
+        "LATENCY HISTOGRAM",
+        "ACL LIST",
+        "MODULE LIST",
+        "SCRIPT NOSUCH",
+        "TIME",
+        "LOLWUT",
+        "ROLE",
+        "SLOWLOG HELP",
+        "CONFIG HELP",
+        "SUBSCRIBE channel",
+        "CLUSTER INFO",
+        "EXEC",
+        "MULTI",
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_plan(cluster, cases[i], true, "anywhere");
+}
+
+static void the_number_of_entries_asked_for_is_known(void **state)
+{
+    (void)state;
+    assert_plan(cluster, "SLOWLOG GET 3", true, "masters latest 3");
+    assert_plan(cluster, "SLOWLOG GET 0", true, "masters latest");
+    assert_plan(cluster, "SLOWLOG GET -1", true, "masters latest");
+    assert_plan(cluster, "SLOWLOG GET x", true, "masters latest");
+    assert_plan(cluster, "SLOWLOG GET 99999999999", true, "masters latest");
+    assert_plan(cluster, "COMMANDLOG GET 7 slow", true, "masters latest 7");
+}
+
+/* ---- learned from a node ---- */
+
+/* Blanks stand for line ends. */
+static struct command_set *learn(const char *text)
+{
+    char bytes[2048];
+    size_t size = 0;
+    for (const char *c = text; *c; c++) {
+        assert_true(size + 2 < sizeof(bytes));
+        if (*c == ' ') bytes[size++] = '\r';
+        bytes[size++] = *c == ' ' ? '\n' : *c;
+    }
+    struct command_set *set = command_set_create((struct slice){bytes, size});
+    assert_non_null(set);
+    return set;
+}
+
+#define KEYED(name, last, tips) "*10 " name " :-2 *1 +write :1 " last " :1 *0 " tips "*0 *0 "
+#define KEYLESS(name, tips)     "*10 " name " :-1 *1 +readonly :0 :0 :0 *0 " tips "*0 *0 "
+
+static void tips_of_a_node_say_what_becomes_of_its_own_commands(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *row, *text, *plan;
+    } cases[] = {
+        {KEYED("$3 m.x", ":-1", "*1 +request_policy:multi_shard "), "M.X a b", "split places: M.X a | M.X b"},
+        {KEYED("$3 m.x", ":-2", "*1 +request_policy:multi_shard "), "m.x a b {a}2 $.path",
+         "split places: m.x a {a}2 $.path | m.x b $.path"},
+        {KEYED("$3 m.x", ":-1", "*2 $26 request_policy:multi_shard $23 response_policy:agg_sum "), "M.X a b",
+         "split sum: M.X a | M.X b"},
+        {KEYED("$3 m.x", ":-1", "*0 "), "M.X a b", "cross"},
+        {KEYLESS("$3 m.x", "*2 +request_policy:all_shards +response_policy:agg_max "), "M.X", "masters max"},
+        {KEYLESS("$3 m.x", "*2 +request_policy:all_nodes +response_policy:one_succeeded "), "M.X",
+         "masters one_ok"},
+        {KEYLESS("$3 m.x", "*2 +response_policy:agg_logical_or +request_policy:all_shards "), "M.X",
+         "masters or"},
+        {KEYLESS("$3 m.x", "*2 +nondeterministic_output +request_policy:all_shards "), "M.X",
+         "masters concat"},
+        {KEYLESS("$3 m.x", "*2 +request_policy:all_shards +response_policy:special "), "M.X", "anywhere"},
+        {KEYLESS("$3 m.x", "*1 +request_policy:special "), "M.X", "anywhere"},
+        {KEYLESS("$3 m.x", "*1 +request_policy:unheard_of "), "M.X", "anywhere"},
+        {KEYLESS("$3 m.x", "*1 +response_policy:agg_sum "), "M.X", "anywhere"},
+        {KEYLESS("$3 m.x", "*2 +request_policy:all_shards :7 "), "M.X", "anywhere"},
+        {KEYLESS("$3 m.x", "*-1 "), "M.X", "anywhere"},
+        /* A command of ours stays what it is. */
+        {KEYLESS("$6 dbsize", "*1 +request_policy:special "), "DBSIZE", "masters sum"},
+        {"*10 $4 mget :-3 *1 +readonly :1 :-1 :1 *0 *0 *0 *0 ", "MGET a b", "split places: MGET a | MGET b"},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), "*1 %s", cases[i].row);
+        commands = learn(text);
+        assert_plan(cluster, cases[i].text, true, cases[i].plan);
+        command_set_release(commands);
+        commands = NULL;
+    }
+}
+
+/* ---- many keys ---- */
+
+/* A planner that has seen much must not let it show in what comes after. */
+static void many_keys_are_all_there_once_and_the_next_plan_knows_nothing_of_them(void **state)
+{
+    (void)state;
+    enum { KEYS = 20000 };
+    static struct slice words[KEYS + 1];
+    static char texts[KEYS][16];
+    static bool is_seen[KEYS];
+    struct plan plan;
+    words[0] = SLICE("MGET");
+    for (int i = 0; i < KEYS; i++)
+        words[i + 1] = (struct slice){texts[i], (size_t)snprintf(texts[i], sizeof(texts[i]), "key:%d", i)};
+
+    assert_true(plan_make(&planner, cluster, row_of(words, 1), words, KEYS + 1, true, &plan));
+    assert_int_equal(plan.kind, PLAN_SPLIT);
+    assert_int_equal(plan.key_count, KEYS);
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < plan.piece_count; i++) {
+        const struct plan_piece *piece = &plan.pieces[i];
+        assert_int_equal(piece->first, next);
+        assert_true(piece->count > 0);
+        for (uint32_t k = 0; k < piece->count; k++) {
+            uint32_t key = plan.order[piece->first + k];
+            assert_false(is_seen[key]);
+            is_seen[key] = true;
+            assert_int_equal(slot_of(words[key + 1]), piece->place);
+            assert_true(k == 0 || plan.order[piece->first + k - 1] < key); /* the client's order */
+            assert_true(k > 0 || i == 0 ||
+                        plan.order[plan.pieces[i - 1].first] < key); /* where slots first occur */
+        }
+        next += piece->count;
+    }
+    assert_int_equal(next, KEYS);
+    assert_plan(cluster, "MGET key:7 key:3 key:7", true, "split places: MGET key:7 key:7 | MGET key:3");
+}
+
+static void planner_that_is_finished_can_be_used_again(void **state)
+{
+    (void)state;
+    struct planner own = {0};
+    struct slice words[] = {SLICE("DEL"), SLICE("a"), SLICE("b")};
+    struct plan plan;
+    for (int i = 0; i < 2; i++) {
+        assert_true(plan_make(&own, cluster, row_of(words, 3), words, 3, true, &plan));
+        assert_int_equal(plan.piece_count, 2);
+        planner_finish(&own);
+    }
+    planner_finish(&own);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_command_has_its_way_in_a_cluster),
-        cmocka_unit_test(all_masters_are_asked_what_concerns_them_all),
-        cmocka_unit_test(a_piece_has_the_keys_of_one_place_in_the_order_of_the_client),
-        cmocka_unit_test(what_must_be_whole_is_not_split),
-        cmocka_unit_test(one_shard_of_plain_redis_takes_everything_whole),
-        cmocka_unit_test(a_cluster_of_one_shard_still_wants_one_slot_at_a_time),
-        cmocka_unit_test(many_keys_are_planned_like_few),
+        cmocka_unit_test(a_command_is_split_into_one_piece_per_slot_in_the_order_in_which_slots_occur),
+        cmocka_unit_test(what_is_in_one_slot_stays_whole),
+        cmocka_unit_test(a_place_is_that_of_the_key),
+        cmocka_unit_test(what_cannot_be_split_is_told_to_cross_slots),
+        cmocka_unit_test(channels_of_shards_have_places_as_keys_have),
+        cmocka_unit_test(what_a_node_must_complain_of_goes_to_one),
+        cmocka_unit_test(nothing_is_split_in_a_transaction),
+        cmocka_unit_test(one_shard_that_is_no_cluster_gets_everything_whole),
+        cmocka_unit_test(a_cluster_of_one_shard_still_refuses_several_slots),
+        cmocka_unit_test(masters_that_know_nothing_of_each_other_are_all_told),
+        cmocka_unit_test(every_command_for_several_nodes_has_its_policy),
+        cmocka_unit_test(what_is_of_one_node_goes_to_one),
+        cmocka_unit_test(the_number_of_entries_asked_for_is_known),
+        cmocka_unit_test(tips_of_a_node_say_what_becomes_of_its_own_commands),
+        cmocka_unit_test(many_keys_are_all_there_once_and_the_next_plan_knows_nothing_of_them),
+        cmocka_unit_test(planner_that_is_finished_can_be_used_again),
     };
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, make_topologies, release_topologies);
 }

@@ -70,11 +70,12 @@ static void print_answer(const struct command_set *set, const struct slice *word
         return;
     }
     printf("{\"name\": \"%s\", \"arity\": %d, \"access\": %d, \"pin\": %d, \"local\": %d, \"flags\": %u, "
-           "\"finder\": %d, \"first\": %d, \"last\": %d, \"step\": %d, \"redis_flags\": \"%s\", "
+           "\"spread\": %d, \"merge\": %d, \"finder\": %d, \"first\": %d, \"last\": %d, \"step\": %d, "
+           "\"redis_flags\": \"%s\", "
            "\"categories\": \"%s\", \"blocks\": %s, ",
-           row->full_name, row->arity, row->access, row->pin, row->local, row->flags, (int)row->keys.finder,
-           row->keys.first, row->keys.last, row->keys.step, row->redis_flags, row->categories,
-           command_is_blocking(row, words, count) ? "true" : "false");
+           row->full_name, row->arity, row->access, row->pin, row->local, row->flags, row->spread, row->merge,
+           (int)row->keys.finder, row->keys.first, row->keys.last, row->keys.step, row->redis_flags,
+           row->categories, command_is_blocking(row, words, count) ? "true" : "false");
     if (row->local == LOCAL_COMMAND) print_description(set, words, count);
     print_keys(row, words, count);
 }
