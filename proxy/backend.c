@@ -184,7 +184,12 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
 
 struct connection *backend_open_ear(struct backend *backend, uint8_t protocol)
 {
-    if (!reserve_dedicated(backend))
+    bool has_room = reserve_dedicated(backend);
+    if (!has_room && backend->idle) {
+        connection_close(take_idle(&backend->idle), OUTCOME_CUT, NULL);
+        has_room = reserve_dedicated(backend);
+    }
+    if (!has_room)
         return NULL;
     struct connection *connection = connection_open(backend, 0, protocol, true);
     if (!connection) {

@@ -2,6 +2,7 @@
 #include "proxy/census.h"
 
 #include "proxy/client_filter.h"
+#include "proxy/ears.h"
 #include "proxy/gather.h"
 #include "proxy/worker.h"
 
@@ -221,6 +222,7 @@ size_t census_describe(const struct client *client, size_t asked, char *line, si
     census_flags(client, flags);
     const struct session *session = &client->session;
     uint64_t now_ms = client->worker->now_ms;
+    size_t names = session_bytes(session) + ears_bytes(client);
     size_t kept = asked + (client->input ? client->input->filled - client->input_start : 0);
     int written = snprintf(
         line, size,
@@ -235,7 +237,7 @@ size_t census_describe(const struct client *client, size_t asked, char *line, si
         subscriptions_count(&session->subscriptions[SESSION_CHANNELS]),
         subscriptions_count(&session->subscriptions[SESSION_PATTERNS]),
         subscriptions_count(&session->subscriptions[SESSION_SHARD_CHANNELS]), session->in_multi ? (int)session->queued : -1, kept,
-        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes + session_bytes(session),
+        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes + names,
         client->io.events & EV_READ ? "r" : "", client->io.events & EV_WRITE ? "w" : "", client->last_command,
         session->is_tracking ? 0 : -1, session_protocol(session), client->library_name ? client->library_name : "",
         client->library_version ? client->library_version : "");

@@ -207,7 +207,8 @@ static void detach_requests(struct client *client)
 void client_tick(struct client *client)
 {
     int64_t idle_timeout_ms = config_of(client)->client_idle_timeout_ms;
-    if (idle_timeout_ms > 0 && !client->first && client->stall != STALL_PAUSED && !session_is_pinned(&client->session) &&
+    bool is_listening = session_is_pinned(&client->session) || session_is_pushed_to(&client->session);
+    if (idle_timeout_ms > 0 && !client->first && client->stall != STALL_PAUSED && !is_listening &&
         client->worker->now_ms - client->active_ms > (uint64_t)idle_timeout_ms) {
         client_close(client, "idle for proxy.client_idle_timeout");
         return;
@@ -957,7 +958,8 @@ void client_push(struct client *client, const struct spans *frame)
 
 void client_limit_subscriptions(struct client *client)
 {
-    if (client->is_closed || session_bytes(&client->session) <= (uint64_t)config_of(client)->client_input_limit)
+    size_t bytes = session_bytes(&client->session) + ears_bytes(client);
+    if (client->is_closed || bytes <= (uint64_t)config_of(client)->client_input_limit)
         return;
     log_warning("client %llu: the names that it is subscribed to are beyond proxy.client_input_limit: closed",
                 (unsigned long long)client->id);
@@ -1097,6 +1099,8 @@ void client_unheld(struct client *client)
 void client_settle(struct client *client)
 {
     struct connection *dedicated = client->dedicated;
-    if (dedicated && !dedicated->queue.first && !client->blocking && !session_is_pinned(&client->session))
+    if (dedicated && !dedicated->queue.first && !client->blocking && !session_is_pinned(&client->session)) {
+        client->has_home = false;
         backend_give_back(dedicated);
+    }
 }

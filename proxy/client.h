@@ -103,8 +103,7 @@ struct client {
     struct placement_kept **kept_end;
     size_t kept_bytes;
     struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
-    struct ears *ears;       /* at other masters; NULL mostly */
-    uint64_t restored_ms;    /* when a restoration began last */
+    struct ears *ears;       /* at masters where it has no connection of its own; NULL mostly */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;

@@ -13,10 +13,7 @@
 #include <stdlib.h>
 
 static void restore(struct client *client);
-static uint16_t place_of_session(const struct client *client);
 static bool awaits_monitor(const struct client *client);
-
-enum { PAUSE_MS = 50 };
 
 void client_lost_dedicated(struct client *client, bool had_session)
 {
@@ -59,27 +56,12 @@ static void restore(struct client *client)
     request->subscriptions = restoration.replies;
     request->timeout_ms = (uint32_t)client->worker->group->config->request_timeout_ms;
     request->database = client->database;
-    request->place = place_of_session(client);
-    if (worker->now_ms - client->restored_ms < PAUSE_MS)
-        request->not_before_ms = worker->now_ms + PAUSE_MS; /* nodes that refer to each other */
-    client->restored_ms = worker->now_ms;
+    request->place = client->upstream->is_sharded && client->has_home ? client->home_place : REQUEST_PLACE_NONE;
     request->needs_dedicated = true;
     request->is_restoring = true;
     request->is_read = true;
     client->restoring = request;
     request_queue_push_front(&worker->reroute, request);
-}
-
-/* Shard channels are where their slot is; else any shard will do. */
-static uint16_t place_of_session(const struct client *client)
-{
-    const struct subscriptions *channels = &client->session.subscriptions[SESSION_SHARD_CHANNELS];
-    const struct subscription *first = subscriptions_next(channels, NULL);
-    if (client->upstream->is_sharded && !first && client->has_home)
-        return client->home_place;
-    if (!client->upstream->is_sharded || !first)
-        return REQUEST_PLACE_NONE;
-    return (uint16_t)topology_place_of(client->upstream->topology, subscription_name(first));
 }
 
 /* MONITOR that was not answered is sent again itself: its reply is the client's. */
@@ -120,6 +102,7 @@ void client_reset_session(struct client *client)
     scripts_forget_queued(client);
     placement_forget(client);
     ears_forget(client);
+    client->has_home = false;
     client_cancel_restoration(client);
     if (client->dedicated) {
         struct connection *dedicated = client->dedicated;

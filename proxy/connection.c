@@ -54,7 +54,6 @@ static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
-static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame);
 static void take_confirmation(struct connection *connection, struct request *request);
 static void take_restoring(struct connection *connection, struct request *request, struct slice frame);
 static void restoration_refused(struct connection *connection, struct slice error);
@@ -647,7 +646,10 @@ static void take_frame(struct connection *connection, struct slice frame)
     struct client *owner = connection->owner;
     bool is_push = frame.bytes[0] == '>';
     if (connection->ear) {
-        ears_take(connection, frame);
+        if (frame.bytes[0] != '-' || !refuses_everything(connection, frame))
+            ears_take(connection, frame);
+        else
+            was_refused(connection, head, frame);
         return;
     }
     if (!owner && is_push)
@@ -658,10 +660,6 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (owner && (is_push || must_see_frame(connection))) {
         bool is_subscription = head && request_is_subscription(head);
-        if (is_slot_taken(connection, head, frame)) {
-            connection_close(connection, OUTCOME_CUT, NULL); /* it is subscribed again where the slot is now */
-            return;
-        }
         if (is_subscription && head->confirmations == 0 && head->subscriptions == 0)
             head->subscriptions = session_confirmations(
                 &owner->session, (enum session_channel_kind)head->channel_kind, 0);
@@ -695,19 +693,6 @@ static void take_frame(struct connection *connection, struct slice frame)
     next_answered(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
-}
-
-/* A node of a cluster that loses a slot ends the subscriptions to its shard channels by itself. */
-static bool is_slot_taken(const struct connection *connection, const struct request *head, struct slice frame)
-{
-    static const struct slice word = {"sunsubscribe", 12};
-    bool is_asked = head && head->pin == PIN_UNSUBSCRIBE && head->channel_kind == SESSION_SHARD_CHANNELS;
-    if (is_asked || !connection->backend->upstream->topology->is_cluster)
-        return false;
-    size_t position = 0;
-    struct resp_value array, first;
-    return resp_value_next(frame, &position, &array) && resp_value_next(frame, &position, &first) &&
-           slice_equals(first.text, word);
 }
 
 /* Those that came before the command was sent again are with the client. */
@@ -753,9 +738,6 @@ static void restoration_refused(struct connection *connection, struct slice erro
     enum refusal refusal = refusal_of(error);
     if (refuses_everything(connection, error)) {
         was_refused(connection, connection->queue.first, error);
-    } else if (refusal_is_of_cluster(refusal)) {
-        redirect_note(connection, error);
-        connection_close(connection, OUTCOME_CUT, NULL);
     } else if (refusal != REFUSAL_NONE) {
         backend_refused(connection->backend, refusal);
         connection_close(connection, OUTCOME_CUT, NULL);

@@ -106,7 +106,7 @@ static bool client_is_plain(const struct client *client)
 {
     const struct session *session = &client->session;
     return client->is_authenticated && client->persona <= PERSONA_CLUSTER && !client->dedicated &&
-           !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
+           !client->ears && !client->subscribing && !client->restoring && !session->in_multi && !session->is_watching &&
            !session->is_broken && !session->is_lost &&
            !session->is_monitoring && !client->blocking && client->upstream->topology->kind[0] &&
            !atomic_load_explicit(&client->worker->group->pause.until, memory_order_relaxed);
@@ -363,7 +363,7 @@ static struct request traits_of(const struct client *client, const struct comman
  * no key stays at the master, as does one that only the master may have. */
 static void note_special(const struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
-    bool is_plain = !traits->in_multi && !session_is_pushed_to(&client->session);
+    bool is_plain = !traits->in_multi && !session_has_hidden_pushes(&client->session);
     enum command_special special = (enum command_special)at_hand->command->special;
     switch (special) {
     case SPECIAL_SCAN:
@@ -400,7 +400,7 @@ static bool has_keys(const struct command_at_hand *at_hand)
 bool handler_note(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     const struct slice *words = at_hand->words;
-    if (!command_arity_is_right(at_hand->command, at_hand->count) || session_is_pushed_to(&client->session))
+    if (!command_arity_is_right(at_hand->command, at_hand->count) || session_has_hidden_pushes(&client->session))
         return true;
     switch ((enum command_special)at_hand->command->special) {
     case SPECIAL_EVAL: /* with a wrong number of keys the node does not look at the script */
@@ -490,7 +490,7 @@ bool handler_may_go(const struct client *client, const struct request *traits)
     if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
         return false;
     if (traits->needs_dedicated)
-        return client->dedicated && client->dedicated->target_database == traits->database;
+        return client->routed == 0 && client->dedicated && client->dedicated->target_database == traits->database;
     return may_follow(client, traits);
 }
 

@@ -130,6 +130,24 @@ static bool answer_ping(struct client *client, const struct command_at_hand *at_
     return true;
 }
 
+void local_answer_confined_ping(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct reply reply;
+    reply_begin(&reply, client);
+    reply_array(&reply, 2);
+    reply_text(&reply, "pong");
+    reply_bulk(&reply, at_hand->count == 2 ? at_hand->words[1] : SLICE(""));
+    reply_end(&reply);
+}
+
+void local_refuse_confined(struct client *client, const char *full_name)
+{
+    client_reply_error(client,
+                       "-ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+                       "allowed in this context",
+                       full_name);
+}
+
 static bool answer_echo(struct client *client, const struct command_at_hand *at_hand)
 {
     answer_bulk(client, at_hand->words[1]);

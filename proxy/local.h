@@ -28,6 +28,10 @@ bool local_answer_unknown(struct client *client, const struct command_at_hand *a
 /* The same for the second word of a container: CLIENT NOSUCH. */
 bool local_answer_unknown_subcommand(struct client *client, const struct command_at_hand *at_hand);
 
+/* What a client that is subscribed in RESP2 is told where no node tells it: that the command is not for it; to PING. */
+void local_refuse_confined(struct client *client, const char *full_name);
+void local_answer_confined_ping(struct client *client, const struct command_at_hand *at_hand);
+
 /* Rewrites the complete reply to INFO or ROLE so that it is that of a plain master without replicas. */
 void local_rewrite(struct request *request);
 

@@ -109,10 +109,7 @@ bool persona_sentinel_take(struct client *client, const struct command_at_hand *
     else if (!client->is_authenticated && !(command && command->flags & COMMAND_WITHOUT_AUTH))
         client_reply_error(client, "-NOAUTH Authentication required.");
     else if (session_is_confined(&client->session) && !is_allowed_while_subscribed(at_hand))
-        client_reply_error(client,
-                           "-ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
-                           "allowed in this context",
-                           row.full_name);
+        local_refuse_confined(client, row.full_name);
     else
         return row.answer(client, at_hand);
     return true;
@@ -188,12 +185,7 @@ static bool answer_ping(struct client *client, const struct command_at_hand *at_
 {
     if (!session_is_confined(&client->session) || at_hand->count > 2)
         return local_answer(client, at_hand);
-    struct reply reply;
-    reply_begin(&reply, client);
-    reply_array(&reply, 2);
-    reply_text(&reply, "pong");
-    reply_bulk(&reply, at_hand->count == 2 ? at_hand->words[1] : SLICE(""));
-    reply_end(&reply);
+    local_answer_confined_ping(client, at_hand);
     return true;
 }
 

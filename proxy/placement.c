@@ -25,6 +25,9 @@ struct placement_kept {
 
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan);
+static bool is_for_shard_channels(const struct command *command, const struct command_at_hand *at_hand);
+static enum placement place_shard_channels(struct client *client, const struct command_at_hand *at_hand,
+                                           const struct plan *plan);
 static enum placement move_home(struct client *client, uint16_t place);
 static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
@@ -59,6 +62,10 @@ enum placement placement_of(struct client *client, const struct command_at_hand 
     }
     if (session->in_multi || (traits->in_multi && traits->pin == PIN_MULTI))
         return place_queued(client, at_hand, traits, &plan);
+    if (ears_refuse(client, at_hand))
+        return PLACEMENT_TAKEN;
+    if (is_right && is_for_shard_channels(command, at_hand))
+        return place_shard_channels(client, at_hand, &plan);
     if (traits->pin == PIN_WATCH)
         return place_watch(client, traits, &plan);
     return place_alone(client, at_hand, traits, &plan);
@@ -84,15 +91,6 @@ void placement_forget(struct client *client)
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan)
 {
-    if (traits->pin == PIN_SUBSCRIBE && traits->place != REQUEST_PLACE_NONE) {
-        enum placement placement = move_home(client, traits->place);
-        if (placement == PLACEMENT_CROSSED) {
-            client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
-            return PLACEMENT_TAKEN;
-        }
-        if (placement != PLACEMENT_GOES)
-            return placement;
-    }
     bool needs_ears = traits->pin == PIN_SUBSCRIBE && client->upstream->topology->shard_count > 1;
     if (needs_ears && !ears_ready(client, at_hand))
         return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
@@ -114,8 +112,10 @@ static enum placement place_alone(struct client *client, const struct command_at
     if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, at_hand, traits);
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
-    if (is_scan && client->upstream->topology->shard_count > 1)
+    if (is_scan && client->upstream->topology->shard_count > 1) {
+        traits->needs_dedicated = false;
         return scan_place(client, at_hand, traits);
+    }
     if (is_bound(client) && plan->kind == PLAN_ANYWHERE)
         placement_bind(client, traits);
     if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS)
@@ -131,8 +131,24 @@ static enum placement place_alone(struct client *client, const struct command_at
     return scatter_take(client, at_hand, traits, plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
 }
 
-/* Shard channels, watched keys and transactions need the client's own connection at the master of their slot. What it
- * is subscribed to goes along, since any node tells of that, but shard channels of another master do not: CROSSED. */
+static bool is_for_shard_channels(const struct command *command, const struct command_at_hand *at_hand)
+{
+    return (command->pin == PIN_SUBSCRIBE || command->pin == PIN_UNSUBSCRIBE) &&
+           session_kind_of(at_hand->words[0]) == SESSION_SHARD_CHANNELS;
+}
+
+static enum placement place_shard_channels(struct client *client, const struct command_at_hand *at_hand,
+                                           const struct plan *plan)
+{
+    if (plan->kind == PLAN_CROSS) {
+        refuse_crossed(client);
+        return PLACEMENT_TAKEN;
+    }
+    return ears_hear(client, at_hand) ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
+}
+
+/* Watched keys and transactions need the client's own connection at the master of their slot. What it is subscribed to
+ * goes along: any node of a cluster tells of that, and elsewhere an ear does. */
 static enum placement move_home(struct client *client, uint16_t place)
 {
     const struct connection *home = client->dedicated;
@@ -144,8 +160,9 @@ static enum placement move_home(struct client *client, uint16_t place)
         client_stall(client, client->restoring ? STALL_RESTORED : STALL_DRAINED);
         return PLACEMENT_STALLED;
     }
-    if (client->session.subscriptions[SESSION_SHARD_CHANNELS].first)
-        return PLACEMENT_CROSSED;
+    bool is_deaf = !client->upstream->topology->is_cluster && session_is_subscribed_here(&client->session);
+    if (is_deaf && !ears_carry(client))
+        return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
     client->home_place = place;
     client->has_home = true;
     bool in_multi = client->session.in_multi; /* nothing of the transaction is on that connection */
@@ -194,10 +211,6 @@ static enum placement place_watch(struct client *client, struct request *traits,
     if (plan->kind != PLAN_PLACE)
         return PLACEMENT_GOES;
     enum placement placement = is_bound(client) ? PLACEMENT_GOES : move_home(client, traits->place);
-    if (placement == PLACEMENT_CROSSED) {
-        client_reply(client, error_reply(ERROR_SHARD_CHANNELS));
-        return PLACEMENT_TAKEN;
-    }
     if (placement != PLACEMENT_GOES)
         return placement;
     client->bound_place = traits->place;
@@ -228,8 +241,6 @@ static enum placement place_queued(struct client *client, const struct command_a
         return PLACEMENT_STALLED;
     }
     enum placement placement = is_unbound && plan->kind == PLAN_PLACE ? move_home(client, traits->place) : PLACEMENT_GOES;
-    if (placement == PLACEMENT_CROSSED)
-        return placement_refuse(client, INSPECT_CROSSED, PIN_NONE);
     if (placement != PLACEMENT_GOES)
         return placement;
     if (is_unbound) {

@@ -26,8 +26,6 @@ static uint32_t node_at(const struct connection *connection, const struct redire
 static void report_moved(const struct connection *connection, const struct redirect *redirect);
 static bool is_succeeded(const struct backend *backend, uint32_t node);
 static bool learn(struct upstream *upstream, uint32_t place, uint32_t node);
-static bool is_shard_subscription(const struct connection *connection, const struct request *request);
-static void move_home(struct connection *connection, struct request *request, struct slice error);
 
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)
 {
@@ -37,10 +35,6 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
         upstream_unsettle(upstream, place, UNSETTLED_MS);
     request->refusal = (uint8_t)refusal;
-    if (is_shard_subscription(connection, request)) {
-        move_home(connection, request, error);
-        return true;
-    }
     if (!may_go_again(connection, request)) {
         if (request->client)
             request->inspection = INSPECT_REDIRECTED;
@@ -245,21 +239,4 @@ static bool learn(struct upstream *upstream, uint32_t place, uint32_t node)
     upstream->moved[place] = (uint16_t)(shard + 1);
     upstream->has_moved = true;
     return true;
-}
-
-static bool is_shard_subscription(const struct connection *connection, const struct request *request)
-{
-    return connection->owner && request->client && request->pin == PIN_SUBSCRIBE &&
-           request->channel_kind == SESSION_SHARD_CHANNELS && !request->in_multi;
-}
-
-/* It goes again, with all that its client is subscribed to, where the slot is. */
-static void move_home(struct connection *connection, struct request *request, struct slice error)
-{
-    struct client *owner = connection->owner;
-    owner->home_place = request->place;
-    owner->has_home = true;
-    if (!redirect_note(connection, error))
-        try_later(connection->backend->upstream, request);
-    connection_close(connection, OUTCOME_CUT, NULL);
 }

@@ -93,7 +93,7 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_refresh(backend);
     end_waiting_for_topology(upstream, true);
-    ears_refresh(upstream);
+    ears_refresh(upstream, true);
     release(upstream, &waiting);
 }
 
@@ -257,7 +257,7 @@ void upstream_tick(struct upstream *upstream)
         backend_tick(backend);
     tick_held(upstream);
     end_waiting_for_topology(upstream, false);
-    ears_refresh(upstream);
+    ears_refresh(upstream, false);
     tell_end_of_holding(upstream);
 }
 

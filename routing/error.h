@@ -41,7 +41,6 @@
     X(REPLIES_DIFFER, "nodes answered in ways that cannot be made one reply")                                  \
     X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
     X(WAIT_SEVERAL, "WAIT asked several masters and not all of them have answered; outcome unknown")            \
-    X(SHARD_CHANNELS, "shard channels of several masters on one connection are not supported; not executed")   \
     X(NOT_SHARDED, "not supported where keys are spread over several masters; not executed")                   \
     X(MEMORY, "out of memory; not executed")                                                                   \
     X(SHUTTING_DOWN, "shutting down; not executed")

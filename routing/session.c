@@ -185,7 +185,7 @@ static void end_transaction(struct session *session)
 void session_lost_connection(struct session *session)
 {
     session->is_broken = session->in_multi || session->is_watching;
-    session->is_lost = session_is_pushed_to(session) || session->is_tracking;
+    session->is_lost = session->is_monitoring || session_is_subscribed_here(session) || session->is_tracking;
 }
 
 /* Whatever else begins on a connection by a command has its place here. MONITOR comes last, so that it does not tell
@@ -204,6 +204,8 @@ struct session_restoration session_restore(const struct session *session, bool h
     for (int kind = 0; kind < SESSION_KINDS; kind++) {
         const struct subscriptions *names = &session->subscriptions[kind];
         const struct subscription *name = subscriptions_next(names, NULL);
+        if (kind == SESSION_SHARD_CHANNELS && session->has_shards_apart)
+            continue;
         while (name) {
             struct slice words[1 + NAMES_PER_COMMAND] = {subscribe_words[kind]};
             size_t count = 1;

@@ -50,6 +50,7 @@ struct session {
     bool is_monitoring;
     bool is_tracking; /* CLIENT TRACKING ON: the node tells this connection which keys have changed */
     bool is_resp3;
+    bool has_shards_apart; /* other connections hear its shard channels (proxy/ears.h): they need none here */
     bool is_lost;         /* no connection carries its subscriptions, MONITOR or tracking until they are restored */
     bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
     uint32_t queued;      /* commands sent since MULTI */
@@ -72,6 +73,13 @@ static inline bool session_is_subscribed(const struct session *session)
            session->subscriptions[SESSION_SHARD_CHANNELS].first;
 }
 
+/* ... on its own connection. */
+static inline bool session_is_subscribed_here(const struct session *session)
+{
+    return session->subscriptions[SESSION_CHANNELS].first || session->subscriptions[SESSION_PATTERNS].first ||
+           (session->subscriptions[SESSION_SHARD_CHANNELS].first && !session->has_shards_apart);
+}
+
 /* The version of the protocol, as HELLO has it. */
 static inline uint8_t session_protocol(const struct session *session) { return session->is_resp3 ? 3 : 2; }
 
@@ -85,7 +93,7 @@ static inline bool session_is_confined(const struct session *session)
 static inline bool session_is_pinned(const struct session *session)
 {
     return session->in_multi || session->is_watching || session->is_monitoring || session->is_tracking ||
-           session_is_subscribed(session);
+           session_is_subscribed_here(session);
 }
 
 /* True while frames that nobody asked for are what the client is there for. */

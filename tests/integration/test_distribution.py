@@ -220,11 +220,11 @@ def test_the_port_of_memcached_and_unix_sockets_are_named_as_twemproxy_names_the
 
 
 def port_with_a_bus():
-    """Nodes of a cluster use the port 10000 above as well."""
+    """Nodes of a cluster use the port 10000 above as well: below the ephemeral range too."""
     while True:
         port = free_port()
         with socket.socket() as probe:
-            if port < 55000 and probe.connect_ex((HOST, port + 10000)) != 0:
+            if port < 22000 and probe.connect_ex((HOST, port + 10000)) != 0:
                 return port
 
 
@@ -447,6 +447,30 @@ def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards
     with shards.groups[1].servers[1].client() as client:
         assert client.mget(of_second) == [b"held"] * len(of_second)
     waiting.close()
+
+
+def test_subscribers_hear_messages_and_shard_channels_also_while_they_have_transactions(shards, processes):
+    pointsman = processes(Pointsman(None, upstream_distribution="modula", **{f"upstream_{k}": v for k, v in shards.settings.items()}))
+    with pointsman.raw(timeout=20) as link, pointsman.raw(timeout=20) as subscriber:
+        subscriber.ask("HELLO", 3)
+        channels = [f"shard:{i}".encode() for i in range(9)]
+        assert subscriber.ask("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        for count, channel in enumerate(channels, 1):
+            assert subscriber.ask("SSUBSCRIBE", channel) == [b"ssubscribe", channel, count]
+        assert link.ask("PUBLISH", "news", "first") == 1
+        assert subscriber.read() == [b"message", b"news", b"first"]
+        for channel in channels:
+            assert link.ask("SPUBLISH", channel, "m") == 1
+        assert sorted(subscriber.read() for _ in channels) == [[b"smessage", channel, b"m"] for channel in channels]
+        for i in range(9):  # on all masters, of which one hears of PUBLISH
+            subscriber.send(encode("MULTI") + encode("INCR", f"count:{i}") + encode("EXEC"))
+            assert [subscriber.read() for _ in range(3)] == [b"OK", b"QUEUED", [1]]
+            wait_for(lambda: link.ask("PUBLISH", "news", i) == 1, 10, "it to be subscribed")
+            assert subscriber.read() == [b"message", b"news", b"%d" % i]
+        assert subscriber.ask("SUBSCRIBE", "more") == [b"subscribe", b"more", 2]
+        assert link.ask("PUBLISH", "more", "last") == 1
+        assert subscriber.read() == [b"message", b"more", b"last"]
+        assert subscriber.is_silent()
 
 
 @pytest.mark.parametrize("name", ["twemproxy", "predixy", "several-masters"])

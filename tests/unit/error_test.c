@@ -71,8 +71,6 @@ static const struct {
      "-ERR pointsman: out of memory for the replies of several nodes; outcome unknown\r\n"},
     {ERROR_WAIT_SEVERAL, PROMISES_UNKNOWN,
      "-ERR pointsman: WAIT asked several masters and not all of them have answered; outcome unknown\r\n"},
-    {ERROR_SHARD_CHANNELS, PROMISES_NOT_EXECUTED,
-     "-ERR pointsman: shard channels of several masters on one connection are not supported; not executed\r\n"},
     {ERROR_NOT_SHARDED, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: not supported where keys are spread over several masters; not executed\r\n"},
     {ERROR_MEMORY, PROMISES_NOT_EXECUTED, "-ERR pointsman: out of memory; not executed\r\n"},

@@ -341,6 +341,29 @@ static const struct broken_sample {
     {"WATCH lost :2/0/1", "EXEC", SESSION_FORWARD, "broken watching subscribed:2/0/1"},
 };
 
+/* In RESP2 it is confined by them all the same. */
+static void shard_channels_that_others_hear_need_no_connection(void **unused)
+{
+    (void)unused;
+    struct session session = session_after(":0/0/2");
+    session.has_shards_apart = true;
+    assert_true(session_is_subscribed(&session));
+    assert_true(session_is_confined(&session));
+    assert_false(session_is_subscribed_here(&session));
+    assert_false(session_is_pinned(&session));
+    session_lost_connection(&session);
+    assert_false(session.is_lost);
+    assert_int_equal(session_restore(&session, true, NULL).replies, 0);
+
+    subscribe(&session, (const uint32_t[]){1, 0, 2});
+    assert_true(session_is_pinned(&session));
+    session_lost_connection(&session);
+    assert_true(session.is_lost);
+    assert_int_equal(session_restore(&session, true, NULL).replies, 1);
+    session_finish(&session);
+    assert_false(session.has_shards_apart);
+}
+
 static void a_broken_transaction_is_answered_until_the_client_has_ended_it(void **unused)
 {
     (void)unused;
@@ -727,6 +750,7 @@ int main(void)
         cmocka_unit_test(transaction_leaves_the_database_of_its_last_select_that_succeeded),
         cmocka_unit_test(every_state_tells_what_it_needs),
         cmocka_unit_test(a_lost_connection_breaks_what_had_begun_on_it),
+        cmocka_unit_test(shard_channels_that_others_hear_need_no_connection),
         cmocka_unit_test(a_broken_transaction_is_answered_until_the_client_has_ended_it),
         cmocka_unit_test(a_session_that_ended_its_broken_transaction_is_as_good_as_new),
         cmocka_unit_test(confirmations_count_subscriptions_of_their_kind),
