@@ -14,6 +14,7 @@
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
+#include "proxy/transaction.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
 #include "proxy/waits.h"
@@ -69,6 +70,7 @@ static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
 static void inspect(struct request *request);
 static void inspect_exec(struct request *request);
+static void inspect_void(struct request *request);
 static void reply_instead(struct request *request, struct slice reply);
 static void finish_input(struct client *client);
 static void watch(struct client *client);
@@ -511,17 +513,6 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
     send_request(client, chunk, bytes, traits, next_is_silent(client));
 }
 
-void client_submit_silently(struct client *client, struct slice bytes, const struct request *traits)
-{
-    struct chunk *chunk = chunk_create_sized(bytes.size);
-    if (chunk) {
-        memcpy(chunk->bytes, bytes.bytes, bytes.size);
-        chunk->filled = bytes.size;
-        bytes.bytes = chunk->bytes;
-    }
-    send_request(client, chunk, bytes, traits, true);
-}
-
 /* Takes the chunk; NULL: memory is short. */
 static void send_request(struct client *client, struct chunk *chunk, struct slice bytes, const struct request *traits,
                          bool is_silent)
@@ -539,6 +530,8 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
     request->bytes = bytes.bytes;
     request->size = bytes.size;
     client->subscribing += request_is_subscription(request);
+    if (request->in_multi && client->upstream->is_sharded)
+        transaction_note(request);
     if (request->is_blocking)
         client->blocking = request;
     take_off(client, request);
@@ -772,6 +765,8 @@ static void completed(struct request *request)
         client->follows_master = false;
     if (client->blocking == request)
         client->blocking = NULL;
+    if (ends_transaction(request))
+        transaction_forget(client);
     if (request->is_piece)
         scatter_answered(request);
     else
@@ -891,6 +886,9 @@ static void inspect(struct request *request)
     case INSPECT_REDIRECTED:
         reply_instead(request, redirect_refusal(request));
         return;
+    case INSPECT_VOID:
+        inspect_void(request);
+        return;
     case INSPECT_CROSSED:
     case INSPECT_BARRED:
     case INSPECT_READONLY:
@@ -908,6 +906,16 @@ struct slice client_text_of(enum request_inspection inspection, enum command_pin
     if (inspection == INSPECT_BARRED)
         return SLICE("-ERR Command not allowed inside a transaction\r\n");
     return error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS);
+}
+
+/* An error is one frame, and short. */
+static void inspect_void(struct request *request)
+{
+    const struct span *first = request->reply.first;
+    struct slice reply = first && !first->next ? (struct slice){first->bytes, first->size} : SLICE("");
+    struct slice other = transaction_void_reply(request, reply);
+    if (other.bytes != reply.bytes)
+        reply_instead(request, other);
 }
 
 static void reply_instead(struct request *request, struct slice reply)

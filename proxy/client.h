@@ -99,9 +99,7 @@ struct client {
     bool wrote_several;       /* masters, since its last WAIT */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
-    struct placement_kept *kept; /* of a transaction that has no place yet; NULL mostly */
-    struct placement_kept **kept_end;
-    size_t kept_bytes;
+    struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */
     struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
     struct ears *ears;       /* at masters where it has no connection of its own; NULL mostly */
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
@@ -116,6 +114,7 @@ struct client {
     bool is_mixed : 1; /* two of its routes are to one shard, until all that is routed is answered */
     bool has_home : 1;
     bool is_bound : 1; /* bound_place is known */
+    bool defers_multi : 1; /* no node has been told of its MULTI yet */
     bool is_dirty : 1;
     bool is_resumable : 1;
     bool is_authenticated : 1;
@@ -231,9 +230,6 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
 
 /* What a client is told instead of the node's answer to what was refused in its transaction. */
 struct slice client_text_of(enum request_inspection inspection, enum command_pin pin);
-
-/* The same for bytes that are kept: its reply has been given already and is dropped. */
-void client_submit_silently(struct client *client, struct slice bytes, const struct request *traits);
 
 /* Puts a request for a command that goes in pieces into the client's queue; NULL if memory is short. */
 struct request *client_append(struct client *client, const struct request *traits);

@@ -9,6 +9,7 @@
 #include "proxy/log.h"
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
+#include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -61,7 +62,6 @@ static void finish_request(struct connection *connection, struct request *reques
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
-static struct request *next_answered(struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
@@ -526,7 +526,7 @@ static void take_database(struct connection *connection, struct slice reply)
             restoration_refused(connection, reply);
             return;
         }
-        struct request *request = next_answered(connection);
+        struct request *request = connection_take_oldest(connection);
         spans_add_copy(&worker->chunks, &request->reply, reply);
         if (request->client)
             client_break_session(request);
@@ -599,7 +599,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
                     !connection->ear && !(connection->owner && must_see_frame(connection));
     if (is_plain) {
         if (is_complete)
-            next_answered(connection);
+            connection_take_oldest(connection);
         connection->has_watched |= head->pin == PIN_WATCH;
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
@@ -686,11 +686,15 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (frame.bytes[0] == '-' && (was_refused(connection, head, frame) || refuses_mark(connection, head, frame)))
         return;
+    if (head->question == QUESTION_OPENING) {
+        transaction_take_opening(connection, frame);
+        return;
+    }
     if (head->question)
         connection_own_answered(connection, head, frame);
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
-    next_answered(connection);
+    connection_take_oldest(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
 }
@@ -705,7 +709,7 @@ static void take_confirmation(struct connection *connection, struct request *req
     if (owner->is_closed)
         return; /* the connection is, too */
     if (++request->confirmations >= request->subscriptions) {
-        finish_request(connection, next_answered(connection));
+        finish_request(connection, connection_take_oldest(connection));
         if (!owner->is_closed)
             ears_follow(owner);
     }
@@ -727,7 +731,7 @@ static void take_restoring(struct connection *connection, struct request *reques
     }
     if (++request->confirmations < request->subscriptions)
         return;
-    request_destroy(&worker->requests, &worker->chunks, next_answered(connection));
+    request_destroy(&worker->requests, &worker->chunks, connection_take_oldest(connection));
     client_restored(owner);
 }
 
@@ -769,6 +773,8 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection_close(connection, OUTCOME_LOST, NULL);
         return true;
     }
+    if (request->question == QUESTION_OPENING)
+        return false;
     if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
         connection_send_again(connection, request);
         return true;
@@ -805,10 +811,10 @@ static bool refuses_mark(struct connection *connection, const struct request *re
     if (!request->is_mark || (!is_cluster && !slice_starts_with(error, SLICE("-NOPERM "))))
         return false;
     bool has_wait = request->next != NULL;
-    finish_request(connection, next_answered(connection));
+    finish_request(connection, connection_take_oldest(connection));
     if (!has_wait)
         return true;
-    struct request *wait = next_answered(connection);
+    struct request *wait = connection_take_oldest(connection);
     if (wait->client && is_cluster)
         client_answer(wait, refusal_is_of_cluster(refusal_of(error)) ? redirect_refusal(wait) : error);
     else if (wait->client)
@@ -850,12 +856,12 @@ static void retry_refused(struct connection *connection, struct request *request
 void connection_done(struct connection *connection)
 {
     if (connection->queue.first && connection->queue.first != connection->unsent)
-        connection_own_end(connection, next_answered(connection));
+        connection_own_end(connection, connection_take_oldest(connection));
 }
 
 void connection_send_again(struct connection *connection, struct request *request)
 {
-    next_answered(connection);
+    connection_take_oldest(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
     request_queue_push(&worker_of(connection)->reroute, request);
@@ -867,8 +873,7 @@ static bool refuses_everything(struct connection *connection, struct slice error
     return !connection->was_answered && slice_starts_with(error, SLICE("-ERR max number of clients"));
 }
 
-/* Takes the oldest request off the queue: its reply is complete. */
-static struct request *next_answered(struct connection *connection)
+struct request *connection_take_oldest(struct connection *connection)
 {
     struct request *request = request_queue_pop(&connection->queue);
     if (connection->unsent == request)
@@ -899,7 +904,7 @@ static void end_requests(struct connection *connection, enum outcome outcome)
     bool is_past_unsent = false;
     connection->unsent = connection->gate = NULL;
     while (connection->queue.first) {
-        struct request *request = next_answered(connection);
+        struct request *request = connection_take_oldest(connection);
         bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);
         is_past_unsent |= request == unsent;
         end_request(connection, request, outcome, was_sent, exec_was_sent);

@@ -150,6 +150,13 @@ bool connection_mark(struct connection *connection);
 bool connection_ask(struct connection *connection, const struct slice *words, size_t count,
                     enum request_question question);
 
+/* Queues commands of ours, in bytes that are copied, with so many replies. False if memory is short. */
+bool connection_say(struct connection *connection, struct slice commands, uint32_t replies,
+                    enum request_question question);
+
+/* Takes the oldest request off the queue, since it is answered, or to be sent elsewhere. */
+struct request *connection_take_oldest(struct connection *connection);
+
 /* The oldest request, one of the proxy's own, is answered. */
 void connection_done(struct connection *connection);
 

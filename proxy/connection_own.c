@@ -16,6 +16,8 @@ enum { NAMES_MOST = 200000 };
 static void take_identity(struct inquiry *inquiry, struct slice reply);
 static size_t name_key_of(const struct backend *backend, char *key, size_t size);
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
+static struct request *request_of(struct connection *connection, struct chunk *chunk);
+static void queue_question(struct connection *connection, struct request *request, enum request_question question);
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
 
@@ -83,13 +85,33 @@ bool connection_ask(struct connection *connection, const struct slice *words, si
                     enum request_question question)
 {
     struct request *request = own_request(connection, words, count);
+    if (request)
+        queue_question(connection, request, question);
+    return request != NULL;
+}
+
+bool connection_say(struct connection *connection, struct slice commands, uint32_t replies,
+                    enum request_question question)
+{
+    struct chunk *chunk = chunk_create_sized(commands.size);
+    if (chunk) {
+        memcpy(chunk->bytes, commands.bytes, commands.size);
+        chunk->filled = commands.size;
+    }
+    struct request *request = request_of(connection, chunk);
     if (!request)
         return false;
+    request->subscriptions = replies;
+    queue_question(connection, request, question);
+    return true;
+}
+
+static void queue_question(struct connection *connection, struct request *request, enum request_question question)
+{
     int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
     request->timeout_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
     request->question = (uint8_t)question;
     connection_queue(connection, request);
-    return true;
 }
 
 /* Outside of Redis Cluster a message to a shard channel goes to all replicas, and nobody listens to this one.
@@ -130,14 +152,21 @@ static size_t name_key_of(const struct backend *backend, char *key, size_t size)
 /* A request without a client. */
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count)
 {
-    struct worker *worker = worker_of(connection);
     struct chunk *chunk = chunk_create_sized(resp_encoded_size(words, count));
+    if (chunk)
+        chunk->filled = resp_encode(chunk->bytes, words, count);
+    return request_of(connection, chunk);
+}
+
+/* Takes the chunk; NULL: memory is short. */
+static struct request *request_of(struct connection *connection, struct chunk *chunk)
+{
+    struct worker *worker = worker_of(connection);
     struct request *request = chunk ? request_create(&worker->requests) : NULL;
     if (!request) {
         chunk_release(&worker->chunks, chunk);
         return NULL;
     }
-    chunk->filled = resp_encode(chunk->bytes, words, count);
     request->chunk = chunk;
     request->bytes = chunk->bytes;
     request->size = chunk->filled;
@@ -157,6 +186,7 @@ void connection_own_answered(struct connection *connection, const struct request
         scripts_loaded(connection, request, reply);
         return;
     case QUESTION_ASKING:
+    case QUESTION_OPENING: /* transaction_take_opening() */
         return;
     }
 }

@@ -153,6 +153,12 @@ static bool answer_broken(struct client *client, enum command_pin pin)
     case SESSION_EXEC_ABORTED:
         client_reply(client, SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n"));
         return true;
+    case SESSION_QUEUED:
+        client_reply(client, SLICE("+QUEUED\r\n"));
+        return true;
+    case SESSION_EXEC_VOID:
+        client_reply(client, client->session.is_resp3 ? SLICE("_\r\n") : SLICE("*-1\r\n"));
+        return true;
     }
     return false;
 }
@@ -175,7 +181,7 @@ static bool refuse_dangerous(struct client *client, enum command_pin pin)
  * bad command: it gets a word in its place that no Redis knows. */
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection)
 {
-    if (client->kept) {
+    if (client->defers_multi) {
         placement_refuse(client, inspection, pin);
         return true;
     }

@@ -8,20 +8,13 @@
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
+#include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/waits.h"
 #include "proxy/worker.h"
 #include "routing/plan.h"
 
 #include <stdlib.h>
-
-/* A command of a transaction that is bound to no place yet. */
-struct placement_kept {
-    struct placement_kept *next;
-    struct request traits;
-    size_t size;
-    char bytes[];
-};
 
 static enum placement place_alone(struct client *client, const struct command_at_hand *at_hand,
                                   struct request *traits, const struct plan *plan);
@@ -33,12 +26,12 @@ static enum placement place_wait(struct client *client, const struct command_at_
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
                                    struct request *traits, const struct plan *plan);
+static enum placement place_multi(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits);
 static enum placement place_unbound(struct client *client, const struct command_at_hand *at_hand,
                                     const struct request *traits, bool is_crossed);
 static enum placement keep(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                            struct slice reply);
-static void send_kept(struct client *client, uint16_t place);
 static bool is_bound(const struct client *client);
 static bool is_refused(const struct client *client, const struct command_at_hand *at_hand);
 static void refuse_crossed(struct client *client);
@@ -78,11 +71,8 @@ void placement_bind(const struct client *client, struct request *traits)
 
 void placement_forget(struct client *client)
 {
-    while (client->kept) {
-        struct placement_kept *kept = client->kept;
-        client->kept = kept->next;
-        free(kept);
-    }
+    transaction_forget(client);
+    client->defers_multi = false;
     client->is_bound = false;
 }
 
@@ -221,16 +211,11 @@ static enum placement place_watch(struct client *client, struct request *traits,
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
                                    struct request *traits, const struct plan *plan)
 {
-    bool begins = !client->session.in_multi;
-    if (begins && !client->session.is_watching)
-        placement_forget(client);
-    if (begins)
-        scripts_forget_queued(client);
-    bool is_unbound = begins ? !is_bound(client) : client->kept != NULL;
+    if (!client->session.in_multi)
+        return place_multi(client, at_hand, traits);
+    bool is_unbound = client->defers_multi && !is_bound(client);
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
     bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS;
-    if (is_unbound && begins)
-        return keep(client, at_hand, traits, SLICE("+OK\r\n"));
     if (is_unbound && (is_crossed || plan->kind == PLAN_ANYWHERE)) {
         enum placement taken = place_unbound(client, at_hand, traits, is_crossed);
         if (taken != PLACEMENT_GOES)
@@ -244,13 +229,36 @@ static enum placement place_queued(struct client *client, const struct command_a
     if (placement != PLACEMENT_GOES)
         return placement;
     if (is_unbound) {
-        send_kept(client, plan->kind == PLAN_PLACE ? traits->place : REQUEST_PLACE_NONE);
-        if (client->is_closed)
-            return PLACEMENT_TAKEN;
+        client->bound_place = plan->kind == PLAN_PLACE ? traits->place : REQUEST_PLACE_NONE;
+        client->is_bound = true;
     }
-    is_crossed |= plan->kind == PLAN_PLACE && is_bound(client) && traits->place != client->bound_place;
+    if (at_hand->command && at_hand->command->special == SPECIAL_EVALSHA)
+        transaction_add_no_more(client);
+    is_crossed |= plan->kind == PLAN_PLACE && traits->place != client->bound_place;
     placement_bind(client, traits);
+    traits->opens_transaction = client->defers_multi;
     return is_crossed ? PLACEMENT_CROSSED : PLACEMENT_GOES;
+}
+
+/* Answered here, unless watched keys say where the transaction belongs. What is unanswered of the one before may have to
+ * begin again. */
+static enum placement place_multi(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    if (client->inflight > 0) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    bool is_watching = client->session.is_watching && is_bound(client);
+    if (!is_watching)
+        placement_forget(client);
+    scripts_forget_queued(client);
+    transaction_begin(client);
+    if (!is_watching) {
+        client->defers_multi = true;
+        return keep(client, at_hand, traits, SLICE("+OK\r\n"));
+    }
+    placement_bind(client, traits);
+    return PLACEMENT_GOES;
 }
 
 /* What a node would say to it at once is known: it is said here, and the node hears of the command when there is one.
@@ -284,8 +292,7 @@ enum placement placement_refuse(struct client *client, enum request_inspection i
 {
     static const struct slice unknown = {"POINTSMAN-REFUSED", 17};
     const struct command_at_hand instead = {.words = &unknown, .count = 1};
-    struct request traits = client->kept->traits; /* those of MULTI: in the same transaction */
-    traits.pin = PIN_NONE;
+    const struct request traits = {.pin = PIN_NONE};
     return keep(client, &instead, &traits, client_text_of(inspection, pin));
 }
 
@@ -305,43 +312,21 @@ static enum placement keep(struct client *client, const struct command_at_hand *
                            struct slice reply)
 {
     size_t size = resp_encoded_size(at_hand->words, at_hand->count);
-    bool is_small = client->kept_bytes + size <= (size_t)client->worker->group->config->client_input_limit;
-    struct placement_kept *kept = is_small ? malloc(sizeof *kept + size) : NULL;
-    if (!kept) {
+    uint64_t limit = (uint64_t)client->worker->group->config->client_input_limit;
+    struct chunk *encoded = transaction_bytes(client) + size <= limit ? chunk_create_sized(size) : NULL;
+    if (encoded)
+        encoded->filled = resp_encode(encoded->bytes, at_hand->words, at_hand->count);
+    bool is_kept = encoded && transaction_add(client, (struct slice){encoded->bytes, encoded->filled});
+    chunk_release(&client->worker->chunks, encoded);
+    if (!is_kept) {
         client_close(client, "a transaction without a key beyond proxy.client_input_limit");
         return PLACEMENT_TAKEN;
     }
-    *kept = (struct placement_kept){.traits = *traits, .size = size};
-    resp_encode(kept->bytes, at_hand->words, at_hand->count);
-    struct placement_kept **end = client->kept ? client->kept_end : &client->kept;
-    *end = kept;
-    client->kept_end = &kept->next;
-    client->kept_bytes = (kept == client->kept ? 0 : client->kept_bytes) + size;
     session_sent(&client->session, (enum command_pin)traits->pin);
     client->session.queues_write |= traits->pin == PIN_NONE && at_hand->command && command_may_change(at_hand->command);
     if (reply.size > 0)
         client_reply(client, reply);
     return PLACEMENT_TAKEN;
-}
-
-static void send_kept(struct client *client, uint16_t place)
-{
-    struct placement_kept *kept = client->kept;
-    client->kept = NULL;
-    client->bound_place = place;
-    client->is_bound = true;
-    while (kept && !client->is_closed) {
-        struct placement_kept *next = kept->next;
-        kept->traits.place = place;
-        client_submit_silently(client, (struct slice){kept->bytes, kept->size}, &kept->traits);
-        free(kept);
-        kept = next;
-    }
-    while (kept) {
-        struct placement_kept *next = kept->next;
-        free(kept);
-        kept = next;
-    }
 }
 
 /* By a transaction, or keys that it watches; what it was bound to before is of no interest. */

@@ -11,7 +11,9 @@
  *      GET other-slot    CROSSSLOT, and the node is told, so that EXEC fails
  *      EXEC              to that master; to any if no key was named
  *
- * Owner:   what is kept belongs to the client, which calls placement_forget().
+ * Should the slot be elsewhere by then, the transaction begins again there (transaction.h).
+ *
+ * Owner:   what is kept is the client's transaction (transaction.h).
  * Threads: one worker only.
  */
 #ifndef PROXY_PLACEMENT_H
@@ -29,7 +31,7 @@ enum placement {
 /* Only where upstream->is_sharded. May change what traits say of a connection of its own. */
 enum placement placement_of(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 
-/* Something is refused in a transaction that has no place yet (client->kept): the client is told, and EXEC fails. */
+/* Something is refused in a transaction of which no node has heard yet (client->defers_multi): the client is told, and EXEC fails. */
 enum placement placement_refuse(struct client *client, enum request_inspection inspection, enum command_pin pin);
 
 /* For what goes on a connection of its own beside the command at hand: the place that the client is bound to. */

@@ -4,6 +4,7 @@
 #include "proxy/backend.h"
 #include "proxy/client.h"
 #include "proxy/control.h"
+#include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/backoff.h"
@@ -35,14 +36,18 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
         upstream_unsettle(upstream, place, UNSETTLED_MS);
     request->refusal = (uint8_t)refusal;
-    if (!may_go_again(connection, request)) {
-        if (request->client)
+    bool restarts = transaction_may_restart(connection, request);
+    if (!restarts && !may_go_again(connection, request)) {
+        if (request->client && !transaction_make_void(connection, request))
             request->inspection = INSPECT_REDIRECTED;
         hear(connection, refusal, error, &redirect);
         return false;
     }
     follow(connection, request, refusal, error);
-    leave(connection, request);
+    if (restarts)
+        transaction_restart(connection, request);
+    else
+        leave(connection, request);
     return true;
 }
 
@@ -102,8 +107,8 @@ struct slice redirect_refusal(const struct request *request)
     return SLICE("-TRYAGAIN a slot is on its way to another node; not executed\r\n");
 }
 
-/* A transaction is where its first command went, and so are watched keys; frames that nobody asked for must not be
- * overtaken (connection.c). A first WATCH leaves nothing behind. */
+/* Frames that nobody asked for must not be overtaken (connection.c), nor what is behind it on the client's own
+ * connection. */
 static bool may_go_again(const struct connection *connection, const struct request *request)
 {
     const struct client *owner = connection->owner;
@@ -111,22 +116,25 @@ static bool may_go_again(const struct connection *connection, const struct reque
         return false;
     if (!owner)
         return true;
-    bool is_first_watch = request->pin == PIN_WATCH && !connection->has_watched;
-    if (request->next)
-        return false; /* what is behind it on the client's own connection would overtake it */
-    bool is_free = !owner->session.in_multi && (!owner->session.is_watching || is_first_watch);
-    return is_free && !session_has_hidden_pushes(&owner->session) && owner->subscribing == 0;
+    return !request->next && !owner->session.in_multi && !session_has_hidden_pushes(&owner->session) &&
+           owner->subscribing == 0;
 }
 
-/* The request goes to the worker's reroute queue. A dedicated connection that has nothing more is given back. */
+/* The request goes to the worker's reroute queue. A dedicated connection that has nothing more is given back; what was
+ * watched on it is watched no more. */
 static void leave(struct connection *connection, struct request *request)
 {
     struct client *owner = connection->owner;
     connection_send_again(connection, request);
-    if (!owner || connection->queue.first || session_is_pushed_to(&owner->session) || owner->session.is_tracking)
+    if (!owner || connection->queue.first)
         return;
-    connection->is_marked |= request->leaves_traces;
-    backend_give_back(connection);
+    if (owner->session.is_watching && connection->has_watched) {
+        connection_close(connection, OUTCOME_CUT, NULL);
+        session_void(&owner->session);
+    } else if (!session_is_pushed_to(&owner->session) && !owner->session.is_tracking) {
+        connection->is_marked |= request->leaves_traces;
+        backend_give_back(connection);
+    }
 }
 
 static void follow(struct connection *connection, struct request *request, enum refusal refusal, struct slice error)

@@ -14,7 +14,7 @@
  * Order. A request may have been sent behind the one that is redirected and find the place settled again. So once a
  * place is known to be on its way (unsettled), requests of one client for it go one by one.
  *
- * In a transaction nothing can go elsewhere: the node has spoiled it, the client is told so.
+ * A transaction begins again where its slot is (transaction.h), or else the client is told that nothing of it was done.
  *
  * Threads: one worker only.
  */
@@ -25,7 +25,7 @@
 
 struct upstream;
 
-/* The oldest request on the connection was refused so. True if it goes on its way again; else its reply is changed
+/* The oldest request of a client on the connection was refused so. True if it goes on its way again; else its reply is changed
  * where it must not be seen. */
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
 

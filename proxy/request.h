@@ -64,6 +64,7 @@ enum request_inspection {
     INSPECT_SCAN,   /* the cursor at its head becomes one of several masters (scan.h) */
     INSPECT_SCAN_CHECK, /* a whole: what all masters say of their slots */
     INSPECT_REDIRECTED, /* in a transaction: the client is not told where the node would have it go */
+    INSPECT_VOID,   /* in a transaction that has become void (transaction.h) */
     INSPECT_CROSSED,/* whatever the node says, its keys are in another slot than those of its transaction */
 };
 
@@ -73,6 +74,7 @@ enum request_question {
     QUESTION_RUN_ID,      /* INFO: which run of the node a connection leads to */
     QUESTION_SCRIPT_LOAD, /* ahead of an EVALSHA */
     QUESTION_ASKING,      /* ahead of what a node of a cluster has sent elsewhere for once */
+    QUESTION_OPENING,     /* what was said before in a transaction (transaction.h) */
 };
 
 enum {
@@ -94,12 +96,19 @@ struct request {
     uint32_t timeout_ms;          /* 0 = it may take as long as it takes */
     uint64_t hold_deadline_ms;    /* set when first held or waiting */
     uint32_t database;
-    uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind */
+    uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind.
+                                     QUESTION_OPENING: replies */
     uint32_t confirmations;       /* ... and seen */
     uint32_t known_confirmations; /* ... and with the client since the command was sent before */
     uint64_t not_before_ms;       /* held: not to be tried earlier, since a node said so; 0 = no matter */
     uint64_t redirect_version;    /* of the topology in which redirect_node is meant; 0 = goes where it belongs */
-    uint64_t scan;                /* the cursor that a SCAN over several masters came with */
+    union {
+        uint64_t scan;            /* the cursor that a SCAN over several masters came with */
+        struct {
+            uint32_t opening_bytes;    /* in a transaction: what was said before (transaction.h) */
+            uint32_t opening_commands;
+        };
+    };
     uint32_t redirect_node;
     uint16_t place;               /* of its keys (topology.h), or REQUEST_PLACE_NONE; the shard itself if is_for_shard.
                                      Of no interest where there is but one */
@@ -133,6 +142,7 @@ struct request {
     bool is_piece : 1;            /* of scatter; not in its client's queue */
     bool is_for_shard : 1;        /* a piece for the master of one shard, whatever keys it has */
     bool is_asking : 1;           /* its redirect is an ASK: ASKING goes before it */
+    bool opens_transaction : 1;   /* what was said before goes ahead of it on its connection */
     bool has_several_keys : 1;    /* in one place: while that is on its way they may be on two nodes */
 };
 

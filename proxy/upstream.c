@@ -5,6 +5,7 @@
 #include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
+#include "proxy/transaction.h"
 #include "proxy/worker.h"
 
 #include <assert.h>
@@ -577,6 +578,8 @@ void upstream_send_dedicated(struct upstream *upstream, struct connection *conne
     if (request->is_blocking && !blocked_prepare(connection, request))
         return;
     if (request->is_asking && !redirect_ask(connection, request))
+        return;
+    if (request->opens_transaction && !transaction_open(connection, request))
         return;
     if (!is_wait) {
         note_write(upstream, connection, request);

@@ -135,17 +135,18 @@ enum session_answer session_answer_broken(struct session *session, enum command_
 {
     if (!session->is_broken || session_is_confined(session))
         return SESSION_FORWARD;
+    enum session_answer refused = session->is_void ? SESSION_QUEUED : SESSION_ERROR;
     switch (pin) {
     case PIN_MULTI:
         if (session->in_multi)
-            return SESSION_ERROR;
+            return refused;
         session->in_multi = true;
         return SESSION_OK;
     case PIN_EXEC:
         if (!session->in_multi)
             return SESSION_FORWARD;
         end_transaction(session);
-        return SESSION_EXEC_ABORTED;
+        return refused == SESSION_QUEUED ? SESSION_EXEC_VOID : SESSION_EXEC_ABORTED;
     case PIN_DISCARD:
         if (!session->in_multi)
             return SESSION_FORWARD;
@@ -153,12 +154,12 @@ enum session_answer session_answer_broken(struct session *session, enum command_
         return SESSION_OK;
     case PIN_UNWATCH:
         if (session->in_multi)
-            return SESSION_ERROR;
+            return refused;
         end_transaction(session);
         return SESSION_OK;
     case PIN_WATCH:
         if (session->in_multi)
-            return SESSION_ERROR;
+            return refused;
         return SESSION_OK; /* EXEC fails whatever else is watched */
     case PIN_NONE:
     case PIN_BLOCK:
@@ -169,7 +170,7 @@ enum session_answer session_answer_broken(struct session *session, enum command_
     case PIN_SYNC:
         break;
     }
-    return session->in_multi ? SESSION_ERROR : SESSION_FORWARD;
+    return session->in_multi ? refused : SESSION_FORWARD;
 }
 
 /* Subscriptions and monitoring have gone on since on another connection. */
@@ -178,8 +179,14 @@ static void end_transaction(struct session *session)
     session->in_multi = false;
     session->is_watching = false;
     session->is_broken = false;
+    session->is_void = false;
     session->queued = 0;
     session->select_count = 0;
+}
+
+void session_void(struct session *session)
+{
+    session->is_broken = session->is_void = session->in_multi || session->is_watching;
 }
 
 void session_lost_connection(struct session *session)

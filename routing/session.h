@@ -47,6 +47,7 @@ struct session {
     bool in_multi;
     bool is_watching;
     bool is_broken; /* the connection of its transaction or its watched keys was lost */
+    bool is_void;   /* ... since these keys are on another node now: EXEC is answered nil */
     bool is_monitoring;
     bool is_tracking; /* CLIENT TRACKING ON: the node tells this connection which keys have changed */
     bool is_resp3;
@@ -131,8 +132,14 @@ enum session_answer {
     SESSION_OK,            /* +OK: MULTI, DISCARD, UNWATCH */
     SESSION_ERROR,         /* the transaction's connection was lost */
     SESSION_EXEC_ABORTED,  /* -EXECABORT ... */
+    SESSION_QUEUED,        /* +QUEUED, in what is void */
+    SESSION_EXEC_VOID,     /* nil */
 };
 enum session_answer session_answer_broken(struct session *session, enum command_pin pin);
+
+/* What it watches has gone to another node, where nobody watches it: broken, but told so only by EXEC, and in the way
+ * that Redis tells of a watched key that was changed. */
+void session_void(struct session *session);
 
 /* The client's own connection is gone. A transaction becomes broken; subscriptions, monitoring and tracking stand,
  * but the session is lost until session_restored(). */

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/transaction.h"
+
+#include "proxy/client.h"
+#include "proxy/connection_own.h"
+#include "proxy/redirect.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#include <stdlib.h>
+
+enum {
+    KEPT_MOST = 1024 * 1024, /* once the place is known */
+    ROOM_LEAST = 512,
+    ROOM_LEFT = 4096,        /* is not freed when the transaction has ended */
+};
+
+struct transaction {
+    char *bytes; /* from MULTI on, as they were sent */
+    size_t size, room;
+    uint32_t commands;
+    bool is_whole; /* nothing of it is missing */
+};
+
+static bool make_room(struct transaction *transaction, size_t size);
+static bool may_leave(const struct client *client, const struct request *request);
+static void take_off(struct connection *connection, struct request_queue *taken);
+
+void transaction_begin(struct client *client)
+{
+    struct transaction *transaction = client->transaction;
+    if (!transaction)
+        transaction = client->transaction = calloc(1, sizeof *transaction);
+    if (!transaction)
+        return;
+    transaction->size = 0;
+    transaction->commands = 0;
+    transaction->is_whole = !client->session.is_watching;
+}
+
+bool transaction_add(struct client *client, struct slice command)
+{
+    struct transaction *transaction = client->transaction;
+    if (!transaction || !make_room(transaction, command.size))
+        return false;
+    memcpy(transaction->bytes + transaction->size, command.bytes, command.size);
+    transaction->size += command.size;
+    transaction->commands++;
+    return true;
+}
+
+size_t transaction_bytes(const struct client *client)
+{
+    return client->transaction ? client->transaction->size : 0;
+}
+
+void transaction_note(struct request *request)
+{
+    struct transaction *transaction = request->client->transaction;
+    if (!transaction)
+        return;
+    request->client->defers_multi = false;
+    request->opening_bytes = (uint32_t)transaction->size;
+    request->opening_commands = transaction->commands;
+    bool is_end = request->pin == PIN_EXEC || request->pin == PIN_DISCARD;
+    if (is_end || !transaction->is_whole)
+        return;
+    transaction->is_whole = transaction->size + request->size <= KEPT_MOST &&
+                            transaction_add(request->client, (struct slice){request->bytes, request->size});
+}
+
+void transaction_add_no_more(struct client *client)
+{
+    if (client->transaction)
+        client->transaction->is_whole = false;
+}
+
+bool transaction_open(struct connection *connection, struct request *request)
+{
+    const struct transaction *transaction = request->client->transaction;
+    struct slice opening = {transaction->bytes, request->opening_bytes};
+    if (connection_say(connection, opening, request->opening_commands, QUESTION_OPENING))
+        return true;
+    client_fail(request, ERROR_MEMORY);
+    return false;
+}
+
+/* Whatever else is wrong with a command of it, EXEC fails for that. */
+void transaction_take_opening(struct connection *connection, struct slice frame)
+{
+    struct request *opening = connection->queue.first;
+    struct request *request = opening->next;
+    enum refusal refusal = frame.bytes[0] == '-' ? refusal_of(frame) : REFUSAL_NONE;
+    bool is_redirect = refusal_is_of_cluster(refusal) && request && request->client;
+    if (is_redirect && redirect_take(connection, request, refusal, frame))
+        return;
+    if (++opening->confirmations == opening->subscriptions)
+        connection_done(connection);
+}
+
+bool transaction_may_restart(const struct connection *connection, const struct request *request)
+{
+    const struct client *client = request->client;
+    if (!client || client != connection->owner || !request->in_multi || client->session.is_broken)
+        return false;
+    const struct transaction *transaction = client->transaction;
+    if (!transaction || !transaction->is_whole || request->opening_bytes == 0)
+        return false;
+    for (const struct request *each = request; each; each = each->next) {
+        if (!may_leave(client, each))
+            return false;
+    }
+    return true;
+}
+
+/* What was not part of the transaction may have been carried out. */
+static bool may_leave(const struct client *client, const struct request *request)
+{
+    return request->client == client && request->in_multi && !request->is_spoiled;
+}
+
+/* What its client is subscribed to beside the transaction begins again as well, ahead of it. */
+void transaction_restart(struct connection *connection, struct request *request)
+{
+    struct client *client = request->client;
+    struct session *session = &client->session;
+    struct request_queue taken = {0};
+    bool in_multi = session->in_multi;
+    request->opens_transaction = true;
+    session->in_multi = false; /* nothing of it is lost */
+    take_off(connection, &taken);
+    client->home_place = request->place;
+    client->has_home = request->place != REQUEST_PLACE_NONE;
+    connection_close(connection, OUTCOME_CUT, NULL);
+    session->in_multi = in_multi;
+    for (struct request *each; (each = request_queue_pop(&taken));)
+        request_queue_push(&client->worker->reroute, each);
+}
+
+/* An opening is the proxy's own, and goes again with whom it opens for. */
+static void take_off(struct connection *connection, struct request_queue *taken)
+{
+    while (connection->queue.first) {
+        struct request *request = connection->queue.first;
+        if (!request->client) {
+            connection_own_end(connection, connection_take_oldest(connection));
+            continue;
+        }
+        connection_take_oldest(connection);
+        request->state = REQUEST_NEW;
+        request->connection = NULL;
+        request_queue_push(taken, request);
+    }
+}
+
+bool transaction_make_void(const struct connection *connection, struct request *request)
+{
+    struct client *client = request->client;
+    bool is_watched = client && client == connection->owner && connection->has_watched && request->in_multi;
+    if (!is_watched)
+        return false;
+    for (struct request *each = request; each && each->client == client && each->in_multi; each = each->next) {
+        if (each->pin != PIN_DISCARD)
+            each->inspection = INSPECT_VOID;
+    }
+    session_void(&client->session);
+    client->dedicated->is_marked = true; /* in the midst of the transaction */
+    return true;
+}
+
+struct slice transaction_void_reply(const struct request *request, struct slice reply)
+{
+    if (request->pin == PIN_EXEC)
+        return request->client->session.is_resp3 ? SLICE("_\r\n") : SLICE("*-1\r\n");
+    bool is_redirect = reply.size > 0 && reply.bytes[0] == '-' && refusal_is_of_cluster(refusal_of(reply));
+    return is_redirect ? SLICE("+QUEUED\r\n") : reply;
+}
+
+void transaction_forget(struct client *client)
+{
+    struct transaction *transaction = client->transaction;
+    if (!transaction)
+        return;
+    transaction->size = 0;
+    transaction->is_whole = false;
+    if (transaction->room <= ROOM_LEFT && !client->is_closed)
+        return;
+    client->transaction = NULL;
+    free(transaction->bytes);
+    free(transaction);
+}
+
+static bool make_room(struct transaction *transaction, size_t size)
+{
+    size_t wanted = transaction->size + size;
+    if (wanted <= transaction->room)
+        return true;
+    size_t room = wanted + wanted / 2 < ROOM_LEAST ? ROOM_LEAST : wanted + wanted / 2;
+    char *larger = wanted < UINT32_MAX ? realloc(transaction->bytes, room) : NULL;
+    if (!larger)
+        return false;
+    transaction->bytes = larger;
+    transaction->room = room;
+    return true;
+}

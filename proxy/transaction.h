@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * transaction.h - a transaction that can begin again on another node, where keys are spread over several.
+ *
+ * Until EXEC is carried out nothing of a transaction has happened. So what a client says from MULTI on is kept, and when
+ * a node refuses a command of it because the slot is elsewhere, or on its way, all of it is said again where the slot is.
+ *
+ *      kept:        MULTI  SET k 1  INCR n
+ *      connection:  [opening: MULTI, SET k 1] [INCR n] [EXEC]        the opening is the proxy's own request, with as
+ *                                     |                              many replies as commands
+ *                                     '-- MOVED: nothing of it happened
+ *      another:     [opening: MULTI, SET k 1] [INCR n] [EXEC]
+ *
+ * That is also how a transaction begins whose place is not known at MULTI (placement.h).
+ *
+ * What it cannot do is told truthfully (redirect_refusal()): with scripts, which the other node may not have, or more
+ * than KEPT_MOST bytes. What its client watches is of no worth once the slot is elsewhere: such a transaction is void.
+ * Its commands are answered QUEUED and its EXEC nil, as where somebody else has changed a watched key.
+ *
+ * Owner:   what is kept belongs to the client, which calls transaction_forget().
+ * Threads: one worker only.
+ */
+#ifndef PROXY_TRANSACTION_H
+#define PROXY_TRANSACTION_H
+
+#include "proxy/connection.h"
+#include "routing/verdict.h"
+
+struct client;
+struct transaction;
+
+/* MULTI is going to be added; whatever there was is over. */
+void transaction_begin(struct client *client);
+
+/* A command of the transaction, as the node gets it. False if memory is short. */
+bool transaction_add(struct client *client, struct slice command);
+
+/* Bytes of what is kept. */
+size_t transaction_bytes(const struct client *client);
+
+/* The command that is to be added next is the request's: what has to be said before it is all that is kept by now. */
+void transaction_note(struct request *request);
+
+/* It cannot begin again from here on: a script may not be on other nodes. */
+void transaction_add_no_more(struct client *client);
+
+/* Ahead of a request that opens_transaction, each time that it is queued. False, and the request has failed, if memory
+ * is short. */
+bool transaction_open(struct connection *connection, struct request *request);
+
+/* A reply to the opening, which is the oldest request of the connection. */
+void transaction_take_opening(struct connection *connection, struct slice frame);
+
+/* A node of a cluster has refused the request, of which it may not be told. True if its transaction can begin again: the
+ * request and all behind it leave the connection, which is closed, by transaction_restart(). */
+bool transaction_may_restart(const struct connection *connection, const struct request *request);
+void transaction_restart(struct connection *connection, struct request *request);
+
+/* True if its client watches keys, so that the transaction is void now. */
+bool transaction_make_void(const struct connection *connection, struct request *request);
+
+/* What the client of a void transaction is told: *reply changes where the node's own will not do. */
+struct slice transaction_void_reply(const struct request *request, struct slice reply);
+
+/* The transaction has ended, or its client. */
+void transaction_forget(struct client *client);
+
+#endif
