@@ -190,9 +190,9 @@ void client_unheld(struct client *client);
  * several. */
 struct connection *client_route_to(const struct client *client, uint16_t shard);
 
-/* The dedicated connection is gone. had_session: with the state of the session on it. What can go on elsewhere is
- * restored there, ahead of the client's requests. */
-void client_lost_dedicated(struct client *client, bool had_session);
+/* The dedicated connection is gone. had_session: with the state of the session on it, but for a transaction that
+ * survives. What can go on elsewhere is restored there, ahead of the client's requests. */
+void client_lost_dedicated(struct client *client, bool had_session, bool transaction_survives);
 
 /* Whatever is to be restored is not, any more: the client goes, or begins anew. */
 void client_cancel_restoration(struct client *client);

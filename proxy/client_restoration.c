@@ -15,12 +15,20 @@
 static void restore(struct client *client);
 static bool awaits_monitor(const struct client *client);
 
-void client_lost_dedicated(struct client *client, bool had_session)
+void client_lost_dedicated(struct client *client, bool had_session, bool transaction_survives)
 {
+    struct session *session = &client->session;
     if (had_session && !tracking_lost(client))
         return;
+    bool in_multi = session->in_multi;
+    session->in_multi &= !transaction_survives;
     if (had_session)
-        session_lost_connection(&client->session);
+        session_lost_connection(session);
+    session->in_multi = in_multi;
+    if (transaction_survives && client->is_bound) {
+        client->home_place = client->bound_place;
+        client->has_home = client->bound_place != REQUEST_PLACE_NONE;
+    }
     client_cancel_restoration(client);
     if (client->session.is_lost)
         restore(client);

@@ -278,12 +278,17 @@ void connection_close(struct connection *connection, enum outcome outcome, const
         backend_suspect(backend);
 
     struct client *owner = connection->owner;
-    connection->owner = NULL;
     bool session_is_lost = owner && connection->was_used;
+    bool survives = transaction_survives(connection, outcome);
+    struct request_queue again = {0};
+    if (survives)
+        transaction_take_along(connection, &again);
+    connection->owner = NULL;
     if (owner)
         owner->dedicated = NULL;
     if (owner && !owner->is_closed)
-        client_lost_dedicated(owner, session_is_lost); /* what it restores goes ahead of these: */
+        client_lost_dedicated(owner, session_is_lost, survives); /* what it restores goes ahead of these: */
+    request_queue_append(&worker->reroute, &again);
     end_requests(connection, outcome);
 
     connection->next_dead = worker->dead_connections;

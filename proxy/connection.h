@@ -101,6 +101,7 @@ struct connection {
     bool must_ask : 1;    /* selects even if the database is the right one */
     bool has_written : 1; /* WAIT on it speaks of something that was written on it */
     bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
+    bool is_refused : 1;  /* it closes since the transaction on it was refused, of which nothing is done */
     bool has_watched : 1; /* a WATCH of its borrower was answered */
     bool is_readonly : 1; /* READONLY goes with its greeting: a replica in a Redis Cluster, for reads */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */

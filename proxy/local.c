@@ -303,7 +303,7 @@ static void speak(struct client *client, uint8_t protocol)
     if (client->dedicated)
         connection_speak(client->dedicated, protocol);
     else if (client->restoring)
-        client_lost_dedicated(client, false); /* it is begun anew, in that protocol */
+        client_lost_dedicated(client, false, false); /* it is begun anew, in that protocol */
 }
 
 /* Field by field as Redis 7 has it. Before any node was seen the version is the oldest that this proxy is for. */

@@ -155,10 +155,7 @@ static enum placement move_home(struct client *client, uint16_t place)
         return client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
     client->home_place = place;
     client->has_home = true;
-    bool in_multi = client->session.in_multi; /* nothing of the transaction is on that connection */
-    client->session.in_multi = false;
     connection_close(client->dedicated, OUTCOME_CUT, NULL);
-    client->session.in_multi = in_multi;
     if (!client->is_closed && client->restoring)
         client_stall(client, STALL_RESTORED);
     return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;

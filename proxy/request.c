@@ -93,6 +93,18 @@ void request_queue_push_front(struct request_queue *queue, struct request *reque
         queue->last = request;
 }
 
+void request_queue_append(struct request_queue *queue, struct request_queue *more)
+{
+    if (!more->first)
+        return;
+    if (queue->last)
+        queue->last->next = more->first;
+    else
+        queue->first = more->first;
+    queue->last = more->last;
+    *more = (struct request_queue){0};
+}
+
 struct request *request_queue_pop(struct request_queue *queue)
 {
     struct request *request = queue->first;

@@ -184,6 +184,7 @@ void request_restart_subscription(struct request *request);
 
 void request_queue_push(struct request_queue *queue, struct request *request);
 void request_queue_push_front(struct request_queue *queue, struct request *request);
+void request_queue_append(struct request_queue *queue, struct request_queue *more);
 struct request *request_queue_pop(struct request_queue *queue);
 
 /* Takes it out from wherever it stands in the queue; costs its position. */

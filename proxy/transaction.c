@@ -23,8 +23,9 @@ struct transaction {
 };
 
 static bool make_room(struct transaction *transaction, size_t size);
+static bool is_whole(const struct client *client);
 static bool may_leave(const struct client *client, const struct request *request);
-static void take_off(struct connection *connection, struct request_queue *taken);
+static bool exec_was_sent(const struct connection *connection);
 
 void transaction_begin(struct client *client)
 {
@@ -101,44 +102,68 @@ void transaction_take_opening(struct connection *connection, struct slice frame)
 bool transaction_may_restart(const struct connection *connection, const struct request *request)
 {
     const struct client *client = request->client;
-    if (!client || client != connection->owner || !request->in_multi || client->session.is_broken)
+    return client && client == connection->owner && is_whole(client) && may_leave(client, request);
+}
+
+static bool is_whole(const struct client *client)
+{
+    return client->transaction && client->transaction->is_whole && !client->session.is_broken;
+}
+
+/* From this one on all are of the transaction: what is not may have been carried out. */
+static bool may_leave(const struct client *client, const struct request *request)
+{
+    const struct request *each = request;
+    while (each && each->client == client && each->in_multi && !each->is_spoiled)
+        each = each->next;
+    return !each;
+}
+
+void transaction_restart(struct connection *connection, struct request *request)
+{
+    request->opens_transaction = true;
+    connection->is_refused = true;
+    connection_close(connection, OUTCOME_CUT, NULL);
+}
+
+bool transaction_survives(const struct connection *connection, enum outcome outcome)
+{
+    struct client *client = connection->owner;
+    if (!client || client->is_closed || outcome == OUTCOME_TIMED_OUT)
         return false;
-    const struct transaction *transaction = client->transaction;
-    if (!transaction || !transaction->is_whole || request->opening_bytes == 0)
+    struct request *first = connection->queue.first;
+    while (first && !first->client)
+        first = first->next;
+    if (connection->is_refused || (!first && client->defers_multi))
+        return true;
+    bool is_open = first ? first->in_multi : client->session.in_multi;
+    if (!is_open || !is_whole(client) || !may_leave(client, first) || exec_was_sent(connection))
         return false;
-    for (const struct request *each = request; each; each = each->next) {
-        if (!may_leave(client, each))
-            return false;
-    }
+    if (first && first->attempts > connection->backend->upstream->config->retry_attempts)
+        return false;
+    if (first)
+        first->opens_transaction = true;
+    else
+        client->defers_multi = true;
     return true;
 }
 
-/* What was not part of the transaction may have been carried out. */
-static bool may_leave(const struct client *client, const struct request *request)
+static bool exec_was_sent(const struct connection *connection)
 {
-    return request->client == client && request->in_multi && !request->is_spoiled;
-}
-
-/* What its client is subscribed to beside the transaction begins again as well, ahead of it. */
-void transaction_restart(struct connection *connection, struct request *request)
-{
-    struct client *client = request->client;
-    struct session *session = &client->session;
-    struct request_queue taken = {0};
-    bool in_multi = session->in_multi;
-    request->opens_transaction = true;
-    session->in_multi = false; /* nothing of it is lost */
-    take_off(connection, &taken);
-    client->home_place = request->place;
-    client->has_home = request->place != REQUEST_PLACE_NONE;
-    connection_close(connection, OUTCOME_CUT, NULL);
-    session->in_multi = in_multi;
-    for (struct request *each; (each = request_queue_pop(&taken));)
-        request_queue_push(&client->worker->reroute, each);
+    const struct request *unsent = connection->unsent;
+    for (const struct request *each = connection->queue.first; each; each = each->next) {
+        if (each == unsent && connection->unsent_offset == 0)
+            return false;
+        if (each->pin == PIN_EXEC)
+            return true;
+        if (each == unsent)
+            return false;
+    }
+    return false;
 }
 
 /* An opening is the proxy's own, and goes again with whom it opens for. */
-static void take_off(struct connection *connection, struct request_queue *taken)
+void transaction_take_along(struct connection *connection, struct request_queue *taken)
 {
     while (connection->queue.first) {
         struct request *request = connection->queue.first;

@@ -3,7 +3,8 @@
  * transaction.h - a transaction that can begin again on another node, where keys are spread over several.
  *
  * Until EXEC is carried out nothing of a transaction has happened. So what a client says from MULTI on is kept, and when
- * a node refuses a command of it because the slot is elsewhere, or on its way, all of it is said again where the slot is.
+ * a node refuses a command of it because the slot is elsewhere, or on its way, all of it is said again where the slot is;
+ * and where the next master is, if the connection is lost before EXEC was sent.
  *
  *      kept:        MULTI  SET k 1  INCR n
  *      connection:  [opening: MULTI, SET k 1] [INCR n] [EXEC]        the opening is the proxy's own request, with as
@@ -51,10 +52,15 @@ bool transaction_open(struct connection *connection, struct request *request);
 /* A reply to the opening, which is the oldest request of the connection. */
 void transaction_take_opening(struct connection *connection, struct slice frame);
 
-/* A node of a cluster has refused the request, of which it may not be told. True if its transaction can begin again: the
- * request and all behind it leave the connection, which is closed, by transaction_restart(). */
+/* A node of a cluster has refused the request. True if its transaction can begin again: transaction_restart() closes the
+ * connection, and the request and all behind it go elsewhere. */
 bool transaction_may_restart(const struct connection *connection, const struct request *request);
 void transaction_restart(struct connection *connection, struct request *request);
+
+/* A client's own connection is being closed. True if the transaction on it can begin again, since no EXEC was sent: what
+ * there is of it in the queue is taken along, or else the next command opens it. */
+bool transaction_survives(const struct connection *connection, enum outcome outcome);
+void transaction_take_along(struct connection *connection, struct request_queue *taken);
 
 /* True if its client watches keys, so that the transaction is void now. */
 bool transaction_make_void(const struct connection *connection, struct request *request);

@@ -281,6 +281,23 @@ def test_transactions_and_blocking_clients_see_no_redirect(through, nodes, link)
     assert sorted(map(int, taken + left)) == list(range(pushed))
 
 
+@pytest.mark.parametrize("reason", ["script", "size"])
+def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nodes, link, reason):
+    """The other node may not have the script, and there is a bound to what is kept; nothing of it is done."""
+    key = nodes.key_of(nodes.masters()[0], 5)
+    sha = link.ask("SCRIPT", "LOAD", "return redis.call('SET', KEYS[1], 'by the script')")
+    long = b"x" * 700_000
+    commands = [("EVALSHA", sha, 1, key)] if reason == "script" else [("SET", key, long), ("APPEND", key, long)]
+    assert link.ask("MULTI") == b"OK"
+    assert [link.ask(*words) for words in commands] == [b"QUEUED"] * len(commands)
+    nodes.move_slot(slot_of(key), nodes.masters()[1])
+    assert link.ask("SET", key, "after").startswith(b"TRYAGAIN ")
+    assert link.ask("EXEC").startswith(b"EXECABORT ")
+    assert link.ask("GET", key) is None
+    replies = [link.ask(*words) for words in [("MULTI",), *commands, ("EXEC",)]]
+    assert replies[:-1] == [b"OK"] + [b"QUEUED"] * len(commands) and len(replies[-1]) == len(commands)
+
+
 def test_a_blocked_client_follows_its_key(through, nodes, link):
     slot = slot_of("{follow}")
     target = next(node for node in nodes.masters() if node is not nodes.master_of(slot))

@@ -50,7 +50,7 @@ static const char *state_of(const struct session *session)
     text[0] = '\0';
 #define SAY(...) size += (size_t)snprintf(text + size, sizeof text - size, __VA_ARGS__)
     if (session->is_lost) SAY(" lost");
-    if (session->is_broken) SAY(" broken");
+    if (session->is_broken) SAY(session->is_void ? " void" : " broken");
     if (session->in_multi) SAY(" multi:%u", session->queued);
     if (session->is_watching) SAY(" watching");
     if (session->is_monitoring) SAY(" monitoring");
@@ -73,7 +73,7 @@ static void subscribe(struct session *session, const uint32_t counts[SESSION_KIN
     }
 }
 
-/* A session that has been given these words: commands, "lost" for the end of its connection, "restored", and
+/* A session that has been given these words: commands, "lost" for the end of its connection, "restored", "void", and
  * ":a/b/c" for confirmations that leave that many subscriptions of each kind. Broken ones answer first, as the
  * proxy does. To be finished. */
 static struct session session_after(const char *words)
@@ -88,6 +88,8 @@ static struct session session_after(const char *words)
             session_restored(&session);
         else if (slice_is((struct slice){words, size}, "lost"))
             session_lost_connection(&session);
+        else if (slice_is((struct slice){words, size}, "void"))
+            session_void(&session);
         else if (session_answer_broken(&session, pin_of(words, size)) == SESSION_FORWARD)
             session_sent(&session, pin_of(words, size));
         words += size + strspn(words + size, " ");
@@ -330,6 +332,19 @@ static const struct broken_sample {
     {"WATCH lost MULTI", "EXEC", SESSION_EXEC_ABORTED, "shared"},
     {"WATCH lost MULTI", "DISCARD", SESSION_OK, "shared"},
     {"WATCH lost EXEC lost", "MULTI", SESSION_OK, "broken multi:0 watching"},
+    /* void: nobody is told before EXEC, and then as of a watched key that was changed */
+    {"WATCH void", "GET", SESSION_FORWARD, "void watching"},
+    {"WATCH void", "WATCH", SESSION_OK, "void watching"},
+    {"WATCH void", "UNWATCH", SESSION_OK, "shared"},
+    {"WATCH void", "MULTI", SESSION_OK, "void multi:0 watching"},
+    {"WATCH void MULTI", "GET", SESSION_QUEUED, "void multi:0 watching"},
+    {"WATCH void MULTI", "EXEC", SESSION_EXEC_VOID, "shared"},
+    {"WATCH void MULTI", "DISCARD", SESSION_OK, "shared"},
+    {"WATCH MULTI void", "GET", SESSION_QUEUED, "void multi:0 watching"},
+    {"WATCH MULTI void", "EXEC", SESSION_EXEC_VOID, "shared"},
+    {"WATCH MULTI void lost", "EXEC", SESSION_EXEC_VOID, "shared"},
+    {"WATCH MULTI EXEC void", "MULTI", SESSION_FORWARD, "shared"},
+    {"WATCH void MULTI EXEC WATCH lost MULTI", "EXEC", SESSION_EXEC_ABORTED, "shared"},
     /* what goes on beside it on the new connection outlives it */
     {"WATCH lost MONITOR", "UNWATCH", SESSION_OK, "monitoring"},
     {"WATCH lost MONITOR MULTI", "EXEC", SESSION_EXEC_ABORTED, "monitoring"},
