@@ -108,7 +108,7 @@ static enum placement place_alone(struct client *client, const struct command_at
     }
     if (is_bound(client) && plan->kind == PLAN_ANYWHERE)
         placement_bind(client, traits);
-    if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS)
+    if (plan->kind != PLAN_SPLIT && plan->kind != PLAN_MASTERS && plan->kind != PLAN_NODES)
         return PLACEMENT_GOES;
     uint64_t bytes = client->inflight_bytes + at_hand->bytes.size;
     if (client->inflight > 0 && bytes > (uint64_t)client->worker->group->config->client_input_limit) {

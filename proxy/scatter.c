@@ -20,11 +20,14 @@ struct scatter {
         struct request *request; /* NULL: not made yet */
         struct chunk *joined;    /* its reply, where that came in several parts; while merging only */
         uint32_t first, count;   /* of its keys, in order */
+        uint32_t replica;        /* that it is for; TOPOLOGY_NO_NODE: it is for a master */
     } pieces[];
 };
 
 static struct scatter *create(const struct plan *plan, uint32_t count);
+static uint32_t find_replicas(const struct upstream *upstream, struct scattered *pieces);
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
+static void direct_to_replica(const struct upstream *upstream, struct request *piece, uint32_t replica);
 static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count);
 static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan);
 static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index);
@@ -35,7 +38,11 @@ static void release_pieces(struct client *client, struct scatter *scatter);
 bool scatter_take(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                   const struct plan *plan)
 {
-    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : client->upstream->topology->shard_count;
+    const struct upstream *upstream = client->upstream;
+    uint32_t masters = upstream->topology->shard_count;
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : masters;
+    if (plan->kind == PLAN_NODES)
+        count += find_replicas(upstream, NULL);
     if (!may_go(client, traits, plan, count))
         return client_stall(client, STALL_DRAINED);
     struct scatter *scatter = create(plan, count);
@@ -53,10 +60,15 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     scatter->policy = plan->merge;
     scatter->limit = plan->limit;
     scatter->is_write = !traits->is_read;
+    if (plan->kind == PLAN_NODES)
+        find_replicas(upstream, scatter->pieces + masters);
 
     size_t offset = 0;
     for (uint32_t i = 0; i < count && !client->is_closed; i++) {
+        uint32_t replica = scatter->pieces[i].replica;
         struct request piece = traits_of_piece(traits, plan, i);
+        if (replica != TOPOLOGY_NO_NODE)
+            direct_to_replica(upstream, &piece, replica);
         piece.scatter = scatter;
         piece.bytes = chunk->bytes + offset;
         piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
@@ -101,11 +113,37 @@ static struct scatter *create(const struct plan *plan, uint32_t count)
     scatter->order = (uint32_t *)&scatter->pieces[count];
     if (keys)
         memcpy(scatter->order, plan->order, keys * sizeof(uint32_t));
-    for (uint32_t i = 0; i < count && keys; i++) {
-        scatter->pieces[i].first = plan->pieces[i].first;
-        scatter->pieces[i].count = plan->pieces[i].count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (keys) {
+            scatter->pieces[i].first = plan->pieces[i].first;
+            scatter->pieces[i].count = plan->pieces[i].count;
+        }
+        scatter->pieces[i].replica = TOPOLOGY_NO_NODE;
     }
     return scatter;
+}
+
+/* Those that can be reached; one that cannot is waited for by nobody. pieces: written unless NULL. */
+static uint32_t find_replicas(const struct upstream *upstream, struct scattered *pieces)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < upstream->topology->node_count; i++) {
+        const struct topology_node *node = &upstream->topology->nodes[i];
+        if (node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD || !upstream->loads[i].is_usable)
+            continue;
+        if (pieces)
+            pieces[count].replica = i;
+        count++;
+    }
+    return count;
+}
+
+/* It goes there as after a redirect; should the replica be lost by then, to its master, which has it then twice. */
+static void direct_to_replica(const struct upstream *upstream, struct request *piece, uint32_t replica)
+{
+    piece->place = upstream->topology->nodes[replica].shard;
+    piece->redirect_node = replica;
+    piece->redirect_version = upstream->topology->version;
 }
 
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index)
@@ -113,7 +151,7 @@ static struct request traits_of_piece(const struct request *traits, const struct
     struct request piece = *traits;
     piece.is_piece = true;
     piece.inspection = INSPECT_NOTHING;
-    piece.is_for_shard = plan->kind == PLAN_MASTERS;
+    piece.is_for_shard = plan->kind != PLAN_SPLIT;
     piece.place = (uint16_t)(piece.is_for_shard ? index : plan->pieces[index].place);
     piece.has_several_keys = !piece.is_for_shard && plan->pieces[index].count > 1;
     return piece;
@@ -121,6 +159,8 @@ static struct request traits_of_piece(const struct request *traits, const struct
 
 static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count)
 {
+    if (plan->kind == PLAN_NODES)
+        return client->inflight == 0;
     for (uint32_t i = 0; client->inflight > 0 && i < count; i++) {
         struct request piece = traits_of_piece(traits, plan, i);
         if (!handler_may_go(client, &piece))

@@ -104,9 +104,10 @@ enum command_special {
 enum command_spread {
     SPREAD_NONE,    /* to one node */
     SPREAD_KEYS,    /* can be split into commands of the same name with fewer keys; the row's keys are a range */
-    SPREAD_MASTERS, /* to all masters. Where Redis' tips say all nodes, replicas are left out for now. */
+    SPREAD_MASTERS, /* to all masters */
     SPREAD_APART,   /* to all masters, but only if they know nothing of each other: a Redis Cluster has one database and
                        refuses SWAPDB */
+    SPREAD_NODES,   /* to all masters and replicas: what a node keeps for itself, as CONFIG SET */
 };
 
 enum command_flag {

@@ -41,7 +41,7 @@ struct tip {
 static const struct tip request_tips[] = {
     {"request_policy:multi_shard", SPREAD_KEYS},
     {"request_policy:all_shards", SPREAD_MASTERS},
-    {"request_policy:all_nodes", SPREAD_MASTERS},
+    {"request_policy:all_nodes", SPREAD_NODES},
 };
 static const struct tip response_tips[] = {
     {"response_policy:all_succeeded", MERGE_OK},      {"response_policy:one_succeeded", MERGE_ONE_OK},

@@ -32,13 +32,14 @@
 /* Where there are several shards; see enum command_spread. The policy says how their replies become one. */
 #define SPLIT(policy) .spread = SPREAD_KEYS, .merge = MERGE_##policy
 #define MASTERS(policy) .spread = SPREAD_MASTERS, .merge = MERGE_##policy
+#define NODES(policy) .spread = SPREAD_NODES, .merge = MERGE_##policy
 #define APART(policy) .spread = SPREAD_APART, .merge = MERGE_##policy
 
 static const struct command acl_subcommands[] = {
     {NAMES("CAT", "acl|cat"), .arity = -2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript loading stale", .categories = "@slow"},
     {NAMES("DELUSER", "acl|deluser"), .arity = -3, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(MAX),
+     NODES(MAX),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("DRYRUN", "acl|dryrun"), .arity = -4, .access = COMMAND_READ,
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
@@ -53,14 +54,14 @@ static const struct command acl_subcommands[] = {
     {NAMES("LIST", "acl|list"), .arity = 2, .access = COMMAND_READ,
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
-    {NAMES("LOAD", "acl|load"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, MASTERS(OK),
+    {NAMES("LOAD", "acl|load"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
-    {NAMES("LOG", "acl|log"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, MASTERS(CONCAT),
+    {NAMES("LOG", "acl|log"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, NODES(CONCAT),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
-    {NAMES("SAVE", "acl|save"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, MASTERS(OK),
+    {NAMES("SAVE", "acl|save"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("SETUSER", "acl|setuser"), .arity = -3, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("USERS", "acl|users"), .arity = 2, .access = COMMAND_READ,
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
@@ -216,15 +217,15 @@ static const struct command command_subcommands[] = {
 
 static const struct command commandlog_subcommands[] = {
     {NAMES("GET", "commandlog|get"), .arity = -4, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(LATEST),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(LATEST),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("HELP", "commandlog|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow"},
     {NAMES("LEN", "commandlog|len"), .arity = 3, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(SUM),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(SUM),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("RESET", "commandlog|reset"), .arity = 3, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
 };
 
@@ -235,12 +236,12 @@ static const struct command config_subcommands[] = {
     {NAMES("HELP", "config|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow"},
     {NAMES("RESETSTAT", "config|resetstat"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("REWRITE", "config|rewrite"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
-    {NAMES("SET", "config|set"), .arity = -4, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, MASTERS(OK),
+    {NAMES("SET", "config|set"), .arity = -4, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN, NODES(OK),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
 };
 
@@ -280,10 +281,10 @@ static const struct command hotkeys_subcommands[] = {
 
 static const struct command latency_subcommands[] = {
     {NAMES("DOCTOR", "latency|doctor"), .arity = 2, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(TEXT),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(TEXT),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("GRAPH", "latency|graph"), .arity = 3, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(TEXT),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(TEXT),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("HELP", "latency|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow"},
@@ -291,13 +292,13 @@ static const struct command latency_subcommands[] = {
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("HISTORY", "latency|history"), .arity = 3, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(CONCAT),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(CONCAT),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("LATEST", "latency|latest"), .arity = 2, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(CONCAT),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(CONCAT),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("RESET", "latency|reset"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(SUM),
+     NODES(SUM),
      .redis_flags = "admin noscript loading stale", .categories = "@admin @slow @dangerous"},
 };
 
@@ -326,13 +327,13 @@ static const struct command module_subcommands[] = {
      .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN,
      .redis_flags = "admin noscript", .categories = "@admin @slow @dangerous"},
     {NAMES("LOAD", "module|load"), .arity = -3, .access = COMMAND_WRITE,
-     .flags = COMMAND_NO_TIMEOUT | COMMAND_ADMIN, MASTERS(OK),
+     .flags = COMMAND_NO_TIMEOUT | COMMAND_ADMIN, NODES(OK),
      .redis_flags = "admin noscript no_async_loading", .categories = "@admin @slow @dangerous"},
     {NAMES("LOADEX", "module|loadex"), .arity = -3, .access = COMMAND_WRITE,
-     .flags = COMMAND_NO_TIMEOUT | COMMAND_ADMIN, MASTERS(OK),
+     .flags = COMMAND_NO_TIMEOUT | COMMAND_ADMIN, NODES(OK),
      .redis_flags = "admin noscript no_async_loading", .categories = "@admin @slow @dangerous"},
     {NAMES("UNLOAD", "module|unload"), .arity = 3, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin noscript no_async_loading", .categories = "@admin @slow @dangerous"},
 };
 
@@ -381,14 +382,14 @@ static const struct command script_subcommands[] = {
      MASTERS(AND),
      .redis_flags = "noscript", .categories = "@slow @scripting"},
     {NAMES("FLUSH", "script|flush"), .arity = -2, .access = COMMAND_WRITE, .special = SPECIAL_SCRIPT_FLUSH,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "noscript", .categories = "@slow @scripting"},
     {NAMES("HELP", "script|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow @scripting"},
     {NAMES("KILL", "script|kill"), .arity = 2, .access = COMMAND_WRITE,
      .flags = COMMAND_WHILE_BUSY, MASTERS(ONE_OK), .redis_flags = "noscript allow_busy", .categories = "@slow @scripting"},
     {NAMES("LOAD", "script|load"), .arity = 3, .access = COMMAND_WRITE, .special = SPECIAL_SCRIPT_LOAD,
-     MASTERS(FIRST),
+     NODES(FIRST),
      .redis_flags = "noscript stale", .categories = "@slow @scripting"},
     {NAMES("SHOW", "script|show"), .arity = 3, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "noscript", .categories = "@slow @scripting"},
@@ -396,15 +397,15 @@ static const struct command script_subcommands[] = {
 
 static const struct command slowlog_subcommands[] = {
     {NAMES("GET", "slowlog|get"), .arity = -2, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(LATEST),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(LATEST),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("HELP", "slowlog|help"), .arity = 2, .access = COMMAND_READ, .flags = COMMAND_MASTER_ONLY,
      .redis_flags = "loading stale", .categories = "@slow"},
     {NAMES("LEN", "slowlog|len"), .arity = 2, .access = COMMAND_READ,
-     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, MASTERS(SUM),
+     .flags = COMMAND_MASTER_ONLY | COMMAND_ADMIN, NODES(SUM),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
     {NAMES("RESET", "slowlog|reset"), .arity = 2, .access = COMMAND_WRITE, .flags = COMMAND_ADMIN,
-     MASTERS(OK),
+     NODES(OK),
      .redis_flags = "admin loading stale", .categories = "@admin @slow @dangerous"},
 };
 

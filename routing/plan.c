@@ -72,10 +72,13 @@ bool plan_make(struct planner *planner, const struct topology *topology, const s
 static void plan_without_keys(const struct topology *topology, const struct command *command,
                               const struct slice *words, size_t count, bool may_split, struct plan *plan)
 {
+    bool is_for_nodes = command->spread == SPREAD_NODES;
     bool is_spread =
         command->spread == SPREAD_MASTERS || (command->spread == SPREAD_APART && !topology->is_cluster);
-    if (!is_spread || topology->shard_count == 1 || !command_arity_is_right(command, count)) return;
-    plan->kind = may_split ? PLAN_MASTERS : PLAN_CROSS;
+    bool is_one_node = topology->shard_count == 1 && !is_for_nodes;
+    if (!(is_spread || is_for_nodes) || is_one_node || !command_arity_is_right(command, count)) return;
+    if (!may_split && topology->shard_count == 1) return;
+    plan->kind = !may_split ? PLAN_CROSS : is_for_nodes ? PLAN_NODES : PLAN_MASTERS;
     plan->merge = command->merge;
     if (plan->merge == MERGE_LATEST) plan->limit = limit_of(words, count);
 }

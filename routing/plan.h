@@ -2,7 +2,7 @@
 /*
  * plan.h - where does this command go, where there are several shards?
  *
- *      no key                            ANYWHERE, or MASTERS: to each of them
+ *      no key                            ANYWHERE, or MASTERS: to each of them, or NODES: to their replicas as well
  *      all keys in one place             PLACE
  *      several places, can be split      SPLIT: one piece per place, in the order in which the places first
  * occur several places else               CROSS
@@ -11,7 +11,7 @@
  * have them all. Where a distribution spreads keys over plain masters a piece is a shard, so that a command
  * whose keys are all on one node is kept whole.
  *
- * What is split, and what goes to all masters, stands in the command's row, with the way in which the replies
+ * What is split, and what goes to all masters or nodes, stands in the command's row, with the way in which the replies
  * become one (merge.h); a command learned from a node's COMMAND brings its policies along, as the tips there
  * name them.
  *
@@ -31,6 +31,7 @@ enum plan_kind {
     PLAN_SPLIT,
     PLAN_CROSS,
     PLAN_MASTERS,
+    PLAN_NODES,
 };
 
 /* The keys of one place. */
@@ -44,13 +45,13 @@ struct plan {
     enum plan_kind kind;
     uint32_t place;                  /* of PLACE */
     bool has_several_keys;           /* of PLACE: a node that is losing the place may have but some of them */
-    enum merge_policy merge;         /* of SPLIT and MASTERS */
+    enum merge_policy merge;         /* of SPLIT, MASTERS and NODES */
     const struct plan_piece *pieces; /* of SPLIT */
     uint32_t piece_count;
     const uint32_t *order; /* of SPLIT: the keys' numbers, from 0 in the client's order, piece by piece */
     uint32_t key_count;
     uint32_t word_count; /* of SPLIT: of the whole command */
-    uint32_t limit;      /* of MASTERS with MERGE_LATEST: how many entries the client asked for; 0: all */
+    uint32_t limit;      /* of NODES with MERGE_LATEST: how many entries the client asked for; 0: all */
 };
 
 struct planner {
@@ -66,7 +67,7 @@ void planner_finish(struct planner *planner);
 
 /*
  * command may be NULL (nobody knows it). may_split: false inside a transaction, where what cannot be kept
- * whole is CROSS, and so is what would go to all masters (its key_count is 0). A command whose keys cannot be
+ * whole is CROSS, and so is what would go to all masters or nodes (its key_count is 0). A command whose keys cannot be
  * told (a wrong numkeys), or that cannot be split for it lacks a word (MSET a 1 b), is ANYWHERE: the node
  * says what is wrong with it. Where there is but one shard, and no Redis Cluster, what names keys is of place
  * 0. False if memory is short.

@@ -182,6 +182,41 @@ def test_commands_over_all_masters(client, nodes, link):
     assert client.randomkey() is None
 
 
+def test_what_each_node_has_for_itself_concerns_replicas_as_well(nodes, link):
+    assert link.ask("CONFIG", "SET", "maxmemory-samples", 8) == b"OK"
+    assert {node.ask("CONFIG", "GET", "maxmemory-samples")[1] for node in nodes.nodes} == {"8"}
+    assert link.ask("ACL", "SETUSER", "somebody", "on", "nopass", "+@all") == b"OK"
+    assert all("somebody" in node.ask("ACL", "USERS") for node in nodes.nodes)
+    assert link.ask("ACL", "DELUSER", "somebody") == 1
+    assert not any("somebody" in node.ask("ACL", "USERS") for node in nodes.nodes)
+    assert link.ask("SLOWLOG", "RESET") == b"OK"
+    replica = nodes.replicas_of(nodes.masters()[1])[0]
+    replica.ask("CONFIG", "SET", "slowlog-log-slower-than", 0)
+    replica.ask("ECHO", "slow at the replica")
+    replica.ask("CONFIG", "SET", "slowlog-log-slower-than", 10_000_000)
+    assert link.ask("SLOWLOG", "LEN") == replica.ask("SLOWLOG", "LEN") > 0
+    assert [b"ECHO", b"slow at the replica"] in [entry[3] for entry in link.ask("SLOWLOG", "GET", -1)]
+    assert link.ask("MULTI") == b"OK" and link.ask("CONFIG", "SET", "maxmemory-samples", 5).startswith(b"CROSSSLOT")
+    assert link.ask("DISCARD") == b"OK"
+
+
+def test_a_replica_that_cannot_be_reached_is_not_waited_for(nodes):
+    replica = nodes.replicas_of(nodes.masters()[2])[0]
+    settings = {"upstream_kind": "cluster", "reads_policy": "master", "proxy_request_timeout": "1s"}
+    with Pointsman(nodes.seeds, **settings) as pointsman, pointsman.raw(timeout=30) as link:
+        assert link.ask("CONFIG", "SET", "maxmemory-samples", 6) == b"OK"
+        replica.pause()
+        try:
+            reply = link.ask("CONFIG", "SET", "maxmemory-samples", 7)
+            is_told = b"outcome unknown" in reply and reply.endswith(b"(5 of 6 parts of the command were carried out)")
+            assert reply == b"OK" or is_told, reply
+            wait_for(lambda: link.ask("CONFIG", "SET", "maxmemory-samples", 5) == b"OK", 20, "it to be left out")
+        finally:
+            replica.resume()
+        others = [node for node in nodes.nodes if node is not replica]
+        assert {node.ask("CONFIG", "GET", "maxmemory-samples")[1] for node in others} == {"5"}
+
+
 def test_scripts_and_functions_are_on_every_master(client, nodes, link):
     sha = client.script_load("return redis.call('INCR', KEYS[1])")
     assert client.script_exists(sha, "0" * 40) == [True, False]

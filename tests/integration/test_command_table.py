@@ -30,7 +30,7 @@ FLAGS = {
 }
 PIN_NONE, PIN_MULTI, PIN_EXEC, PIN_DISCARD, PIN_WATCH, PIN_UNWATCH, PIN_BLOCK, PIN_BLOCK_OPTION = range(8)
 KEYS_NONE, KEYS_RANGE, KEYS_COUNTED = range(3)
-SPREAD_NONE, SPREAD_KEYS, SPREAD_MASTERS, SPREAD_APART = range(4)
+SPREAD_NONE, SPREAD_KEYS, SPREAD_MASTERS, SPREAD_APART, SPREAD_NODES = range(5)
 POLICIES = (
     "FIRST OK SUM MIN MAX AND OR ONE_OK PLACES CONCAT LATEST UNION PAIRS ANY TEXT INFO".split()
 )  # enum merge_policy, in its order
@@ -39,7 +39,7 @@ POLICIES = (
 REQUEST_TIPS = {
     "request_policy:multi_shard": SPREAD_KEYS,
     "request_policy:all_shards": SPREAD_MASTERS,
-    "request_policy:all_nodes": SPREAD_MASTERS,  # replicas are left out for now
+    "request_policy:all_nodes": SPREAD_NODES,
 }
 RESPONSE_TIPS = {
     "response_policy:all_succeeded": ("OK", "FIRST"),
@@ -51,7 +51,7 @@ RESPONSE_TIPS = {
     "response_policy:agg_sum": ("SUM",),
     "response_policy:special": ("TEXT", "CONCAT", "INFO"),
 }
-WITHOUT_RESPONSE_TIP = {SPREAD_KEYS: ("PLACES",), SPREAD_MASTERS: ("CONCAT",)}
+WITHOUT_RESPONSE_TIP = {SPREAD_KEYS: ("PLACES",), SPREAD_MASTERS: ("CONCAT",), SPREAD_NODES: ("CONCAT",)}
 # Where the table does not do as the tips say, and why.
 OTHER_SPREAD = {
     # A part of it would be set although another part must not be: told to cross slots, as a node does.
@@ -64,10 +64,15 @@ OTHER_SPREAD = {
     "latency|histogram": SPREAD_NONE,
     # What tips leave out: every master has it, and to ask or tell but one would be wrong.
     **dict.fromkeys(
-        "acl|deluser acl|load acl|log acl|save acl|setuser bgrewriteaof bgsave config|resetstat config|rewrite "
-        "lastsave module|load module|loadex module|unload pubsub|channels pubsub|numpat pubsub|numsub "
-        "pubsub|shardchannels pubsub|shardnumsub save".split(),
+        "bgrewriteaof bgsave lastsave pubsub|channels pubsub|numpat pubsub|numsub pubsub|shardchannels "
+        "pubsub|shardnumsub save".split(),
         SPREAD_MASTERS,
+    ),
+    # The same for what each node, also a replica, has for itself.
+    **dict.fromkeys(
+        "acl|deluser acl|load acl|log acl|save acl|setuser config|resetstat config|rewrite module|load module|loadex "
+        "module|unload".split(),
+        SPREAD_NODES,
     ),
     # The masters that the client has written to: proxy/waits.h.
     "wait": SPREAD_NONE,

@@ -17,7 +17,7 @@ enum { SHARDS = 3, MOST_WORDS = 64 };
 
 static const char *const kinds[] = {
     [PLAN_ANYWHERE] = "anywhere", [PLAN_PLACE] = "place",     [PLAN_SPLIT] = "split",
-    [PLAN_CROSS] = "cross",       [PLAN_MASTERS] = "masters",
+    [PLAN_CROSS] = "cross",       [PLAN_MASTERS] = "masters",   [PLAN_NODES] = "nodes",
 };
 static const char *const policies[MERGE_POLICY_COUNT] = {
     [MERGE_FIRST] = "first",   [MERGE_OK] = "ok",         [MERGE_SUM] = "sum",
@@ -140,7 +140,7 @@ static char *plan_of(const struct topology *topology, const char *text, bool may
     assert_true(plan_make(&planner, topology, row, words, count, may_split, &plan));
     fprintf(out, "%s", kinds[plan.kind]);
     if (plan.kind == PLAN_PLACE && plan.has_several_keys) fprintf(out, " several");
-    if (plan.kind == PLAN_SPLIT || plan.kind == PLAN_MASTERS) fprintf(out, " %s", policies[plan.merge]);
+    if (plan.kind == PLAN_SPLIT || plan.kind == PLAN_MASTERS || plan.kind == PLAN_NODES) fprintf(out, " %s", policies[plan.merge]);
     if (plan.limit > 0) fprintf(out, " %u", plan.limit);
     if (plan.kind == PLAN_SPLIT) print_pieces(out, &plan, row, words);
     fclose(out);
@@ -332,19 +332,19 @@ static void masters_that_know_nothing_of_each_other_are_all_told(void **state)
 static const struct {
     const char *text, *plan;
 } spread[] = {
-    {"ACL DELUSER u", "masters max"},
-    {"ACL LOAD", "masters ok"},
-    {"ACL LOG", "masters concat"},
-    {"ACL SAVE", "masters ok"},
-    {"ACL SETUSER u on", "masters ok"},
+    {"ACL DELUSER u", "nodes max"},
+    {"ACL LOAD", "nodes ok"},
+    {"ACL LOG", "nodes concat"},
+    {"ACL SAVE", "nodes ok"},
+    {"ACL SETUSER u on", "nodes ok"},
     {"BGREWRITEAOF", "masters ok"},
     {"BGSAVE", "masters ok"},
-    {"COMMANDLOG GET -1 slow", "masters latest"},
-    {"COMMANDLOG LEN slow", "masters sum"},
-    {"COMMANDLOG RESET slow", "masters ok"},
-    {"CONFIG RESETSTAT", "masters ok"},
-    {"CONFIG REWRITE", "masters ok"},
-    {"CONFIG SET maxmemory 0", "masters ok"},
+    {"COMMANDLOG GET -1 slow", "nodes latest"},
+    {"COMMANDLOG LEN slow", "nodes sum"},
+    {"COMMANDLOG RESET slow", "nodes ok"},
+    {"CONFIG RESETSTAT", "nodes ok"},
+    {"CONFIG REWRITE", "nodes ok"},
+    {"CONFIG SET maxmemory 0", "nodes ok"},
     {"DBSIZE", "masters sum"},
     {"DEL x y", "split sum: DEL x | DEL y"},
     {"EXISTS x y", "split sum: EXISTS x | EXISTS y"},
@@ -358,18 +358,18 @@ static const struct {
     {"INFO memory", "masters info"},
     {"KEYS *", "masters concat"},
     {"LASTSAVE", "masters min"},
-    {"LATENCY DOCTOR", "masters text"},
-    {"LATENCY GRAPH e", "masters text"},
-    {"LATENCY HISTORY e", "masters concat"},
-    {"LATENCY LATEST", "masters concat"},
-    {"LATENCY RESET", "masters sum"},
+    {"LATENCY DOCTOR", "nodes text"},
+    {"LATENCY GRAPH e", "nodes text"},
+    {"LATENCY HISTORY e", "nodes concat"},
+    {"LATENCY LATEST", "nodes concat"},
+    {"LATENCY RESET", "nodes sum"},
     {"MEMORY DOCTOR", "masters text"},
     {"MEMORY MALLOC-STATS", "masters text"},
     {"MEMORY PURGE", "masters ok"},
     {"MGET x y", "split places: MGET x | MGET y"},
-    {"MODULE LOAD m", "masters ok"},
-    {"MODULE LOADEX m", "masters ok"},
-    {"MODULE UNLOAD m", "masters ok"},
+    {"MODULE LOAD m", "nodes ok"},
+    {"MODULE LOADEX m", "nodes ok"},
+    {"MODULE UNLOAD m", "nodes ok"},
     {"MSET x 1 y 2", "split ok: MSET x 1 | MSET y 2"},
     {"PUBSUB CHANNELS", "masters union"},
     {"PUBSUB NUMPAT", "masters sum"},
@@ -379,12 +379,12 @@ static const struct {
     {"RANDOMKEY", "masters any"},
     {"SAVE", "masters ok"},
     {"SCRIPT EXISTS sha", "masters and"},
-    {"SCRIPT FLUSH", "masters ok"},
+    {"SCRIPT FLUSH", "nodes ok"},
     {"SCRIPT KILL", "masters one_ok"},
-    {"SCRIPT LOAD text", "masters first"},
-    {"SLOWLOG GET", "masters latest 10"},
-    {"SLOWLOG LEN", "masters sum"},
-    {"SLOWLOG RESET", "masters ok"},
+    {"SCRIPT LOAD text", "nodes first"},
+    {"SLOWLOG GET", "nodes latest 10"},
+    {"SLOWLOG LEN", "nodes sum"},
+    {"SLOWLOG RESET", "nodes ok"},
     {"TOUCH x y", "split sum: TOUCH x | TOUCH y"},
     {"UNLINK x y", "split sum: UNLINK x | UNLINK y"},
 };
@@ -394,10 +394,11 @@ static size_t count_spread(const struct command *rows, size_t count)
 {
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
-        bool is_spread = rows[i].spread == SPREAD_KEYS || rows[i].spread == SPREAD_MASTERS;
+        bool is_for_many = rows[i].spread == SPREAD_MASTERS || rows[i].spread == SPREAD_NODES;
+        bool is_spread = rows[i].spread == SPREAD_KEYS || is_for_many;
         assert_true(rows[i].spread != SPREAD_KEYS ||
                     (rows[i].keys.finder == KEYS_RANGE && rows[i].keys.last == -1));
-        assert_true(rows[i].spread != SPREAD_MASTERS || rows[i].keys.finder == KEYS_NONE);
+        assert_true(!is_for_many || rows[i].keys.finder == KEYS_NONE);
         found += is_spread + count_spread(rows[i].subcommands, rows[i].subcommand_count);
     }
     return found;
@@ -444,12 +445,12 @@ static void what_is_of_one_node_goes_to_one(void **state)
 static void the_number_of_entries_asked_for_is_known(void **state)
 {
     (void)state;
-    assert_plan(cluster, "SLOWLOG GET 3", true, "masters latest 3");
-    assert_plan(cluster, "SLOWLOG GET 0", true, "masters latest");
-    assert_plan(cluster, "SLOWLOG GET -1", true, "masters latest");
-    assert_plan(cluster, "SLOWLOG GET x", true, "masters latest");
-    assert_plan(cluster, "SLOWLOG GET 99999999999", true, "masters latest");
-    assert_plan(cluster, "COMMANDLOG GET 7 slow", true, "masters latest 7");
+    assert_plan(cluster, "SLOWLOG GET 3", true, "nodes latest 3");
+    assert_plan(cluster, "SLOWLOG GET 0", true, "nodes latest");
+    assert_plan(cluster, "SLOWLOG GET -1", true, "nodes latest");
+    assert_plan(cluster, "SLOWLOG GET x", true, "nodes latest");
+    assert_plan(cluster, "SLOWLOG GET 99999999999", true, "nodes latest");
+    assert_plan(cluster, "COMMANDLOG GET 7 slow", true, "nodes latest 7");
 }
 
 /* ---- learned from a node ---- */
@@ -486,7 +487,7 @@ static void tips_of_a_node_say_what_becomes_of_its_own_commands(void **state)
         {KEYED("$3 m.x", ":-1", "*0 "), "M.X a b", "cross"},
         {KEYLESS("$3 m.x", "*2 +request_policy:all_shards +response_policy:agg_max "), "M.X", "masters max"},
         {KEYLESS("$3 m.x", "*2 +request_policy:all_nodes +response_policy:one_succeeded "), "M.X",
-         "masters one_ok"},
+         "nodes one_ok"},
         {KEYLESS("$3 m.x", "*2 +response_policy:agg_logical_or +request_policy:all_shards "), "M.X",
          "masters or"},
         {KEYLESS("$3 m.x", "*2 +nondeterministic_output +request_policy:all_shards "), "M.X",
