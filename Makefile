@@ -178,11 +178,16 @@ BENCH_POINTSMAN ?= $(BUILD)/pointsman
 BENCH_SCENARIO ?= get_p1
 BENCH = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/bench.py
 
-.PHONY: bench bench-profile
+.PHONY: bench bench-cluster bench-profile
 bench: $(BUILD)/pointsman ## CPU per request beside HAProxy and nutcracker (QUICK=1: a first look in a minute)
 	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools haproxy:haproxy \
 		nutcracker:nutcracker taskset:util-linux
 	@$(BENCH) --json $(BUILD)/bench.json
+
+bench-cluster: $(BUILD)/pointsman ## the same before three masters, beside nutcracker
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools nutcracker:nutcracker \
+		taskset:util-linux
+	@BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/cluster.py
 
 bench-profile: $(BUILD)/pointsman ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
 	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux \
