@@ -310,12 +310,7 @@ static enum placement keep(struct client *client, const struct command_at_hand *
 {
     size_t size = resp_encoded_size(at_hand->words, at_hand->count);
     uint64_t limit = (uint64_t)client->worker->group->config->client_input_limit;
-    struct chunk *encoded = transaction_bytes(client) + size <= limit ? chunk_create_sized(size) : NULL;
-    if (encoded)
-        encoded->filled = resp_encode(encoded->bytes, at_hand->words, at_hand->count);
-    bool is_kept = encoded && transaction_add(client, (struct slice){encoded->bytes, encoded->filled});
-    chunk_release(&client->worker->chunks, encoded);
-    if (!is_kept) {
+    if (transaction_bytes(client) + size > limit || !transaction_add(client, at_hand->words, at_hand->count)) {
         client_close(client, "a transaction without a key beyond proxy.client_input_limit");
         return PLACEMENT_TAKEN;
     }

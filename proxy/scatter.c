@@ -64,7 +64,8 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
         find_replicas(upstream, scatter->pieces + masters);
 
     size_t offset = 0;
-    for (uint32_t i = 0; i < count && !client->is_closed; i++) {
+    for (uint32_t sent = 0; sent < count && !client->is_closed; sent++) {
+        uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent; /* replicas, before what a lost master holds up */
         uint32_t replica = scatter->pieces[i].replica;
         struct request piece = traits_of_piece(traits, plan, i);
         if (replica != TOPOLOGY_NO_NODE)

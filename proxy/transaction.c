@@ -12,7 +12,7 @@
 enum {
     KEPT_MOST = 1024 * 1024, /* once the place is known */
     ROOM_LEAST = 512,
-    ROOM_LEFT = 4096,        /* is not freed when the transaction has ended */
+    ROOM_LEFT = 1024,        /* is not freed when the transaction has ended */
 };
 
 struct transaction {
@@ -39,13 +39,12 @@ void transaction_begin(struct client *client)
     transaction->is_whole = !client->session.is_watching;
 }
 
-bool transaction_add(struct client *client, struct slice command)
+bool transaction_add(struct client *client, const struct slice *words, size_t count)
 {
     struct transaction *transaction = client->transaction;
-    if (!transaction || !make_room(transaction, command.size))
+    if (!transaction || !make_room(transaction, resp_encoded_size(words, count)))
         return false;
-    memcpy(transaction->bytes + transaction->size, command.bytes, command.size);
-    transaction->size += command.size;
+    transaction->size += resp_encode(transaction->bytes + transaction->size, words, count);
     transaction->commands++;
     return true;
 }
@@ -66,8 +65,12 @@ void transaction_note(struct request *request)
     bool is_end = request->pin == PIN_EXEC || request->pin == PIN_DISCARD;
     if (is_end || !transaction->is_whole)
         return;
-    transaction->is_whole = transaction->size + request->size <= KEPT_MOST &&
-                            transaction_add(request->client, (struct slice){request->bytes, request->size});
+    transaction->is_whole = transaction->size + request->size <= KEPT_MOST && make_room(transaction, request->size);
+    if (!transaction->is_whole)
+        return;
+    memcpy(transaction->bytes + transaction->size, request->bytes, request->size);
+    transaction->size += request->size;
+    transaction->commands++;
 }
 
 void transaction_add_no_more(struct client *client)

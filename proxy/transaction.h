@@ -33,13 +33,13 @@ struct transaction;
 /* MULTI is going to be added; whatever there was is over. */
 void transaction_begin(struct client *client);
 
-/* A command of the transaction, as the node gets it. False if memory is short. */
-bool transaction_add(struct client *client, struct slice command);
+/* A command of the transaction that no node has been told of yet. False if memory is short. */
+bool transaction_add(struct client *client, const struct slice *words, size_t count);
 
 /* Bytes of what is kept. */
 size_t transaction_bytes(const struct client *client);
 
-/* The command that is to be added next is the request's: what has to be said before it is all that is kept by now. */
+/* The request is the next command of the transaction; what has to be said before it is all that is kept by now. */
 void transaction_note(struct request *request);
 
 /* It cannot begin again from here on: a script may not be on other nodes. */
