@@ -74,7 +74,6 @@ struct cluster {
 
     uint32_t troubled;   /* shards in trouble, strangers and the like */
     uint64_t trouble_us; /* since when that has not grown; 0 = there is none */
-    enum cluster_view_status fault_logged;
     bool is_silence_logged;
     uint32_t uncovered_logged;
 };
@@ -102,7 +101,7 @@ static void cluster_told_info(void *owner, struct slice reply, uint64_t asked_us
 static void cluster_told_view(void *owner, struct slice reply, uint64_t asked_us);
 static void question_read(struct cluster *cluster, struct cluster_question *question, struct slice reply);
 static bool lacks_shards(struct slice reply);
-static void cluster_log_fault(struct cluster *cluster, const struct probe *probe,
+static void cluster_log_fault(const struct cluster *cluster, struct probe *probe,
                               enum cluster_view_status status, struct slice reply);
 static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
@@ -407,7 +406,7 @@ static void question_read(struct cluster *cluster, struct cluster_question *ques
         question->view->is_down = question->info.is_down;
         question->view->epoch = question->info.epoch;
         question->view->own_epoch = question->info.own_epoch;
-        cluster->fault_logged = CLUSTER_VIEW_GOOD;
+        probe->view_fault = CLUSTER_VIEW_GOOD;
         return;
     }
     bool is_unable = status == CLUSTER_VIEW_REFUSED && lacks_shards(reply);
@@ -426,12 +425,12 @@ static bool lacks_shards(struct slice reply)
     return slice_starts_with(reply, SLICE("-ERR")) || slice_starts_with(reply, SLICE("-NOPERM"));
 }
 
-/* Once, until somebody is understood again. */
-static void cluster_log_fault(struct cluster *cluster, const struct probe *probe,
+/* Once, until it is understood again. */
+static void cluster_log_fault(const struct cluster *cluster, struct probe *probe,
                               enum cluster_view_status status, struct slice reply)
 {
-    if (status == cluster->fault_logged) return;
-    cluster->fault_logged = status;
+    if (status == probe->view_fault) return;
+    probe->view_fault = (uint8_t)status;
     if (status == CLUSTER_VIEW_REFUSED) {
         size_t size = strcspn(reply.bytes + 1, "\r");
         log_warning("%s: node %s: does not tell of its cluster: %.*s", survey_label(cluster->survey),

@@ -533,7 +533,7 @@ static uint16_t shard_of_channel(const struct ears *ears, struct slice name)
 {
     const struct upstream *upstream = ears->client->upstream;
     const struct request wanted = {.place = (uint16_t)topology_place_of(upstream->topology, name)};
-    return upstream_shard_of(upstream, ears->client, &wanted);
+    return upstream_shard_of(upstream, &wanted);
 }
 
 /* The shard where the client itself is subscribed, or is going to be. */

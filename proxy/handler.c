@@ -528,7 +528,7 @@ static bool may_follow_sharded(const struct client *client, const struct request
     if (is_barred || (!traits->is_for_shard &&
                       upstream_is_unsettled(upstream, traits->place, client->worker->now_ms)))
         return false;
-    uint16_t shard = upstream_shard_of(upstream, client, traits);
+    uint16_t shard = upstream_shard_of(upstream, traits);
     if (shard == TOPOLOGY_NO_SHARD)
         return false;
     const struct connection *route = client_route_to(client, shard);

@@ -144,7 +144,7 @@ static enum placement move_home(struct client *client, uint16_t place)
     const struct connection *home = client->dedicated;
     const struct request wanted = {.place = place};
     if (!home || place == REQUEST_PLACE_NONE ||
-        home->backend->shard == upstream_shard_of(client->upstream, client, &wanted))
+        home->backend->shard == upstream_shard_of(client->upstream, &wanted))
         return PLACEMENT_GOES;
     if (client->inflight > 0 || client->restoring) {
         client_stall(client, client->restoring ? STALL_RESTORED : STALL_DRAINED);

@@ -81,6 +81,7 @@ struct probe {
     bool is_listed;                 /* the cluster's view has it */
     bool owes_view;                 /* it has been asked for its view of the cluster, and has not answered */
     bool lacks_shards;              /* it knows or allows no CLUSTER SHARDS */
+    uint8_t view_fault;             /* enum cluster_view_status: what the log has told of it */
 
     /* Private to probe.c. */
     struct link *link;

@@ -78,7 +78,7 @@ enum request_question {
 };
 
 enum {
-    REQUEST_PLACE_NONE = UINT16_MAX, /* names no key: any shard will do */
+    REQUEST_PLACE_NONE = UINT16_MAX, /* names no key: upstream_meeting_shard() */
 };
 
 struct request {

@@ -24,6 +24,8 @@ struct scatter {
     } pieces[];
 };
 
+static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                        const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count);
 static struct scatter *create(const struct plan *plan, uint32_t count);
 static uint32_t find_replicas(const struct upstream *upstream, struct scattered *pieces);
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
@@ -62,14 +64,21 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     scatter->is_write = !traits->is_read;
     if (plan->kind == PLAN_NODES)
         find_replicas(upstream, scatter->pieces + masters);
+    send_pieces(client, at_hand, traits, plan, chunk, scatter, count);
+    chunk_release(&client->worker->chunks, chunk);
+    return !client->is_closed;
+}
 
+/* Replicas before masters, since these may have to be waited for. The scatter may be gone when the last is sent. */
+static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
+                        const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count)
+{
     size_t offset = 0;
     for (uint32_t sent = 0; sent < count && !client->is_closed; sent++) {
-        uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent; /* replicas, before what a lost master holds up */
-        uint32_t replica = scatter->pieces[i].replica;
+        uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent;
         struct request piece = traits_of_piece(traits, plan, i);
-        if (replica != TOPOLOGY_NO_NODE)
-            direct_to_replica(upstream, &piece, replica);
+        if (scatter->pieces[i].replica != TOPOLOGY_NO_NODE)
+            direct_to_replica(client->upstream, &piece, scatter->pieces[i].replica);
         piece.scatter = scatter;
         piece.bytes = chunk->bytes + offset;
         piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
@@ -77,8 +86,6 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
         offset += plan->kind == PLAN_SPLIT ? piece.size : 0;
         client_send_piece(client, &piece, &scatter->pieces[i].request);
     }
-    chunk_release(&client->worker->chunks, chunk);
-    return !client->is_closed;
 }
 
 void scatter_answered(struct request *piece)

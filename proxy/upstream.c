@@ -18,6 +18,7 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
 static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
                           uint16_t *after);
 static bool bind_backends(struct upstream *upstream, struct topology *topology);
+static uint16_t first_shard_of(const struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
 static void release(struct upstream *upstream, struct request_queue *waiting);
@@ -41,6 +42,7 @@ static struct backend *backend_for_replicas_client(const struct upstream *upstre
 static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
 static bool lacks_replica(const struct upstream *upstream, const struct request *request);
 static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
+static struct backend *named_master(const struct upstream *upstream, uint16_t shard);
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
@@ -152,7 +154,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
     }
     if (request->redirect_version && dispatch_redirected(upstream, request))
         return;
-    uint16_t shard = upstream_shard_of(upstream, request->client, request);
+    uint16_t shard = upstream_shard_of(upstream, request);
     for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
         struct connection *connection = route_of(upstream, request, shard);
         if (!connection) {
@@ -275,33 +277,30 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
            backend->node == upstream->topology->shards[backend->shard].master;
 }
 
-uint16_t upstream_shard_of(const struct upstream *upstream, const struct client *client,
-                           const struct request *request)
+uint16_t upstream_shard_of(const struct upstream *upstream, const struct request *request)
 {
     if (!upstream->is_sharded)
         return 0;
     if (request->is_for_shard)
         return request->place < upstream->topology->shard_count ? request->place : TOPOLOGY_NO_SHARD;
     if (request->place == REQUEST_PLACE_NONE)
-        return upstream_any_shard(upstream, client);
+        return upstream_meeting_shard(upstream);
     if (upstream->has_moved && upstream->moved[request->place])
         return (uint16_t)(upstream->moved[request->place] - 1);
     return topology_shard_of(upstream->topology, request->place);
 }
 
-/* Masters that know nothing of each other: what names no key is always the first one's, so that all clients meet. */
-uint16_t upstream_any_shard(const struct upstream *upstream, const struct client *client)
+/* In a Redis Cluster another node will do while that is lost. */
+uint16_t upstream_meeting_shard(const struct upstream *upstream)
 {
     const struct topology *topology = upstream->topology;
-    if (!topology->is_cluster)
-        return 0;
-    uint16_t own = (uint16_t)(client->id % topology->shard_count);
-    for (uint32_t i = 0; i < topology->shard_count; i++) {
-        uint16_t shard = (uint16_t)((own + i) % topology->shard_count);
+    uint16_t first = upstream->first_shard;
+    for (uint32_t i = 0; topology->is_cluster && i < topology->shard_count; i++) {
+        uint16_t shard = (uint16_t)((first + i) % topology->shard_count);
         if (upstream_master(upstream, shard))
             return shard;
     }
-    return own;
+    return first;
 }
 
 void upstream_unsettle(struct upstream *upstream, uint32_t place, uint64_t for_ms)
@@ -356,7 +355,16 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     topology_release(upstream->topology);
     upstream->topology = topology;
     upstream->is_sharded = topology->is_cluster || topology->shard_count > 1;
+    upstream->first_shard = upstream->is_sharded ? first_shard_of(topology) : 0;
     return true;
+}
+
+static uint16_t first_shard_of(const struct topology *topology)
+{
+    uint32_t place = 0;
+    while (place < TOPOLOGY_SLOTS && topology_shard_of(topology, place) == TOPOLOGY_NO_SHARD)
+        place++;
+    return place < TOPOLOGY_SLOTS ? topology_shard_of(topology, place) : 0;
 }
 
 /* A place that another shard has now: what was sent to the one is answered before anything goes to the other. */
@@ -595,7 +603,7 @@ static struct backend *backend_for_dedicated(const struct upstream *upstream, st
     struct backend *redirected = redirected_to(upstream, request);
     if (redirected)
         return redirected;
-    uint16_t shard = upstream_shard_of(upstream, request->client, request);
+    uint16_t shard = upstream_shard_of(upstream, request);
     for (uint32_t i = 0; request->is_urgent && i < topology->node_count; i++) {
         bool is_replica = topology->nodes[i].role != NODE_ROLE_MASTER;
         if (is_replica && backend_is_busy(upstream->by_node[i]))
@@ -607,7 +615,15 @@ static struct backend *backend_for_dedicated(const struct upstream *upstream, st
     }
     if (request->client->persona == PERSONA_REPLICA)
         return backend_for_replicas_client(upstream, request, shard);
-    return upstream_master(upstream, shard);
+    struct backend *master = upstream_master(upstream, shard);
+    return !master && request->is_urgent ? named_master(upstream, shard) : master;
+}
+
+/* It may be that a script keeps it from saying that it is the master: who would end that is let through. */
+static struct backend *named_master(const struct upstream *upstream, uint16_t shard)
+{
+    uint32_t node = upstream->topology->shards[shard].master;
+    return node == TOPOLOGY_NO_NODE ? NULL : upstream->by_node[node];
 }
 
 /* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or
@@ -690,6 +706,8 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
                         ? pick_write(topology, shard, upstream->loads)
                         : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
                                     PICK_NONE, &upstream->worker->seed);
+    if (node == PICK_NONE && request->is_urgent)
+        return named_master(upstream, index);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
 }
 

@@ -39,6 +39,7 @@ struct upstream {
     bool is_awaited;            /* clients wait for the first topology (STALL_TOPOLOGY) */
     uint16_t *moved;            /* shard + 1 of a place that has moved since the topology was made; 0 = it has not */
     bool has_moved;             /* any has */
+    uint16_t first_shard;       /* of the first place that is anybody's */
     uint64_t *unsettled_ms;     /* until when a place is on its way, or may be */
     uint64_t unsettled_until_ms;/* the latest of these */
 };
@@ -84,11 +85,10 @@ struct backend *upstream_master(const struct upstream *upstream, uint16_t shard)
 const struct backend *upstream_written_master(const struct upstream *upstream, const struct client *client);
 
 /* The shard that a request goes to; TOPOLOGY_NO_SHARD while nobody has its place. */
-uint16_t upstream_shard_of(const struct upstream *upstream, const struct client *client,
-                           const struct request *request);
+uint16_t upstream_shard_of(const struct upstream *upstream, const struct request *request);
 
-/* A shard for what names no key: for one client the same each time while its master is there. */
-uint16_t upstream_any_shard(const struct upstream *upstream, const struct client *client);
+/* Where what names no key goes: the shard of the first place, so that all clients meet, and PUBLISH counts them. */
+uint16_t upstream_meeting_shard(const struct upstream *upstream);
 
 /* The place may be on its way from one node to another: requests for it go one by one, so that they stay in order. */
 void upstream_unsettle(struct upstream *upstream, uint32_t place, uint64_t for_ms);

@@ -182,6 +182,26 @@ def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
         own.stop()
 
 
+def test_a_script_that_keeps_a_master_busy_can_be_killed(nodes):
+    """Also when its client was given up, so that the master cannot say that it is the master."""
+    own = RedisCluster(3, 0, settings={"busy-reply-threshold": "100"}).start()
+    settings = {"upstream_kind": "cluster", "proxy_request_timeout": "1s", "failover_hold_time": "1s"}
+    try:
+        with Pointsman(own.seeds, **settings) as through, through.raw(timeout=30) as link, through.raw() as caller:
+            key, other = (own.key_of(master, 5) for master in own.masters()[:2])
+            assert link.ask("SET", key, 1) == link.ask("SET", other, 1) == b"OK"
+            caller.send(encode("EVAL", "while true do end", 1, key))
+            wait_for(lambda: b"BUSY" in link.ask("GET", key), 10, "the script to run")
+            wait_for(lambda: b"no master" in link.ask("SET", key, 2), 30, "the proxy to lose the master")
+            assert link.ask("GET", other) == b"1"
+            assert link.ask("SCRIPT", "KILL") == b"OK"
+            wait_for(lambda: link.ask("SET", key, 2) == b"OK", 10, "the master to be one again")
+            assert link.ask("SCRIPT", "KILL").startswith(b"NOTBUSY")
+            assert through.log_text().count("does not tell of its cluster") <= 1
+    finally:
+        own.stop()
+
+
 def test_reads_of_replicas_go_on_while_there_is_no_master(nodes):
     with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="prefer-replica") as pointsman:
         with pointsman.raw(timeout=30 * SLOWNESS) as link:
