@@ -63,7 +63,7 @@ unit: $(UNIT_TESTS) ## run the unit tests alone
 # Debian packages by name; what is there already is not touched.
 BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev libssl-dev uthash-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
-TEST_PACKAGES := $(REDIS_PACKAGES) nutcracker libcmocka-dev python3-pytest procps util-linux php-cli php-redis ruby ruby-redis
+TEST_PACKAGES := $(REDIS_PACKAGES) nutcracker libcmocka-dev python3-pytest python3-pytest-xdist procps util-linux php-cli php-redis ruby ruby-redis
 
 .PHONY: deps
 deps: ## install what the build needs

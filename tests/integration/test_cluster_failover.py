@@ -185,7 +185,7 @@ def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
 def test_a_script_that_keeps_a_master_busy_can_be_killed(nodes):
     """Also when its client was given up, so that the master cannot say that it is the master."""
     own = RedisCluster(3, 0, settings={"busy-reply-threshold": "100"}).start()
-    settings = {"upstream_kind": "cluster", "proxy_request_timeout": "1s", "failover_hold_time": "1s"}
+    settings = {"upstream_kind": "cluster", "proxy_request_timeout": "1s", "failover_hold_time": "1s", "proxy_threads": 1}
     try:
         with Pointsman(own.seeds, **settings) as through, through.raw(timeout=30) as link, through.raw() as caller:
             key, other = (own.key_of(master, 5) for master in own.masters()[:2])
