@@ -182,9 +182,14 @@ def test_commands_over_all_masters(client, nodes, link):
     assert client.randomkey() is None
 
 
+def reaches_all(link, nodes, number):
+    """In the first moment of a cluster not everybody knows who is a replica."""
+    assert link.ask("CONFIG", "SET", "maxmemory-samples", number) == b"OK"
+    return {node.ask("CONFIG", "GET", "maxmemory-samples")[1] for node in nodes.nodes} == {str(number)}
+
+
 def test_what_each_node_has_for_itself_concerns_replicas_as_well(nodes, link):
-    assert link.ask("CONFIG", "SET", "maxmemory-samples", 8) == b"OK"
-    assert {node.ask("CONFIG", "GET", "maxmemory-samples")[1] for node in nodes.nodes} == {"8"}
+    wait_for(lambda: reaches_all(link, nodes, 8), 10, "all nodes to be known")
     assert link.ask("ACL", "SETUSER", "somebody", "on", "nopass", "+@all") == b"OK"
     assert all("somebody" in node.ask("ACL", "USERS") for node in nodes.nodes)
     assert link.ask("ACL", "DELUSER", "somebody") == 1
@@ -204,7 +209,7 @@ def test_a_replica_that_cannot_be_reached_is_not_waited_for(nodes):
     replica = nodes.replicas_of(nodes.masters()[2])[0]
     settings = {"upstream_kind": "cluster", "reads_policy": "master", "proxy_request_timeout": "1s"}
     with Pointsman(nodes.seeds, **settings) as pointsman, pointsman.raw(timeout=30) as link:
-        assert link.ask("CONFIG", "SET", "maxmemory-samples", 6) == b"OK"
+        wait_for(lambda: reaches_all(link, nodes, 6), 10, "all nodes to be known")
         replica.pause()
         try:
             reply = link.ask("CONFIG", "SET", "maxmemory-samples", 7)
