@@ -229,7 +229,13 @@ class RedisCluster:
         node.start().ready()
         self.nodes.append(node)
         self._meet(node)
-        wait_for(lambda: int(node.cluster_info()["cluster_known_nodes"]) == len(self.alive()), 20, "the new node to be known")
+        node_id = node.id
+
+        def is_known():
+            knows_all = int(node.cluster_info()["cluster_known_nodes"]) == len(self.alive())
+            return knows_all and all(node_id in other.ask("CLUSTER", "NODES") for other in self.alive())
+
+        wait_for(is_known, 20, "the new node to be known to all")
         if replica_of:
             self._replicate(node, replica_of.id)
         self.wait_ok()
