@@ -55,6 +55,11 @@ enum placement placement_of(struct client *client, const struct command_at_hand 
     }
     if (session->in_multi || (traits->in_multi && traits->pin == PIN_MULTI))
         return place_queued(client, at_hand, traits, &plan);
+    bool may_go_elsewhere = session->is_watching || transaction_bytes(client) > 0; /* EXEC, with its transaction */
+    if (may_go_elsewhere && traits->needs_dedicated && client->inflight > 0) {
+        client_stall(client, STALL_DRAINED); /* what is behind it would overtake it */
+        return PLACEMENT_STALLED;
+    }
     if (ears_refuse(client, at_hand))
         return PLACEMENT_TAKEN;
     if (is_right && is_for_shard_channels(command, at_hand))

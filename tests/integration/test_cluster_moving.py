@@ -241,8 +241,11 @@ def test_transactions_and_blocking_clients_see_no_redirect(through, nodes, link)
                 what(one)
 
     def in_one_packet(one):
-        one.send(encode("MULTI") + encode("INCR", "{tx}a") + encode("INCR", "{tx}b") + encode("EXEC"))
-        done.append([one.read() for _ in range(4)])
+        transaction = encode("MULTI") + encode("INCR", "{tx}a") + encode("INCR", "{tx}b") + encode("EXEC")
+        one.send((transaction + encode("WATCH", "{tx}a") + encode("UNWATCH")) * 3)
+        for _ in range(3):
+            done.append([one.read() for _ in range(4)])
+            assert [one.read(), one.read()] == [b"OK", b"OK"]
 
     def one_by_one(one):
         done.append([one.ask(*words) for words in (("MULTI",), ("INCR", "{tx}a"), ("INCR", "{tx}b"), ("EXEC",))])
