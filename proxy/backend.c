@@ -25,7 +25,10 @@ enum {
 };
 
 static bool set_address(struct backend *backend, const struct topology_node *node);
-static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index);
+static uint16_t lane_index_of(const struct backend *backend, const struct client *client);
+static bool reads_as_replica(const struct backend *backend);
+static struct connection *lane(struct backend *backend, uint32_t database, const struct client *client,
+                               uint16_t lane_index, bool is_readonly);
 static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
 static struct connection *take_idle(struct connection **link);
@@ -121,21 +124,41 @@ void backend_take_waiting(struct backend *backend, struct request_queue *queue)
 
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
-    uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
-    return lane(backend, database, session_protocol(&client->session), (uint16_t)(shared > 1 ? client->id % shared : 0));
+    return lane(backend, database, client, lane_index_of(backend, client), reads_as_replica(backend));
 }
 
 struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
-    return lane(backend, database, session_protocol(&client->session), SCRIPT_LANE);
+    return lane(backend, database, client, SCRIPT_LANE, reads_as_replica(backend));
 }
 
-static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index)
+struct connection *backend_redirected_lane(struct backend *backend, const struct request *request)
 {
+    const struct client *client = request->client;
+    bool is_script = request->special && request_is_script(request);
+    return lane(backend, request->database, client, is_script ? SCRIPT_LANE : lane_index_of(backend, client), false);
+}
+
+static uint16_t lane_index_of(const struct backend *backend, const struct client *client)
+{
+    uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
+    return (uint16_t)(shared > 1 ? client->id % shared : 0);
+}
+
+/* A node that lost the role of a master would answer reads on such a connection, with what is old by then. */
+static bool reads_as_replica(const struct backend *backend)
+{
+    return backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
+}
+
+static struct connection *lane(struct backend *backend, uint32_t database, const struct client *client,
+                               uint16_t lane_index, bool is_readonly)
+{
+    uint8_t protocol = session_protocol(&client->session);
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
         if (!connection->is_dedicated && connection->target_database == database &&
             connection->target_protocol == protocol && connection->lane_index == lane_index &&
-            !connection->is_retiring)
+            connection->is_readonly == is_readonly && !connection->is_retiring)
             return connection;
     }
     struct connection *connection = connection_open(backend, database, protocol, false);
@@ -144,6 +167,7 @@ static struct connection *lane(struct backend *backend, uint32_t database, uint8
         return NULL;
     }
     connection->lane_index = lane_index;
+    connection->is_readonly = is_readonly;
     connection->is_for_scripts = lane_index == SCRIPT_LANE;
     return connection;
 }
@@ -164,6 +188,7 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
             backend_failed(backend, strerror(errno));
             return NULL;
         }
+        connection->is_readonly = client->persona == PERSONA_REPLICA && reads_as_replica(backend);
     }
     uint64_t idle_ms = worker_of(backend)->now_ms - connection->idle_since_ms;
     bool is_doubtful = idle_ms > (uint64_t)backend->upstream->config->pool_health_interval_ms;

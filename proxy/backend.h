@@ -80,6 +80,9 @@ struct connection *backend_lane(struct backend *backend, uint32_t database, cons
 /* The same for scripts: should one take long, no other client's requests are behind it. */
 struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client);
 
+/* For what a node of a cluster has sent here: the backend may be known as a replica still. */
+struct connection *backend_redirected_lane(struct backend *backend, const struct request *request);
+
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */
 struct connection *backend_borrow(struct backend *backend, const struct request *request);

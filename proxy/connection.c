@@ -102,7 +102,6 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
     connection->target_database = database;
     connection->protocol = 2;
     connection->target_protocol = protocol;
-    connection->is_readonly = backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
     connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
     connection->next = backend->connections;
     if (connection->next)

@@ -436,6 +436,8 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
         }
         if (upstream->is_sharded)
             note_reign(upstream, backend);
+        if (was == NODE_ROLE_REPLICA && node->role == NODE_ROLE_MASTER && topology->is_cluster)
+            backend_retire_connections(backend); /* they read as from a replica */
         if (was == NODE_ROLE_MASTER && node->role != NODE_ROLE_MASTER) {
             drain_or_cut(upstream, backend, node);
             backend_take_waiting(backend, waiting);
@@ -652,10 +654,7 @@ static bool dispatch_redirected(struct upstream *upstream, struct request *reque
 {
     struct client *client = request->client;
     struct backend *backend = client->held > 0 ? NULL : redirected_to(upstream, request);
-    bool is_script = request->special && request_is_script(request);
-    struct connection *connection = !backend    ? NULL
-                                    : is_script ? backend_script_lane(backend, request->database, client)
-                                                : backend_lane(backend, request->database, client);
+    struct connection *connection = backend ? backend_redirected_lane(backend, request) : NULL;
     if (!connection)
         return false;
     if (request->is_asking && !redirect_ask(connection, request))

@@ -182,6 +182,36 @@ def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
         own.stop()
 
 
+def test_pipelines_read_what_they_wrote_while_a_master_hands_over_and_back(nodes, through):
+    """A node that was a replica, is the master and becomes a replica again answers no read with what it has by then."""
+    slot = min(nodes.masters()[1].own_slots())
+    wrong, ending = [], threading.Event()
+
+    def pipelines(number):
+        key, value = f"{{{nodes.key_in(slot)}}}{number}", 0
+        with Raw(through.port, timeout=60 * SLOWNESS) as link:
+            while not ending.is_set() and not wrong:
+                numbers = range(value, value + 60, 3)
+                link.send(b"".join(encode("SET", key, n) + encode("INCR", key) + encode("GET", key) for n in numbers))
+                replies = [(link.read(), link.read(), link.read()) for _ in numbers]
+                wrong.extend(
+                    (n, reply) for n, reply in zip(numbers, replies) if reply != (b"OK", n + 1, str(n + 1).encode())
+                )
+                value += 60
+
+    threads = [threading.Thread(target=pipelines, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        master = nodes.master_of(slot)
+        nodes.fail_over(wait_for(lambda m=master: nodes.replicas_of(m), 20, "its replica")[0], master)
+        time.sleep(0.5)
+    ending.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
 def test_a_script_that_keeps_a_master_busy_can_be_killed(nodes):
     """Also when its client was given up, so that the master cannot say that it is the master."""
     own = RedisCluster(3, 0, settings={"busy-reply-threshold": "100"}).start()
