@@ -334,6 +334,10 @@ void backend_refresh(struct backend *backend)
 
 void backend_tick(struct backend *backend)
 {
+    if (backend->drained_by_ms && worker_of(backend)->now_ms >= backend->drained_by_ms) {
+        backend->drained_by_ms = 0;
+        backend_cut(backend, OUTCOME_CUT, NULL);
+    }
     for (struct connection *connection = backend->connections, *next; connection; connection = next) {
         next = connection->next;
         tick_connection(backend, connection);

@@ -48,6 +48,7 @@ struct backend {
     uint64_t lost_us;              /* when its connection broke or it refused a write; 0 = never */
     uint64_t retry_at_ms;          /* no new connection before */
     uint64_t unfit_since_ms;       /* 0 = fit */
+    uint64_t drained_by_ms;        /* it was the master: what it has not answered by then is cut off; 0 = no matter */
     uint32_t failures;             /* in a row, of this worker's connections */
     bool is_reported;              /* its present failure is in the log */
     bool is_proving;               /* connected after a failure; its first answer tells whether it is over */

@@ -199,6 +199,8 @@ static void cluster_ask(void *discovery)
     }
 }
 
+/* What names a node may be the error text of a client's script: nobody else's password goes to strangers, so only nodes
+ * that the cluster lists are asked. */
 static void cluster_map_is_wrong(void *discovery, const char *moved_to)
 {
     struct cluster *cluster = discovery;
@@ -209,9 +211,7 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
     cluster->is_map_doubted = true;
     if (split_address(moved_to, text, sizeof(text), &port)) {
         survey_map(cluster->survey, &host, &port);
-        struct probe *named = survey_node(cluster->survey, host, port);
-        if (named && !named->is_listed) named->shard = TOPOLOGY_NO_SHARD;
-        if (named) named->listed_us = clock_us();
+        struct probe *named = survey_known_node(cluster->survey, host, port);
         if (named && !survey_is_master(cluster->survey, named)) probe_hurry(named, CLUSTER_QUICK_GAP_US);
         cluster->hint = named;
     }

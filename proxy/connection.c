@@ -60,6 +60,7 @@ static void take_restoring(struct connection *connection, struct request *reques
 static void restoration_refused(struct connection *connection, struct slice error);
 static void finish_request(struct connection *connection, struct request *request);
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
+static enum refusal refusal_of_request(const struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
 static void end_requests(struct connection *connection, enum outcome outcome);
@@ -768,7 +769,7 @@ static void finish_request(struct connection *connection, struct request *reques
 /* True if the error was not an answer but a refusal, and the request goes on its way again. */
 static bool was_refused(struct connection *connection, struct request *request, struct slice error)
 {
-    enum refusal refusal = refusal_of(error);
+    enum refusal refusal = refusal_of_request(request, error);
     if (refuses_everything(connection, error)) {
         connection->unsent = connection->queue.first; /* the node has not looked at any of them */
         connection->unsent_offset = 0;
@@ -806,6 +807,14 @@ static bool was_refused(struct connection *connection, struct request *request, 
     backend_refused(connection->backend, refusal);
     retry_refused(connection, request, refusal);
     return true;
+}
+
+static enum refusal refusal_of_request(const struct request *request, struct slice error)
+{
+    bool is_script = request->special && request_is_script(request);
+    enum refusal refusal = is_script ? refusal_of_script(error) : refusal_of(error);
+    bool names_node = refusal == REFUSAL_MOVED || refusal == REFUSAL_ASK;
+    return is_script && names_node && !redirect_is_for(error, request->place) ? REFUSAL_NONE : refusal;
 }
 
 /* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */

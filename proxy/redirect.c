@@ -51,6 +51,12 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     return true;
 }
 
+bool redirect_is_for(struct slice error, uint32_t place)
+{
+    struct redirect redirect;
+    return redirect_read(error, &redirect) && redirect.slot == place;
+}
+
 bool redirect_note(struct connection *connection, struct slice error)
 {
     struct upstream *upstream = connection->backend->upstream;

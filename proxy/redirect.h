@@ -29,6 +29,9 @@ struct upstream;
  * where it must not be seen. */
 bool redirect_take(struct connection *connection, struct request *request, enum refusal refusal, struct slice error);
 
+/* True if it speaks of that place. */
+bool redirect_is_for(struct slice error, uint32_t place);
+
 /* Takes note of a redirect that somebody else deals with. False if it says nothing new of the place. */
 bool redirect_note(struct connection *connection, struct slice error);
 

@@ -173,12 +173,21 @@ void survey_become(struct survey *survey, const struct discovery_kind *kind)
     survey_touch(survey);
 }
 
+struct probe *survey_known_node(struct survey *survey, const char *host, uint16_t port)
+{
+    struct probe *probe = survey->probes;
+    while (probe && !probe_is_at(probe, host, port))
+        probe = probe->next;
+    return probe;
+}
+
 struct probe *survey_node(struct survey *survey, const char *host, uint16_t port)
 {
+    struct probe *known = survey_known_node(survey, host, port);
     struct probe **end = &survey->probes;
-    for (; *end; end = &(*end)->next) {
-        if (probe_is_at(*end, host, port)) return *end;
-    }
+    if (known) return known;
+    while (*end)
+        end = &(*end)->next;
     *end = probe_create(&survey->setup, host, port); /* at the end: the order of nodes does not change */
     if (*end) survey_touch(survey);
     return *end;
@@ -511,6 +520,7 @@ static void survey_draft_nodes(const struct survey *survey, struct topology_draf
                                                        : NODE_ROLE_UNKNOWN,
             .shard = probe->shard < survey->verdict.shard_count ? probe->shard : TOPOLOGY_NO_SHARD,
             .is_fit = probe->was_fit,
+            .says_master = !is_master && probe->answers && probe->role == NODE_ROLE_MASTER,
             .reason = probe->reason,
             .gauge = probe->gauge,
         };

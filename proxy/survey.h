@@ -97,6 +97,9 @@ void survey_become(struct survey *survey, const struct discovery_kind *kind);
 
 /* The probe of the node there (after the address map), made if there is none; NULL if memory is short. */
 struct probe *survey_node(struct survey *survey, const char *host, uint16_t port);
+
+/* The same, but NULL if it is not known yet. */
+struct probe *survey_known_node(struct survey *survey, const char *host, uint16_t port);
 /* Forgets the node; never from a handler, and never one of the verdict. */
 void survey_drop(struct survey *survey, struct probe *probe);
 

@@ -11,7 +11,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { UNSETTLED_BY_MAP_MS = 1000 /* the old owner's answers come by then, or never */ };
+enum {
+    UNSETTLED_BY_MAP_MS = 1000, /* the old owner's answers come by then, or never */
+    DRAIN_MS = 500,             /* in which an old master hears that it is none */
+};
 
 static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
 static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node);
@@ -442,6 +445,8 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
             drain_or_cut(upstream, backend, node);
             backend_take_waiting(backend, waiting);
         }
+        if (node->role != NODE_ROLE_UNKNOWN)
+            backend->drained_by_ms = 0;
         if (was != node->role) {
             backend->failures = 0;
             backend->retry_at_ms = 0;
@@ -463,14 +468,18 @@ static void note_reign(struct upstream *upstream, struct backend *backend)
     backend->was_replica = false;
 }
 
-/* A node of a Redis Cluster that says it is a replica now answers what it still has with MOVED, which is better than
- * not to know; elsewhere an old master may not know that it is none. */
+/* A node of a Redis Cluster that is a replica now answers what it still has with MOVED, which is better than not to know.
+ * One that answers, and does not know yet that it is none, will in a moment; elsewhere it may never. */
 static void drain_or_cut(struct upstream *upstream, struct backend *backend, const struct topology_node *node)
 {
-    if (upstream->topology->is_cluster && node->role == NODE_ROLE_REPLICA)
-        backend_retire_connections(backend);
-    else
+    bool is_about_to_know = node->role == NODE_ROLE_UNKNOWN && node->says_master;
+    if (!upstream->topology->is_cluster || (node->role != NODE_ROLE_REPLICA && !is_about_to_know)) {
         backend_cut(backend, OUTCOME_CUT, NULL);
+        return;
+    }
+    backend_retire_connections(backend);
+    if (is_about_to_know)
+        backend->drained_by_ms = upstream->worker->now_ms + DRAIN_MS;
 }
 
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting)

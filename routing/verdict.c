@@ -30,6 +30,25 @@ enum refusal refusal_of(struct slice reply)
     return REFUSAL_NONE;
 }
 
+enum refusal refusal_of_script(struct slice reply)
+{
+    static const struct slice words[] = {
+        {"-READONLY You can't write against a read only ", 46},
+        {"-LOADING Redis is loading the dataset in memory", 47},
+        {"-MASTERDOWN Link with MASTER is down and ", 41},
+        {"-MOVED ", 7},
+        {"-ASK ", 5},
+        {"-TRYAGAIN Multiple keys request during rehashing of slot", 56},
+        {"-CLUSTERDOWN Hash slot not served", 33},
+        {"-CLUSTERDOWN The cluster is down", 32},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (slice_starts_with(reply, words[i]))
+            return refusal_of(reply);
+    }
+    return REFUSAL_NONE;
+}
+
 enum verdict verdict_of(const struct request_history *history, enum error *error)
 {
     *error = ERROR_NONE;

@@ -63,6 +63,10 @@ static inline bool refusal_is_of_cluster(enum refusal refusal)
 /* Reads the first words of an error reply ("-READONLY You can't write ..."). */
 enum refusal refusal_of(struct slice reply);
 
+/* The same for the reply to a script, which may well answer an error of its own that begins with such a word: it has run
+ * then, and is not sent again. Only Redis' own sentences count (https://github.com/redis/redis, src/server.c). */
+enum refusal refusal_of_script(struct slice reply);
+
 enum outcome {
     OUTCOME_ANSWERED, /* with a reply; refusal tells which kind */
     OUTCOME_LOST,     /* the connection broke */

@@ -3,13 +3,14 @@
 
 import contextlib
 import random
+import socket
 import threading
 import time
 
 import pytest
 import redis
 
-from harness import SLOWNESS, Pointsman, Raw, encode, wait_for
+from harness import HOST, SLOWNESS, Pointsman, Raw, encode, wait_for
 from redis_cluster import Flipper, RedisCluster, slot_of
 
 REDIRECTS = (b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN")
@@ -312,6 +313,28 @@ def test_a_blocked_client_follows_its_key(through, nodes, link):
         wait_for(lambda: target.info("clients")["blocked_clients"] == 1, what="the client to block at the new master")
         assert link.ask("RPUSH", "{follow}list", "x") == 1
         assert blocked.read() == [b"{follow}list", b"x"]
+
+
+@pytest.mark.parametrize("words", ["TRYAGAIN later", "READONLY mode", "LOADING the ship", "CLUSTERDOWN it says", "MOVED 1 host:1", "ASK 1 host:1"])
+def test_what_a_script_says_itself_is_its_answer_and_it_runs_once(link, words):
+    script = f"redis.call('INCR', KEYS[1]) return redis.error_reply('{words}')"
+    assert link.ask("EVAL", script, 1, "{once}n") == words.encode()
+    assert link.ask("GET", "{once}n") == b"1"
+
+
+def test_a_script_cannot_send_the_proxy_to_a_stranger(nodes):
+    """Its error text may look like a redirect; the passwords of the nodes are for the nodes alone."""
+    with socket.create_server((HOST, 0)) as stranger, Pointsman(
+        nodes.seeds, upstream_kind="cluster", failover_hold_time="1s"
+    ) as through, through.raw(timeout=30) as link:
+        port = stranger.getsockname()[1]
+        for word in ("MOVED", "ASK"):
+            script = f"return redis.error_reply('{word} {slot_of('k')} {HOST}:{port}')"
+            assert not link.ask("EVAL", script, 1, "k").startswith((b"MOVED", b"ASK"))
+        stranger.settimeout(2)
+        with pytest.raises(TimeoutError):
+            stranger.accept()
+        assert link.ask("SET", "k", 1) == b"OK"
 
 
 def test_resharding_under_load_costs_few_questions_and_no_error(through, nodes, link):

@@ -231,6 +231,33 @@ static void refusals_are_known_by_the_first_word(void **unused)
         assert_int_equal(refusal_of(samples[i].reply), samples[i].refusal);
 }
 
+static void a_script_is_refused_in_the_words_of_redis_only(void **unused)
+{
+    (void)unused;
+    static const struct {
+        struct slice reply;
+        enum refusal refusal;
+    } samples[] = {
+        {SLICE("-READONLY You can't write against a read only replica. script: 1, on @user_script:1.\r\n"),
+         REFUSAL_READONLY},
+        {SLICE("-LOADING Redis is loading the dataset in memory\r\n"), REFUSAL_LOADING},
+        {SLICE("-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n"),
+         REFUSAL_MASTERDOWN},
+        {SLICE("-MOVED 3999 127.0.0.1:6381\r\n"), REFUSAL_MOVED},
+        {SLICE("-ASK 3999 127.0.0.1:6381\r\n"), REFUSAL_ASK},
+        {SLICE("-TRYAGAIN Multiple keys request during rehashing of slot\r\n"), REFUSAL_TRYAGAIN},
+        {SLICE("-CLUSTERDOWN Hash slot not served\r\n"), REFUSAL_CLUSTERDOWN},
+        {SLICE("-CLUSTERDOWN The cluster is down\r\n"), REFUSAL_CLUSTERDOWN},
+        {SLICE("-READONLY mode of this queue\r\n"), REFUSAL_NONE},
+        {SLICE("-LOADING the ship\r\n"), REFUSAL_NONE},
+        {SLICE("-TRYAGAIN later\r\n"), REFUSAL_NONE},
+        {SLICE("-CLUSTERDOWN says the script\r\n"), REFUSAL_NONE},
+        {SLICE("-ERR whatever\r\n"), REFUSAL_NONE},
+    };
+    for (size_t i = 0; i < COUNT_OF(samples); i++)
+        assert_int_equal(refusal_of_script(samples[i].reply), samples[i].refusal);
+}
+
 /* The bytes behind the given ones are not looked at: under AddressSanitizer a copy to measure tells. */
 static void refusal_is_found_within_the_bytes_given(void **unused)
 {
@@ -253,6 +280,7 @@ int main(void)
         cmocka_unit_test(write_that_may_have_run_is_never_sent_again),
         cmocka_unit_test(error_is_set_with_a_failure_and_only_then),
         cmocka_unit_test(refusals_are_known_by_the_first_word),
+        cmocka_unit_test(a_script_is_refused_in_the_words_of_redis_only),
         cmocka_unit_test(refusal_is_found_within_the_bytes_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
