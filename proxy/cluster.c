@@ -63,6 +63,8 @@ struct cluster {
     uint32_t failures;    /* refreshes in a row that nobody has answered */
     size_t turn;          /* where the choice of nodes begins */
     struct probe *hint;   /* named by a redirect: to be asked first */
+    struct probe
+        *elected; /* whose own word was taken last: always asked, as others may be slow to hear of it */
     ev_timer due;
 
     struct cluster_vote vote;
@@ -199,8 +201,8 @@ static void cluster_ask(void *discovery)
     }
 }
 
-/* What names a node may be the error text of a client's script: nobody else's password goes to strangers, so only nodes
- * that the cluster lists are asked. */
+/* What names a node may be the error text of a client's script: nobody else's password goes to strangers, so
+ * only nodes that the cluster lists are asked. */
 static void cluster_map_is_wrong(void *discovery, const char *moved_to)
 {
     struct cluster *cluster = discovery;
@@ -317,7 +319,7 @@ static uint64_t cluster_patience_us(const struct cluster *cluster)
     return CLUSTER_REFRESH_US + CLUSTER_ROUND_TRIPS * slowest_us;
 }
 
-/* The node that a redirect has named, then others in turn. */
+/* The node that a redirect has named and the one elected last, then others in turn. */
 static void cluster_choose(struct cluster *cluster, bool must_answer)
 {
     struct survey *survey = cluster->survey;
@@ -327,6 +329,7 @@ static void cluster_choose(struct cluster *cluster, bool must_answer)
     if (!count) return;
 
     if (cluster->hint) cluster_choose_one(cluster, cluster->hint, must_answer);
+    if (cluster->elected) cluster_choose_one(cluster, cluster->elected, must_answer);
     cluster->turn = (cluster->turn + CLUSTER_ASKED_MAX) % count;
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
         if (i++ >= cluster->turn) cluster_choose_one(cluster, probe, must_answer);
@@ -462,6 +465,7 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
     cluster->is_refreshing = false;
 
     bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
+    if (is_accepted && choice.is_elected) cluster->elected = cluster->questions[choice.winner].probe;
     cluster_note_names(cluster, views, count);
     if (is_accepted) cluster_drop_nodes(cluster);
     if (!is_accepted || !cluster->accepted->slot_count) cluster_add_seeds(cluster);
@@ -595,9 +599,9 @@ static bool find_probes(struct survey *survey, const struct cluster_view *view, 
     return true;
 }
 
-/* For each shard of the view that has slots: which of ours it was, and which it will be. Returns how many those are.
- * The master tells which one it was, then any of its nodes. A master without slots has nothing yet, or may be about to
- * become a replica: who asks all masters need not ask it. */
+/* For each shard of the view that has slots: which of ours it was, and which it will be. Returns how many
+ * those are. The master tells which one it was, then any of its nodes. A master without slots has nothing
+ * yet, or may be about to become a replica: who asks all masters need not ask it. */
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at)
 {
@@ -706,6 +710,7 @@ static void cluster_drop_nodes(struct cluster *cluster)
         next = probe->next;
         if (probe->is_listed || cluster->began_us < probe->listed_us + CLUSTER_STRANGER_US) continue;
         if (cluster->hint == probe) cluster->hint = NULL;
+        if (cluster->elected == probe) cluster->elected = NULL;
         for (size_t i = 0; i < cluster->asked; i++) {
             if (cluster->questions[i].probe == probe) cluster->questions[i].probe = NULL;
         }

@@ -6,7 +6,10 @@ static bool is_better(const struct cluster_view *const *views, size_t count, siz
 static bool is_elected(const struct cluster_view *const *views, size_t count, size_t candidate);
 static size_t votes_for(const struct cluster_view *const *views, size_t count,
                         const struct cluster_view *view);
-static bool is_new_enough(struct cluster_vote *vote, const struct cluster_view *winner, uint64_t now_ms);
+static bool is_new_enough(struct cluster_vote *vote, bool is_older, uint64_t now_ms);
+static bool is_older(const struct cluster_vote *vote, const struct cluster_view *winner, bool has_own_word,
+                     const struct cluster_view *accepted);
+static void keep(struct cluster_vote *vote, const struct cluster_view *winner, bool has_own_word);
 static bool is_any_well(const struct cluster_view *const *views, size_t count);
 static int compare(uint64_t a, uint64_t b);
 
@@ -24,10 +27,11 @@ struct cluster_choice cluster_vote_decide(struct cluster_vote *vote, const struc
 
     const struct cluster_view *winner = views[choice.winner];
     choice.votes = votes_for(views, count, winner);
-    if (!is_new_enough(vote, winner, now_ms))
-        choice.winner = CLUSTER_VOTE_NOBODY;
+    choice.is_elected = is_elected(views, count, choice.winner);
+    if (is_new_enough(vote, is_older(vote, winner, choice.is_elected, accepted), now_ms))
+        keep(vote, winner, choice.is_elected);
     else
-        vote->epoch = winner->epoch;
+        choice.winner = CLUSTER_VOTE_NOBODY;
     return choice;
 }
 
@@ -66,14 +70,14 @@ static bool is_better(const struct cluster_view *const *views, size_t count, siz
     return accepted && cluster_view_agrees(views[a], accepted) && !cluster_view_agrees(views[b], accepted);
 }
 
-/* Its own epoch is news to all others that are well. */
+/* None of the others that are well has heard of an epoch above its own. */
 static bool is_elected(const struct cluster_view *const *views, size_t count, size_t candidate)
 {
     size_t others = 0;
     if (views[candidate]->is_down) return false;
     for (size_t i = 0; i < count; i++) {
         if (i == candidate || !views[i] || views[i]->is_down) continue;
-        if (views[i]->epoch >= views[candidate]->own_epoch) return false;
+        if (views[i]->epoch > views[candidate]->own_epoch) return false;
         others++;
     }
     return others > 0;
@@ -91,16 +95,28 @@ static size_t votes_for(const struct cluster_view *const *views, size_t count,
     return votes;
 }
 
-static bool is_new_enough(struct cluster_vote *vote, const struct cluster_view *winner, uint64_t now_ms)
+static bool is_older(const struct cluster_vote *vote, const struct cluster_view *winner, bool has_own_word,
+                     const struct cluster_view *accepted)
 {
-    if (winner->epoch >= vote->epoch) {
-        vote->older_since_ms = 0;
-        return true;
-    }
-    if (!vote->older_since_ms) vote->older_since_ms = now_ms ? now_ms : 1;
-    if (now_ms - vote->older_since_ms < CLUSTER_VOTE_RESET_MS) return false;
+    if (winner->epoch != vote->epoch) return winner->epoch < vote->epoch;
+    return vote->is_firsthand && !has_own_word && accepted && !cluster_view_agrees(winner, accepted);
+}
+
+static bool is_new_enough(struct cluster_vote *vote, bool is_older, uint64_t now_ms)
+{
+    if (is_older && !vote->older_since_ms) vote->older_since_ms = now_ms ? now_ms : 1;
+    if (is_older && now_ms - vote->older_since_ms < CLUSTER_VOTE_RESET_MS) return false;
     vote->older_since_ms = 0;
     return true;
+}
+
+/* Agreement with what was told firsthand does not make it hearsay. */
+static void keep(struct cluster_vote *vote, const struct cluster_view *winner, bool has_own_word)
+{
+    bool is_firsthand = has_own_word && winner->own_epoch >= winner->epoch;
+    bool is_kept = vote->is_firsthand && vote->epoch == winner->epoch;
+    vote->is_firsthand = is_firsthand || is_kept;
+    vote->epoch = winner->epoch;
 }
 
 static bool is_any_well(const struct cluster_view *const *views, size_t count)

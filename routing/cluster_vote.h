@@ -2,9 +2,9 @@
 /*
  * cluster_vote.h - which of the views that nodes of a Redis Cluster have of it is to be believed?
  *
- * Every election and every slot that is moved raises an epoch, and the claim of the highest epoch wins
- * wherever it is heard of; gossip spreads it within a second or two. A few nodes are asked. Of what they
- * answer, by the first of these rules that tells two apart:
+ * Every election and every slot that is moved gives a node an epoch above all others, and the claim of the
+ * highest epoch wins wherever it is heard of; gossip spreads it within a second or two. A few nodes are
+ * asked. Of what they answer, by the first of these rules that tells two apart:
  *
  *   1. a node whose cluster_state is ok knows more than one whose is not: that one may be in a minority, or
  * have been started this moment with what it knew when it ended
@@ -14,8 +14,9 @@
  *   4. the newer epoch
  *   5. what has been accepted already
  *
- * What was accepted is not given up for a view with a lower epoch, unless nothing newer is heard for
- * CLUSTER_VOTE_RESET_MS: then the cluster was made anew.
+ * What was accepted is not given up for a view with a lower epoch, nor by rule 2 for one with the same epoch
+ * from a node that was not, unless nothing newer is heard for CLUSTER_VOTE_RESET_MS: then the cluster was
+ * made anew.
  *
  * Owner:   struct cluster_vote is embedded in the discovery of one upstream; borrows views, allocates
  * nothing. Time:    every call is given now_ms; no clock is read here. Threads: one only, no locks.
@@ -31,13 +32,15 @@
 /* What was accepted; all zero means nothing yet. */
 struct cluster_vote {
     uint64_t epoch;
-    uint64_t older_since_ms; /* since when nothing but older epochs is heard; 0 = it is not so */
+    bool is_firsthand;       /* who has that epoch has told so itself */
+    uint64_t older_since_ms; /* since when nothing but what is older is heard; 0 = it is not so */
 };
 
 struct cluster_choice {
     size_t winner; /* index, or CLUSTER_VOTE_NOBODY: no view, or none that is new enough */
     size_t votes;  /* views that agree with it, itself included */
     size_t heard;
+    bool is_elected; /* the winner, by rule 2 */
 };
 
 /* views: of the nodes asked, NULL for those that have not answered. accepted: the view accepted last, or

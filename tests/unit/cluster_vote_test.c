@@ -91,9 +91,21 @@ static void the_first_rule_that_tells_views_apart_decides(void **state)
          "abc",
          "abd",
          1},
-        {"others know of that epoch: it is no news",
+        {"who was elected, though those that voted know of that epoch",
          3,
          {SAID("abd", 4, 4), SAID("abc", 4, 2), SAID("abc", 3, 3)},
+         "abc",
+         "abd",
+         1},
+        {"who was elected, and the replica that is the master no more",
+         3,
+         {SAID("abc", 4, 3), SAID("abd", 4, 4), SAID("abd", 4, 4)},
+         "abc",
+         "abd",
+         2},
+        {"others know of a newer epoch: it was not the last that was elected",
+         3,
+         {SAID("abd", 4, 4), SAID("abc", 5, 2), SAID("abc", 3, 3)},
          "abc",
          "abc",
          2},
@@ -182,6 +194,58 @@ static void an_older_epoch_is_not_believed_before_it_has_lasted(void **state)
     assert_int_equal(decide(&vote, older, 20000), 0);
 }
 
+/* In a failover of a replica d, its master's epoch is known to a and b before that is so. */
+static void what_the_elected_says_of_itself_is_not_taken_back_by_those_that_know_its_epoch(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct said said[2];
+        const char *winner;
+    } steps[] = {
+        {"before", {SAID("abc", 3, 1), SAID("abc", 3, 2)}, "abc"},
+        {"most say so and know the epoch", {SAID("abc", 4, 1), SAID("abc", 4, 2)}, "abc"},
+        {"the elected tells", {SAID("abd", 4, 4), SAID("abc", 4, 2)}, "abd"},
+        {"most say otherwise", {SAID("abc", 4, 1), SAID("abc", 4, 2)}, NULL},
+        {"the elected tells again", {SAID("abd", 4, 4), SAID("abc", 4, 2)}, "abd"},
+        {"others have heard of it", {SAID("abd", 4, 1), SAID("abd", 4, 2)}, "abd"},
+        {"that does not make it hearsay", {SAID("abc", 4, 1), SAID("abc", 4, 2)}, NULL},
+        {"the next election", {SAID("abd", 5, 1), SAID("aed", 5, 5)}, "aed"},
+        {"an epoch of nobody's own", {SAID("aed", 6, 1), SAID("aed", 6, 4)}, "aed"},
+        {"which most may contradict", {SAID("abd", 6, 1), SAID("abd", 6, 4)}, "abd"},
+    };
+    struct cluster_vote vote = {.epoch = 0};
+    struct said before = SAID("abc", 0, 0);
+    const struct cluster_view *accepted[1];
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        const struct cluster_view *views[2];
+        make_views(steps[i].said, 2, views);
+        make_views(&before, 1, accepted);
+        size_t at = cluster_vote_decide(&vote, views, 2, accepted[0], 1000 + i).winner;
+        const char *won = at == CLUSTER_VOTE_NOBODY ? NULL : steps[i].said[at].masters;
+        if (!!won != !!steps[i].winner || (won && strcmp(won, steps[i].winner) != 0))
+            fail_msg("%s: %s won", steps[i].name, won ? won : "nobody");
+        if (won) before.masters = won;
+        free_views(views, 2);
+        free_views(accepted, 1);
+    }
+}
+
+static void who_was_elected_is_told(void **state)
+{
+    (void)state;
+    static const struct said said[] = {SAID("abc", 4, 1), SAID("abd", 4, 4)},
+                             equals[] = {SAID("abc", 4, 1), SAID("abc", 5, 2)};
+    struct cluster_vote vote = {.epoch = 0};
+    const struct cluster_view *views[2];
+    make_views(said, 2, views);
+    assert_true(cluster_vote_decide(&vote, views, 2, NULL, 1000).is_elected);
+    free_views(views, 2);
+    make_views(equals, 2, views);
+    assert_false(cluster_vote_decide(&vote, views, 2, NULL, 1000).is_elected);
+    free_views(views, 2);
+}
+
 static void a_master_is_confirmed_by_most_of_those_asked(void **state)
 {
     (void)state;
@@ -236,6 +300,8 @@ int main(void)
         cmocka_unit_test(the_first_rule_that_tells_views_apart_decides),
         cmocka_unit_test(the_order_of_answers_does_not_matter),
         cmocka_unit_test(an_older_epoch_is_not_believed_before_it_has_lasted),
+        cmocka_unit_test(what_the_elected_says_of_itself_is_not_taken_back_by_those_that_know_its_epoch),
+        cmocka_unit_test(who_was_elected_is_told),
         cmocka_unit_test(a_master_is_confirmed_by_most_of_those_asked),
         cmocka_unit_test(a_vote_is_settled_when_the_rest_cannot_change_it),
     };
