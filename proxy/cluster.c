@@ -313,7 +313,7 @@ static uint64_t cluster_patience_us(const struct cluster *cluster)
     for (size_t i = 0; i < cluster->asked; i++) {
         const struct node_gauge *gauge = cluster->questions[i].probe->gauge;
         uint64_t round_trip_us = atomic_load_explicit(&gauge->round_trip_us, memory_order_relaxed);
-        if (!round_trip_us) return CLUSTER_ANSWER_MS * 1000;
+        if (!round_trip_us) return (uint64_t)CLUSTER_ANSWER_MS * 1000;
         if (round_trip_us > slowest_us) slowest_us = round_trip_us;
     }
     return CLUSTER_REFRESH_US + CLUSTER_ROUND_TRIPS * slowest_us;

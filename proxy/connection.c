@@ -817,23 +817,32 @@ static enum refusal refusal_of_request(const struct request *request, struct sli
     return is_script && names_node && !redirect_is_for(error, request->place) ? REFUSAL_NONE : refusal;
 }
 
-/* True if it was the mark that this user may not send: the WAIT behind it would be answered with an untruth. */
+/* True if it was the mark, which this user may not send or whose slot is on its way elsewhere: the WAIT behind it would be
+ * answered with an untruth. */
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error)
 {
     bool is_cluster = connection->backend->upstream->topology->is_cluster;
     if (!request->is_mark || (!is_cluster && !slice_starts_with(error, SLICE("-NOPERM "))))
         return false;
+    bool is_redirect = is_cluster && refusal_is_of_cluster(refusal_of(error));
     bool has_wait = request->next != NULL;
     finish_request(connection, connection_take_oldest(connection));
+    if (is_redirect)
+        redirect_note(connection, error);
     if (!has_wait)
         return true;
-    struct request *wait = connection_take_oldest(connection);
-    if (wait->client && is_cluster)
-        client_answer(wait, refusal_is_of_cluster(refusal_of(error)) ? redirect_refusal(wait) : error);
-    else if (wait->client)
-        client_fail(wait, ERROR_WAIT_REFUSED);
-    else
+    struct request *wait = connection->queue.first;
+    if (is_redirect && wait->client) {
+        redirect_wait(connection, wait);
+        return true;
+    }
+    connection_take_oldest(connection);
+    if (!wait->client)
         finish_request(connection, wait);
+    else if (is_cluster)
+        client_answer(wait, error);
+    else
+        client_fail(wait, ERROR_WAIT_REFUSED);
     connection_close(connection, OUTCOME_CUT, NULL);
     return true;
 }

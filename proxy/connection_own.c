@@ -11,7 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NAMES_MOST = 200000 };
+enum {
+    NAMES_MOST = 200000, /* names of keys that are tried */
+    NAMES_UNSETTLED = 64, /* slots of the node that are on their way, before one of them has to do */
+};
 
 static void take_identity(struct inquiry *inquiry, struct slice reply);
 static size_t name_key_of(const struct backend *backend, char *key, size_t size);
@@ -122,10 +125,10 @@ bool connection_mark(struct connection *connection)
 {
     static const struct slice message[] = {{"SPUBLISH", 8}, {"__pointsman:wait", 16}, {"", 0}};
     char key[64];
+    bool is_cluster = connection->backend->upstream->topology->is_cluster;
     const struct slice script[] = {
         SLICE("EVAL"), SLICE("redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])"), SLICE("1"),
-        {key, name_key_of(connection->backend, key, sizeof key)}};
-    bool is_cluster = connection->backend->upstream->topology->is_cluster;
+        {key, is_cluster ? name_key_of(connection->backend, key, sizeof key) : 0}};
     struct request *request = is_cluster ? own_request(connection, script, 4) : own_request(connection, message, 3);
     if (!request)
         return false;
@@ -135,15 +138,18 @@ bool connection_mark(struct connection *connection)
     return true;
 }
 
-/* A key whose slot is of the node's shard: one of so many names is, unless it has hardly any slots. Returns its bytes. */
+/* A key whose slot is of the node's shard and stays there: one of so many names is, unless it has hardly any slots.
+ * Returns its bytes. */
 static size_t name_key_of(const struct backend *backend, char *key, size_t size)
 {
-    const struct topology *topology = backend->upstream->topology;
+    const struct upstream *upstream = backend->upstream;
     int length = 0;
-    for (unsigned number = 0; number < NAMES_MOST; number++) {
+    for (unsigned number = 0, unsettled = 0; number < NAMES_MOST; number++) {
         length = snprintf(key, size, "__pointsman:wait{%u}", number);
-        if (!topology->is_cluster ||
-            topology_shard_of(topology, slot_of((struct slice){key, (size_t)length})) == backend->shard)
+        uint32_t slot = slot_of((struct slice){key, (size_t)length});
+        if (topology_shard_of(upstream->topology, slot) != backend->shard)
+            continue;
+        if (!upstream_is_unsettled(upstream, slot, upstream->worker->now_ms) || ++unsettled == NAMES_UNSETTLED)
             break;
     }
     return (size_t)length;

@@ -187,6 +187,7 @@ static enum placement place_wait(struct client *client, const struct command_at_
         client_reply(client, error_reply(ERROR_WRITES_ELSEWHERE));
         return PLACEMENT_TAKEN;
     }
+    client->wrote_since = client->upstream->master_epoch;
     traits->place = master->shard;
     traits->is_for_shard = true;
     return PLACEMENT_GOES;

@@ -69,6 +69,18 @@ bool redirect_note(struct connection *connection, struct slice error)
     return node != TOPOLOGY_NO_NODE && refusal_of(error) == REFUSAL_MOVED && learn(upstream, redirect.slot, node);
 }
 
+void redirect_wait(struct connection *connection, struct request *wait)
+{
+    struct client *client = wait->client;
+    bool is_void = client->session.is_watching && connection->has_watched;
+    try_later(connection->backend->upstream, wait);
+    client->has_unmarked_writes = true;
+    connection_send_again(connection, wait);
+    connection_close(connection, OUTCOME_CUT, NULL);
+    if (is_void)
+        session_void(&client->session);
+}
+
 bool redirect_ask(struct connection *connection, struct request *request)
 {
     request->is_asking = false;

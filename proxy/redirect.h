@@ -35,6 +35,9 @@ bool redirect_is_for(struct slice error, uint32_t place);
 /* Takes note of a redirect that somebody else deals with. False if it says nothing new of the place. */
 bool redirect_note(struct connection *connection, struct slice error);
 
+/* The oldest request is a WAIT, whose mark was redirected: it goes again, in a while, on another connection. */
+void redirect_wait(struct connection *connection, struct request *wait);
+
 /* Queues ASKING, ahead of the request. False, and the request has ended, if memory is short. */
 bool redirect_ask(struct connection *connection, struct request *request);
 

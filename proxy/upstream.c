@@ -465,6 +465,8 @@ static void note_reign(struct upstream *upstream, struct backend *backend)
     if (backend->role != NODE_ROLE_MASTER || (backend->reign && !backend->was_replica))
         return;
     backend->reign = ++upstream->master_epoch;
+    if (backend->was_replica)
+        upstream->replaced_epoch = backend->reign;
     backend->was_replica = false;
 }
 
@@ -511,6 +513,8 @@ static void note_write(const struct upstream *upstream, const struct connection 
         return;
     struct client *client = request->client;
     uint32_t epoch = upstream->is_sharded ? connection->backend->reign : upstream->master_epoch;
+    if (!client->written_epoch)
+        client->wrote_since = upstream->master_epoch;
     client->wrote_several |= upstream->is_sharded && client->written_epoch && client->written_epoch != epoch;
     client->written_epoch = epoch;
     client->has_unmarked_writes = true;

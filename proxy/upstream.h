@@ -29,6 +29,7 @@ struct upstream {
     ev_timer release;           /* tries the held again when a backend may be retried */
     const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */
     uint32_t master_epoch;      /* counts its changes, from 1 */
+    uint32_t replaced_epoch;    /* of the last that was a replica before; 0 = there was none. Of several shards */
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
     bool is_holding;            /* said so in the log; until there is a master again */
     uint64_t failed_held;       /* ended by their deadline since then */

@@ -4,8 +4,10 @@
  * Redis' tips have it.
  *
  * Each master is asked on a connection of its own for just this, behind a mark (connection_mark), so that it counts
- * replicas that have all that the master had by then. The client is stalled meanwhile (STALL_WAITS). A master that is
- * not there, or is lost before it has answered, is an error.
+ * replicas that have all that the master had by then. The client is stalled meanwhile (STALL_WAITS). While one is not
+ * there, is lost before it has answered or has its slot on the way elsewhere, all are asked again, until the command's
+ * own time is over (nobody is known to have it all, then), or failover.hold_time. Where a master was replaced since the
+ * first of the writes, nobody can tell.
  *
  * Owner:   struct waits belongs to itself: ends when the last master has answered or is lost; client->waits points to it
  *          as long as there is a client.

@@ -276,3 +276,20 @@ def test_a_transaction_goes_on_at_the_next_master(nodes, through, how):
         link.send(b"".join(encode(*words) for words in (("MULTI",), ("INCR", key), ("INCR", other), ("EXEC",))))
         assert [link.read().split()[0] for _ in range(4)] == [b"OK", b"QUEUED", b"CROSSSLOT", b"EXECABORT"]
 
+
+def test_wait_for_several_masters_waits_for_one_that_is_missing_and_says_when_it_was_replaced(nodes, through):
+    """A master that is not there does not end a WAIT at once; one that was replaced may lack what was written to it."""
+    keys = [nodes.key_of(master, 77) for master in nodes.masters()]
+    write = ("MSET", *(word for key in keys for word in (key, 1)))
+    master = nodes.masters()[0]
+    with Raw(through.port, timeout=90 * SLOWNESS) as one, Raw(through.port, timeout=90 * SLOWNESS) as forever:
+        assert one.ask(*write) == forever.ask(*write) == b"OK"
+        first_slot = min(master.own_slots())
+        master.kill()
+        assert one.ask("WAIT", 1, 200) == 0
+        assert one.ask(*write) == b"OK"  # waits for the next master
+        forever.send(encode("WAIT", 0, 0))
+        nodes.wait_new_master(first_slot, master)
+        assert b"master changed after the last write of this client" in forever.read()
+        assert forever.ask(*write) == b"OK" and forever.ask("WAIT", 0, 1000) == 0
+        assert one.ask("WAIT", 0, 1000) == 0

@@ -207,6 +207,29 @@ def test_what_waits_in_vain_for_a_slot_is_told_in_the_words_of_redis(nodes, link
         nodes.end_move(slot, source, target)
 
 
+def test_wait_is_answered_while_the_slot_of_its_mark_is_on_its_way(nodes, link):
+    """What goes before a WAIT writes a key of the master that is asked; its slot may be about to leave."""
+    masters = nodes.masters()
+    moves = []
+    for master, target in zip(masters, masters[1:] + masters[:1]):
+        slots = master.own_slots()
+        names = (slot_of(f"__pointsman:wait{{{number}}}") for number in range(1000))
+        slot = next(name for name in names if name in slots)
+        nodes.begin_move(slot, master, target)
+        moves.append((slot, master, target))
+    try:
+        for master in masters:
+            with Raw(link.socket.getpeername()[1]) as fresh:
+                assert fresh.ask("SET", nodes.key_of(master, 6), 1) == b"OK"
+                assert fresh.ask("WAIT", 1, 5000) == 1
+        for master in masters:
+            assert link.ask("SET", nodes.key_of(master, 6), 1) == b"OK"
+        assert link.ask("WAIT", 1, 5000) == 1
+    finally:
+        for move in moves:
+            nodes.end_move(*move)
+
+
 def test_a_slot_without_owner_waits_and_others_go_on(nodes):
     own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
     try:

@@ -359,6 +359,10 @@ def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, t
     assert link.ask("MSET", *(word for key in keys for word in (key, 2))) == b"OK"
     began = time.monotonic()
     assert link.ask("WAIT", 2, 100) == 1 and time.monotonic() - began > 0.09
+    with Raw(nodes.nodes[0].port) as node:
+        for wrong in (("WAIT", "a", "b"), ("WAIT", 1, "b"), ("WAIT", 1, -1), ("WAIT", 1)):
+            assert link.ask("MSET", *(word for key in keys for word in (key, 2))) == b"OK"
+            assert link.ask(*wrong) == node.ask(*wrong)
     with Raw(through.port) as gone:  # a client that does not wait for the answer
         gone.ask("MSET", *(word for key in keys for word in (key, 3)))
         gone.send(encode("WAIT", 5, 0))
