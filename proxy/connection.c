@@ -53,6 +53,7 @@ static void take_greeting(struct connection *connection, struct slice reply);
 static void take_protocol(struct connection *connection, struct slice reply);
 static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
+static void note_watched(struct connection *connection, const struct request *request);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void take_confirmation(struct connection *connection, struct request *request);
@@ -63,7 +64,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
 static enum refusal refusal_of_request(const struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
-static void end_requests(struct connection *connection, enum outcome outcome);
+static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
 static bool refuses_everything(struct connection *connection, struct slice error);
@@ -280,6 +281,7 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     struct client *owner = connection->owner;
     bool session_is_lost = owner && connection->was_used;
     bool survives = transaction_survives(connection, outcome);
+    bool is_void = !survives && transaction_is_void(connection, outcome);
     struct request_queue again = {0};
     if (survives)
         transaction_take_along(connection, &again);
@@ -288,8 +290,10 @@ void connection_close(struct connection *connection, enum outcome outcome, const
         owner->dedicated = NULL;
     if (owner && !owner->is_closed)
         client_lost_dedicated(owner, session_is_lost, survives); /* what it restores goes ahead of these: */
+    if (is_void)
+        session_void(&owner->session);
     request_queue_append(&worker->reroute, &again);
-    end_requests(connection, outcome);
+    end_requests(connection, outcome, is_void);
 
     connection->next_dead = worker->dead_connections;
     worker->dead_connections = connection;
@@ -605,7 +609,8 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     if (is_plain) {
         if (is_complete)
             connection_take_oldest(connection);
-        connection->has_watched |= head->pin == PIN_WATCH;
+        if (head->pin != PIN_NONE)
+            note_watched(connection, head);
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -633,6 +638,14 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     if (connection->state != CONNECTION_CLOSED)
         spans_clear(&worker->chunks, frame);
     chunk_release(&worker->chunks, joined);
+}
+
+/* Whether its borrower watches keys, by what the node has answered. */
+static void note_watched(struct connection *connection, const struct request *request)
+{
+    enum command_pin pin = (enum command_pin)request->pin;
+    bool is_over = pin == PIN_EXEC || pin == PIN_DISCARD || (pin == PIN_UNWATCH && !request->in_multi);
+    connection->has_watched = pin == PIN_WATCH || (connection->has_watched && !is_over);
 }
 
 /* True if what comes next may be something that no command asked for, or answers a command in several frames; where
@@ -699,6 +712,8 @@ static void take_frame(struct connection *connection, struct slice frame)
         connection_own_answered(connection, head, frame);
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
+    if (head->pin == PIN_EXEC)
+        note_watched(connection, head);
     connection_take_oldest(connection);
     spans_move(&head->reply, &connection->frame);
     finish_request(connection, head);
@@ -914,7 +929,7 @@ struct request *connection_take_oldest(struct connection *connection)
 
 /* ---- the end ---- */
 
-static void end_requests(struct connection *connection, enum outcome outcome)
+static void end_requests(struct connection *connection, enum outcome outcome, bool is_void)
 {
     bool exec_was_sent = false;
     for (struct request *request = connection->queue.first; request && request != connection->unsent;
@@ -927,6 +942,10 @@ static void end_requests(struct connection *connection, enum outcome outcome)
     connection->unsent = connection->gate = NULL;
     while (connection->queue.first) {
         struct request *request = connection_take_oldest(connection);
+        if (is_void && request->client && (request->in_multi || request->pin == PIN_WATCH)) {
+            transaction_end_void(request);
+            continue;
+        }
         bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);
         is_past_unsent |= request == unsent;
         end_request(connection, request, outcome, was_sent, exec_was_sent);

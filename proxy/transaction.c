@@ -196,6 +196,25 @@ bool transaction_make_void(const struct connection *connection, struct request *
     return true;
 }
 
+bool transaction_is_void(const struct connection *connection, enum outcome outcome)
+{
+    const struct client *client = connection->owner;
+    const struct request *first = connection->queue.first;
+    if (!client || client->is_closed || !connection->backend->upstream->is_sharded || outcome == OUTCOME_TIMED_OUT)
+        return false;
+    bool is_watched = client->session.is_watching || (connection->has_watched && first && first->in_multi);
+    return connection->was_used && is_watched && !client->session.is_broken && !exec_was_sent(connection);
+}
+
+void transaction_end_void(struct request *request)
+{
+    bool is_queued = request->pin != PIN_WATCH && request->pin != PIN_MULTI && request->pin != PIN_DISCARD;
+    request->connection = NULL;
+    request->state = REQUEST_NEW;
+    spans_clear(&request->client->worker->chunks, &request->reply);
+    client_answer(request, transaction_void_reply(request, is_queued ? SLICE("+QUEUED\r\n") : SLICE("+OK\r\n")));
+}
+
 struct slice transaction_void_reply(const struct request *request, struct slice reply)
 {
     if (request->pin == PIN_EXEC)

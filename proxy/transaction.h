@@ -15,7 +15,8 @@
  * That is also how a transaction begins whose place is not known at MULTI (placement.h).
  *
  * What it cannot do is told truthfully (redirect_refusal()): with scripts, which the other node may not have, or more
- * than KEPT_MOST bytes. What its client watches is of no worth once the slot is elsewhere: such a transaction is void.
+ * than KEPT_MOST bytes. What its client watches is of no worth once the slot or the master is another: such a transaction
+ * is void.
  * Its commands are answered QUEUED and its EXEC nil, as where somebody else has changed a watched key.
  *
  * Owner:   what is kept belongs to the client, which calls transaction_forget().
@@ -67,6 +68,11 @@ bool transaction_make_void(const struct connection *connection, struct request *
 
 /* What the client of a void transaction is told: *reply changes where the node's own will not do. */
 struct slice transaction_void_reply(const struct request *request, struct slice reply);
+
+/* The same for one whose connection is being closed, before EXEC was sent; and the end of what was on it: unanswered as it
+ * is, the client is told of it what it is told of the rest. */
+bool transaction_is_void(const struct connection *connection, enum outcome outcome);
+void transaction_end_void(struct request *request);
 
 /* The transaction has ended, or its client. */
 void transaction_forget(struct client *client);
