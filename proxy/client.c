@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/client.h"
 
+#include "proxy/again.h"
 #include "proxy/backend.h"
 #include "proxy/cursors.h"
 #include "proxy/ears.h"
@@ -179,6 +180,8 @@ static void detach_requests(struct client *client)
 {
     struct worker *worker = client->worker;
     client_cancel_restoration(client);
+    if (client->aside > 0)
+        again_look(worker);
     while (client->first) {
         struct request *request = client->first;
         client->first = request->next_of_client;
@@ -198,7 +201,7 @@ static void detach_requests(struct client *client)
             else
                 scatter_abandon(client, request);
             break;
-        case REQUEST_NEW: /* on the reroute queue, or being ended by its connection */
+        case REQUEST_NEW: /* to be sent again (again.h), or being ended by its connection */
         case REQUEST_QUEUED:
             break;
         }
@@ -1081,8 +1084,11 @@ void client_unrouted(struct client *client, const struct connection *connection)
             break;
         }
     }
-    if (client->routed == 0)
-        client->is_mixed = false;
+    if (client->routed > 0)
+        return;
+    client->is_mixed = false;
+    if (client->aside > 0)
+        again_look(client->worker);
 }
 
 struct connection *client_route_to(const struct client *client, uint16_t shard)

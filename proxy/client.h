@@ -80,7 +80,8 @@ struct client {
     uint64_t inflight_bytes;      /* of those not ANSWERED */
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
-    uint32_t held;                /* ... of them HELD or WAITING */
+    uint32_t held;                /* ... of them HELD or WAITING, or */
+    uint32_t aside;               /* ... to be sent again, not before all that is routed is answered (again.h) */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t routed;              /* ... of them on shared connections: */
     struct client_route route;    /* one of these, the only one where there is but one shard ... */

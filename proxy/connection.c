@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/connection.h"
 
+#include "proxy/again.h"
 #include "proxy/backend.h"
 #include "proxy/client.h"
 #include "proxy/connection_own.h"
@@ -611,6 +612,8 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
             connection_take_oldest(connection);
         if (head->pin != PIN_NONE)
             note_watched(connection, head);
+        if (head->client && head->client->aside > 0 && is_complete)
+            again_overtaken_by(head);
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -716,6 +719,8 @@ static void take_frame(struct connection *connection, struct slice frame)
         note_watched(connection, head);
     connection_take_oldest(connection);
     spans_move(&head->reply, &connection->frame);
+    if (head->client && head->client->aside > 0)
+        again_overtaken_by(head);
     finish_request(connection, head);
 }
 
@@ -901,7 +906,7 @@ void connection_send_again(struct connection *connection, struct request *reques
     connection_take_oldest(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
-    request_queue_push(&worker_of(connection)->reroute, request);
+    again_take(worker_of(connection), request);
 }
 
 /* What Redis sends instead of serving a new connection, before it reads anything from it. */
@@ -1008,5 +1013,5 @@ static void end_request(struct connection *connection, struct request *request, 
     }
     if (request->is_blocking && was_sent)
         request->hold_deadline_ms = 0; /* that it was held before may be long ago */
-    request_queue_push(&worker->reroute, request);
+    again_take(worker, request);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/worker.h"
 
+#include "proxy/again.h"
 #include "proxy/client.h"
 #include "proxy/clock.h"
 #include "proxy/connection.h"
@@ -226,7 +227,7 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *worker = watcher->data;
-    while (worker->reroute.first || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
+    while (worker->reroute.first || worker->is_aside_ready || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
         reroute_requests(worker);
         resume_clients(worker);
         flush_connections(worker);
@@ -238,8 +239,7 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 /* Where one request of a client must go to the master, all of that client do, so that they stay in order. */
 static void reroute_requests(struct worker *worker)
 {
-    struct request_queue queue = worker->reroute;
-    worker->reroute = (struct request_queue){0};
+    struct request_queue queue = again_pop_all(worker);
     for (struct request *request = queue.first; request; request = request->next) {
         if (request->client && request->needs_master)
             request->client->follows_master = true;

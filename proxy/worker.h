@@ -80,7 +80,9 @@ struct worker {
     struct connection *dead_connections;
     struct backend *dead_backends;
     struct tunnel *tunnels;
-    struct request_queue reroute;      /* to be dispatched once more */
+    struct request_queue reroute;      /* to be dispatched once more (again.h) ... */
+    struct request_queue aside;        /* ... when what is behind them is answered */
+    bool is_aside_ready;               /* that may be so for some */
 
     uint32_t ticks;
     bool is_draining;

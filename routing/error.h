@@ -38,6 +38,7 @@
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
     X(CLIENT_UNBLOCK, "the node does not answer CLIENT ID, without which CLIENT UNBLOCK cannot be passed on; " \
                       "not executed")                                                                          \
+    X(OVERTAKEN, "the node refused this and carried out what came behind it; not executed")                    \
     X(REPLIES_DIFFER, "nodes answered in ways that cannot be made one reply")                                  \
     X(MERGE, "out of memory for the replies of several nodes; outcome unknown")                                \
     X(WAIT_SEVERAL, "WAIT asked several masters and not all of them have answered; outcome unknown")            \

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Replies leave in the client's order, a client sees its own writes in a pipeline, nobody waits for another."""
 
+import contextlib
 import random
+import socket
 import threading
 import time
 
-from harness import SLOWNESS, Pointsman, encode, wait_for
+from harness import SLOWNESS, Forwarder, Pointsman, Server, encode, wait_for
+from redis_cluster import RedisCluster
 
 
 def test_replies_keep_the_order_of_commands_that_go_to_master_and_replicas(cluster, proxy):
@@ -114,3 +117,78 @@ def test_client_with_a_slow_command_delays_no_reader_of_replicas(cluster, proxy)
             client.get("order:nothing")
         assert slow.is_silent(0.001), "the reads were not answered before the command that they have nothing to do with"
         assert slow.read() == b"OK"
+
+
+class Refuser(Forwarder):
+    """A node that refuses commands now and then, in the midst of a pipeline: as one does that has just been started, or
+    for a moment lacks a majority."""
+
+    def __init__(self, target_port, error):
+        self.error = error
+        self.left = {}  # first words of commands: how often they are still refused
+        super().__init__(target_port)
+
+    def _pump(self, source, sink, gate, chunk):
+        if gate is self._replies_flow:
+            super()._pump(source, sink, gate, chunk)
+            return
+        reader = source.makefile("rb")
+        with contextlib.suppress(OSError, ValueError):
+            while line := reader.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    size = int(reader.readline()[1:])
+                    words.append(reader.read(size + 2)[:-2])
+                sink.sendall(encode(*self._instead(words)))
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _instead(self, words):
+        first = b" ".join(words[:2])
+        if not self.left.get(first):
+            return words
+        self.left[first] -= 1
+        return ["EVAL", f"return redis.error_reply('{self.error}')", 0]
+
+
+def test_what_a_node_refused_is_not_overtaken_by_what_came_behind_it(processes):
+    server = processes(Server("hesitant")).ready()
+    with Refuser(server.port, "LOADING Redis is loading the dataset in memory") as refuser:
+        pointsman = processes(Pointsman(refuser.address))
+        wait_for(pointsman.writes, what="writes to pass")
+        with pointsman.raw(timeout=30) as link:
+            check_refusals(link, refuser)
+
+
+def test_what_a_node_of_a_cluster_refused_is_not_overtaken_either():
+    nodes = RedisCluster(1, 0).start()
+    try:
+        node = nodes.nodes[0]
+        with Refuser(node.port, "CLUSTERDOWN The cluster is down") as refuser, Pointsman(
+            nodes.seeds, upstream_kind="cluster", upstream_map=f"{node.address} = {refuser.address}"
+        ) as pointsman, pointsman.raw(timeout=30) as link:
+            check_refusals(link, refuser)
+    finally:
+        nodes.stop()
+
+
+OVERTAKEN = b"ERR pointsman: the node refused this and carried out what came behind it; not executed"
+
+
+def check_refusals(link, refuser):
+    """Each with keys of its own, since a slot that was refused is asked for one by one for a while."""
+
+    def ask(tag, commands, refused):
+        refuser.left = {b"%s {%s}n" % (name, tag): 1 for name in refused}
+        link.send(b"".join(encode(name, b"{%s}n" % tag, *rest) for name, *rest in commands))
+        return [link.read() for _ in commands]
+
+    three = [(b"SET", 1), (b"INCR",), (b"GET",)]
+    assert ask(b"all", three, [b"SET", b"INCR", b"GET"]) == [b"OK", 2, b"2"]
+    assert ask(b"first", three, [b"SET"]) == [OVERTAKEN, 1, b"1"]
+    assert ask(b"middle", three, [b"INCR"]) == [b"OK", OVERTAKEN, b"1"]
+    assert ask(b"last", three, [b"GET"]) == [b"OK", 2, b"2"]
+    assert ask(b"read", [(b"GET",), (b"GET",), (b"STRLEN",)], [b"GET"]) == [None, None, 0]
+    assert ask(b"write", [(b"GET",), (b"INCR",), (b"STRLEN",)], [b"GET"]) == [OVERTAKEN, 1, 1]
+    assert ask(b"ends", [(b"MGET",), (b"GET",), (b"INCR",)], [b"MGET", b"INCR"]) == [[None], None, 1]

@@ -69,6 +69,8 @@ static const struct {
      "-ERR pointsman: nodes answered in ways that cannot be made one reply\r\n"},
     {ERROR_MERGE, PROMISES_UNKNOWN,
      "-ERR pointsman: out of memory for the replies of several nodes; outcome unknown\r\n"},
+    {ERROR_OVERTAKEN, PROMISES_NOT_EXECUTED,
+     "-ERR pointsman: the node refused this and carried out what came behind it; not executed\r\n"},
     {ERROR_WAIT_SEVERAL, PROMISES_UNKNOWN,
      "-ERR pointsman: WAIT asked several masters and not all of them have answered; outcome unknown\r\n"},
     {ERROR_NOT_SHARDED, PROMISES_NOT_EXECUTED,

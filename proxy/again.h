@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * again.h - requests that are to be sent again, in their client's order.
+ *
+ * A node has refused a request and did nothing of it, but what its client sent behind it is on the way already. Mostly all
+ * of that is refused as well. So nothing of a client goes again before the last of these is answered:
+ *
+ *      sent:        SET k 1   INCR k   GET k
+ *      answered:    MOVED     MOVED    MOVED     all go again, one behind the other
+ *      answered:    MOVED     8        8         INCR has overtaken SET, which must not happen after it: SET is answered
+ *                                                with an error, which says that it was not done
+ *
+ * Meanwhile they count as held, so that nothing else of the client goes. Reads overtake reads as they like.
+ *
+ * Owner:   the queues belong to the worker, a request to its queue.
+ * Threads: one worker only.
+ */
+#ifndef PROXY_AGAIN_H
+#define PROXY_AGAIN_H
+
+#include "proxy/request.h"
+
+struct client;
+struct worker;
+
+/* Takes a NEW request, which will be dispatched once more at the end of this loop turn, or when all that its client sent
+ * behind it is answered. */
+void again_take(struct worker *worker, struct request *request);
+
+/* A node has answered this one, which is about to be told to its client (client->aside > 0). Ends those before it that it
+ * has overtaken; that may close the client. */
+void again_overtaken_by(const struct request *request);
+
+/* The client has nothing on shared connections any more, or is gone. */
+void again_look(struct worker *worker);
+
+/* All that may go now, in order. */
+struct request_queue again_pop_all(struct worker *worker);
+
+#endif
