@@ -160,6 +160,7 @@ static struct request traits_of_piece(const struct request *traits, const struct
     piece.is_piece = true;
     piece.inspection = INSPECT_NOTHING;
     piece.is_for_shard = plan->kind != PLAN_SPLIT;
+    piece.is_for_nodes = plan->kind == PLAN_NODES;
     piece.place = (uint16_t)(piece.is_for_shard ? index : plan->pieces[index].place);
     piece.has_several_keys = !piece.is_for_shard && plan->pieces[index].count > 1;
     return piece;

@@ -509,7 +509,7 @@ static void note_write(const struct upstream *upstream, const struct connection 
                        const struct request *request)
 {
     bool is_nowhere = upstream->is_sharded && request->place == REQUEST_PLACE_NONE; /* PUBLISH */
-    if (request->is_read || is_nowhere)
+    if (request->is_read || is_nowhere || request->is_for_nodes)
         return;
     struct client *client = request->client;
     uint32_t epoch = upstream->is_sharded ? connection->backend->reign : upstream->master_epoch;

@@ -299,3 +299,8 @@ def test_wait_for_several_masters_waits_for_one_that_is_missing_and_says_when_it
         assert b"master changed after the last write of this client" in forever.read()
         assert forever.ask(*write) == b"OK" and forever.ask("WAIT", 0, 1000) == 0
         assert one.ask("WAIT", 0, 1000) == 0
+        one.ask("SCRIPT", "LOAD", "return 1")  # is on every node, and nobody waits for it
+        slot = min(nodes.masters()[1].own_slots())
+        nodes.fail_over(nodes.replicas_of(nodes.masters()[1])[0], nodes.masters()[1])
+        wait_for(lambda: one.ask("SET", nodes.key_in(slot), 1) == b"OK", 30, "writes to go on")
+        assert one.ask("WAIT", 0, 1000) >= 0
