@@ -99,6 +99,10 @@ static enum placement place_alone(struct client *client, const struct command_at
         refuse_crossed(client);
         return PLACEMENT_TAKEN;
     }
+    if (plan->kind == PLAN_ANYWHERE && plan->key_count > 0) { /* it lacks a word */
+        client_reply_error(client, "-ERR wrong number of arguments for '%s' command", at_hand->command->full_name);
+        return PLACEMENT_TAKEN;
+    }
     bool is_at_home = plan->kind == PLAN_ANYWHERE || (is_bound(client) && plan->kind == PLAN_PLACE &&
                                                       traits->place == client->bound_place);
     bool is_free = session_is_pinned(&client->session) && !traits->is_blocking && traits->pin == PIN_NONE && !is_at_home;

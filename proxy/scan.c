@@ -7,26 +7,30 @@
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/cursor.h"
+#include "routing/number.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+static bool has_odd_options(const struct command_at_hand *at_hand);
 static uint32_t shard_of_rank(const struct topology *topology, uint32_t rank);
 static const char *name_of(const struct topology *topology, uint32_t shard);
 static struct slice text_of(struct slice reply);
+static void answer_empty(struct request *whole, const struct scan_cursor *next);
 static void answer(struct request *request, struct slice reply);
 
 enum placement scan_place(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     const struct topology *topology = client->upstream->topology;
     struct worker *worker = client->worker;
-    struct scan_cursor scan;
+    struct scan_cursor scan = {.rank = 0};
     uint64_t cursor;
     if (!cursor_read(at_hand->words[1], &cursor))
         return PLACEMENT_GOES; /* any node says what is wrong with it */
-    if (cursor == 0 || !scan_read(cursor, &scan) || scan.rank >= topology->shard_count)
+    bool is_odd = cursor == 0 && has_odd_options(at_hand);
+    if (!is_odd && (cursor == 0 || !scan_read(cursor, &scan) || scan.rank >= topology->shard_count))
         return check(client, at_hand, traits);
     int size = snprintf(worker->scan_word, sizeof worker->scan_word, "%" PRIu64, scan.place);
     worker->arguments.items[1] = (struct slice){worker->scan_word, (size_t)size};
@@ -37,6 +41,21 @@ enum placement scan_place(struct client *client, const struct command_at_hand *a
     traits->is_for_shard = true;
     traits->place = (uint16_t)shard_of_rank(topology, scan.rank);
     return PLACEMENT_GOES;
+}
+
+/* A node may have something against them, and is asked for a page at once; if it has not, another round will begin. */
+static bool has_odd_options(const struct command_at_hand *at_hand)
+{
+    for (size_t i = 2; i < at_hand->count; i += 2) {
+        const struct slice *option = &at_hand->words[i];
+        bool is_count = slice_is(*option, "COUNT");
+        int64_t number;
+        if (i + 1 == at_hand->count || (!is_count && !slice_is(*option, "MATCH") && !slice_is(*option, "TYPE")))
+            return true;
+        if (is_count && (!number_read(option[1], &number) || number < 1))
+            return true;
+    }
+    return false;
 }
 
 void scan_page(struct request *request)
@@ -58,14 +77,19 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
 {
     const struct upstream *upstream = whole->client->upstream;
     const struct topology *topology = upstream->topology;
-    uint64_t hash = 0, cursor = 0;
+    uint64_t hash = 0;
     bool has_moving = false, is_over = false;
-    for (uint32_t i = 0; i < count; i++) {
-        bool is_error = topology->shard_count != count || (topology->is_cluster && pieces[i].reply.bytes[0] == '-');
-        if (is_error) {
-            answer(whole, pieces[i].reply.bytes[0] == '-' ? pieces[i].reply : error_reply(ERROR_NO_MASTER));
+    for (uint32_t i = 0; topology->is_cluster && i < count; i++) {
+        if (pieces[i].reply.bytes[0] == '-') {
+            answer(whole, pieces[i].reply);
             return;
         }
+    }
+    struct scan_cursor before = {.rank = SCAN_CHECK};
+    bool has_before = whole->scan && scan_read(whole->scan, &before) && before.rank == SCAN_CHECK;
+    if (topology->shard_count != count) { /* since they were asked: once more */
+        answer_empty(whole, &before);
+        return;
     }
     for (uint32_t rank = 0; rank < count; rank++) {
         uint32_t shard = shard_of_rank(topology, rank);
@@ -74,11 +98,16 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
         struct slice nodes = topology->is_cluster ? text_of(pieces[shard].reply) : SLICE("");
         has_moving |= scan_add(&hash, slice_of(name_of(topology, shard)), mark, nodes);
     }
-    struct scan_cursor before;
-    bool has_before = whole->scan && scan_read(whole->scan, &before) && before.rank == SCAN_CHECK;
     struct scan_cursor next = scan_after_check(has_before ? &before : NULL, scan_state(hash), has_moving, &is_over);
-    if (!is_over)
-        scan_write(&next, &cursor);
+    answer_empty(whole, is_over ? NULL : &next);
+}
+
+/* A page without keys. next: NULL if the scan is over. */
+static void answer_empty(struct request *whole, const struct scan_cursor *next)
+{
+    uint64_t cursor = 0;
+    if (next)
+        scan_write(next, &cursor);
     char number[24], reply[64];
     int digits = snprintf(number, sizeof number, "%" PRIu64, cursor);
     int size = snprintf(reply, sizeof reply, "*2\r\n$%d\r\n%s\r\n*0\r\n", digits, number);

@@ -69,7 +69,7 @@ void planner_finish(struct planner *planner);
  * command may be NULL (nobody knows it). may_split: false inside a transaction, where what cannot be kept
  * whole is CROSS, and so is what would go to all masters or nodes (its key_count is 0). A command whose keys cannot be
  * told (a wrong numkeys), or that cannot be split for it lacks a word (MSET a 1 b), is ANYWHERE: the node
- * says what is wrong with it. Where there is but one shard, and no Redis Cluster, what names keys is of place
+ * says what is wrong with it, but to the latter, which has a key_count, it would say CROSSSLOT. Where there is but one shard, and no Redis Cluster, what names keys is of place
  * 0. False if memory is short.
  */
 bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,

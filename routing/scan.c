@@ -58,6 +58,7 @@ bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice
         struct slice flags = word_of(line, 2);
         if (!memmem(flags.bytes, flags.size, "myself", 6)) continue;
         add_bytes(hash, word_of(line, 0));
+        add_bytes(hash, word_of(line, 6));
         struct slice word;
         for (uint32_t i = 8; (word = word_of(line, i)).size > 0; i++) {
             add_bytes(hash, word);

@@ -8,7 +8,8 @@
  * Below 2^53, so that languages whose numbers are doubles keep it exact. rank is the place of the master in the
  * order of their names; SCAN_CHECK: all of them have been scanned.
  *
- * state is a hash of what all masters say of their slots, and of which run each is, when the round begins. When all
+ * state is a hash of what all masters say of their slots, of which run each is, and of their epochs, when the round begins:
+ * so a master or a slot that was elsewhere in between is noticed when it is back. When all
  * have been scanned they are asked once more: if that has changed, keys may have gone from one that was not scanned yet to
  * one that was, and another round begins. If it is the same but slots are on their way, keys may have gone with them
  * all the time: one more round finds those, and is the last if nothing changes in it. So no key is missed that was there
@@ -47,7 +48,7 @@ struct scan_cursor scan_after_page(const struct scan_cursor *scan, uint64_t plac
 /* ... when all have been scanned, or to begin with (NULL). is_over: the client gets 0. */
 struct scan_cursor scan_after_check(const struct scan_cursor *scan, uint32_t state, bool has_moving, bool *is_over);
 
-/* Adds what a master says (a reply to CLUSTER NODES) to the hash: its own slots and those on their way. Returns true if
+/* Adds what a master says (a reply to CLUSTER NODES) to the hash: its epoch, its own slots and those on their way. Returns true if
  * any are. Begin with 0; scan_state() makes the state of it. */
 bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice nodes);
 uint32_t scan_state(uint64_t hash);

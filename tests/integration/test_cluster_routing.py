@@ -322,6 +322,18 @@ def test_blocking_commands_on_each_shard(client, through, nodes):
             assert blocked.read() is None
 
 
+def test_what_is_wrong_with_a_command_over_several_masters_is_told_in_the_words_of_redis(link, nodes):
+    """Not only when the masters are asked."""
+    with Raw(nodes.nodes[0].port) as node:
+        for options in (("BOGUS",), ("BOGUS", 1), ("COUNT",), ("COUNT", 0), ("COUNT", "abc"), ("TYPE",), ("MATCH", "a*", "COUNT", -1)):
+            answer = node.ask("SCAN", 0, *options)
+            assert link.ask("SCAN", 0, *options) == answer and b"ERR" in answer
+    a, b = nodes.key_of(nodes.masters()[0], 1), nodes.key_of(nodes.masters()[1], 1)
+    assert link.ask("MSET", a, 1, b) == b"ERR wrong number of arguments for 'mset' command"
+    assert link.ask("MSETNX", a, 1, b) == CROSSSLOT
+    assert link.ask("EXISTS", a, b) == 0
+
+
 def test_scan_returns_each_key_once_while_nothing_moves(client, nodes):
     keys = {f"scan:{i}".encode() for i in range(3000)}
     with client.pipeline(transaction=False) as pipe:

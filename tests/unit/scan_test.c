@@ -45,21 +45,23 @@ static void what_a_master_says_of_itself_makes_the_state(void **state)
 {
     (void)state;
     static const char other[] = "b 127.0.0.1:2@12 master - 0 0 2 connected 5-9\n";
-    char settled[256], moved[256], moving[256], older[256];
+    char settled[256], moved[256], moving[256], older[256], elected[256];
     snprintf(settled, sizeof settled, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4 10\n", other);
     snprintf(moved, sizeof moved, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4\n", other);
     snprintf(moving, sizeof moving, "%sa 127.0.0.1:1@11 myself,master - 0 0 1 connected 0-4 10 [10->-b]\n", other);
+    snprintf(elected, sizeof elected, "%sa 127.0.0.1:1@11 myself,master - 0 0 3 connected 0-4 10\n", other);
     snprintf(older, sizeof older, "a 127.0.0.1:1@11 myself,master - 7 9 1 connected 0-4 10\n%s", other);
     struct {
         const char *text;
         uint64_t hash;
         bool has_moving;
-    } rows[] = {{settled, 0, false}, {moved, 0, false}, {moving, 0, false}, {older, 0, false}};
-    for (size_t i = 0; i < 4; i++)
+    } rows[] = {{settled, 0, false}, {moved, 0, false}, {moving, 0, false}, {older, 0, false}, {elected, 0, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         rows[i].has_moving = scan_add(&rows[i].hash, SLICE("name"), 7, slice_of(rows[i].text));
     assert_int_equal(rows[0].hash, rows[3].hash); /* pings and what it says of others do not count */
     assert_int_not_equal(rows[0].hash, rows[1].hash);
     assert_int_not_equal(rows[0].hash, rows[2].hash);
+    assert_int_not_equal(rows[0].hash, rows[4].hash); /* it was not the master all the time, or a slot came back */
     assert_true(rows[2].has_moving && !rows[0].has_moving && !rows[1].has_moving);
     uint64_t restarted = 0;
     scan_add(&restarted, SLICE("name"), 8, slice_of(settled));
