@@ -831,10 +831,9 @@ static bool was_refused(struct connection *connection, struct request *request, 
 
 static enum refusal refusal_of_request(const struct request *request, struct slice error)
 {
-    bool is_script = request->special && request_is_script(request);
-    enum refusal refusal = is_script ? refusal_of_script(error) : refusal_of(error);
+    enum refusal refusal = request->runs_script ? refusal_of_script(error) : refusal_of(error);
     bool names_node = refusal == REFUSAL_MOVED || refusal == REFUSAL_ASK;
-    return is_script && names_node && !redirect_is_for(error, request->place) ? REFUSAL_NONE : refusal;
+    return request->runs_script && names_node && !redirect_is_for(error, request->place) ? REFUSAL_NONE : refusal;
 }
 
 /* True if it was the mark, which this user may not send or whose slot is on its way elsewhere: the WAIT behind it would be

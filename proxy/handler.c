@@ -383,11 +383,13 @@ static void note_special(const struct client *client, const struct command_at_ha
     case SPECIAL_FCALL:
         if (is_plain)
             traits->special = (uint8_t)special;
+        traits->runs_script = !traits->in_multi;
         traits->needs_master |= !has_keys(at_hand);
         return;
     case SPECIAL_EVALSHA:
         if (is_plain && scripts_has(client->worker, at_hand->words[1]))
             traits->special = (uint8_t)special;
+        traits->runs_script = !traits->in_multi;
         traits->needs_master |= !traits->special || !has_keys(at_hand);
         return;
     case SPECIAL_NONE:

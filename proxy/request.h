@@ -132,6 +132,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool runs_script : 1;         /* now, not at EXEC: its error may be the script's own words */
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */
     bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
     bool undoes_all : 1;          /* an undoing of subscriptions without names */

@@ -339,10 +339,17 @@ def test_a_blocked_client_follows_its_key(through, nodes, link):
 
 
 @pytest.mark.parametrize("words", ["TRYAGAIN later", "READONLY mode", "LOADING the ship", "CLUSTERDOWN it says", "MOVED 1 host:1", "ASK 1 host:1"])
-def test_what_a_script_says_itself_is_its_answer_and_it_runs_once(link, words):
+def test_what_a_script_says_itself_is_its_answer_and_it_runs_once(link, words, nodes, through):
     script = f"redis.call('INCR', KEYS[1]) return redis.error_reply('{words}')"
     assert link.ask("EVAL", script, 1, "{once}n") == words.encode()
     assert link.ask("GET", "{once}n") == b"1"
+    hashes = {node.ask("SCRIPT", "LOAD", script + " -- by others") for node in nodes.nodes}  # not known to the proxy
+    assert link.ask("EVALSHA", *hashes, 1, "{once}n") == words.encode()
+    with Raw(through.port) as listening:
+        listening.ask("HELLO", 3)
+        listening.ask("SUBSCRIBE", "news")
+        assert listening.ask("EVAL", script, 1, "{once}n") == words.encode()
+    assert link.ask("GET", "{once}n") == b"3"
 
 
 def test_a_script_cannot_send_the_proxy_to_a_stranger(nodes):
