@@ -467,8 +467,11 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
     bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
     if (is_accepted && choice.is_elected) cluster->elected = cluster->questions[choice.winner].probe;
     cluster_note_names(cluster, views, count);
-    if (is_accepted) cluster_drop_nodes(cluster);
-    if (!is_accepted || !cluster->accepted->slot_count) cluster_add_seeds(cluster);
+    bool is_whole = is_accepted && cluster->accepted->slot_count; /* else its nodes may not have met yet */
+    if (is_whole)
+        cluster_drop_nodes(cluster);
+    else
+        cluster_add_seeds(cluster);
     cluster_plan_next(cluster, choice.heard);
 }
 

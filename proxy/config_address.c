@@ -25,7 +25,7 @@ const struct config_type config_addresses = {
     .release = release_addresses,
 };
 const struct config_type config_listen_addresses = {
-    .noun = "addresses",
+    .noun = "listeners",
     .syntax = "host:port, [IPv6 address]:port or unix:/path, each perhaps with as plain, as cluster, as replica or as "
               "sentinel behind it, several separated by commas",
     .set = set_addresses,

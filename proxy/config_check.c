@@ -44,9 +44,18 @@ static void check_addresses(struct loader *loader, const char *section, const ch
     }
 }
 
-static void check_peers(struct loader *loader, const struct config_address_list *peers)
+static void check_peers(struct loader *loader, const struct config_address_list *peers,
+                        const struct config_address_list *listen)
 {
-    if (peers->count > 0) check_addresses(loader, "proxy", "peers", peers);
+    bool has_cluster = false;
+    if (peers->count == 0) return;
+    check_addresses(loader, "proxy", "peers", peers);
+    for (size_t i = 0; i < listen->count; i++)
+        has_cluster |= listen->items[i].persona == PERSONA_CLUSTER;
+    if (!has_cluster && is_sound(loader, "proxy", "listen"))
+        fault_of(loader, "proxy", "peers",
+                 "is for addresses as cluster, and proxy.listen has none; write host:port as cluster there, or "
+                 "remove this key");
     for (size_t i = 0; i < peers->count; i++)
         if (config_address_is_unix(&peers->items[i]))
             fault_of(loader, "proxy", "peers", "unix:%s cannot be reached by clients of a Cluster; write host:port",
@@ -178,7 +187,7 @@ void config_check(struct loader *loader)
         check_addresses(loader, "proxy", "listen", &config->listen);
         check_sentinels(loader, &config->listen);
     }
-    if (is_sound(loader, "proxy", "peers")) check_peers(loader, &config->peers);
+    if (is_sound(loader, "proxy", "peers")) check_peers(loader, &config->peers, &config->listen);
     if (is_sound(loader, "upstream", "nodes")) check_addresses(loader, "upstream", "nodes", &upstream->nodes);
     if (is_sound(loader, "upstream", "nodes") && is_sound(loader, "upstream", "kind"))
         check_unix_nodes(loader, upstream);

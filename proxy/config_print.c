@@ -51,9 +51,9 @@ static bool is_in(const struct config_key *key, const struct config_section *sec
 }
 
 static const struct config_type *const types[] = {
-    &config_duration, &config_size,       &config_integer, &config_enum,   &config_addresses,
-    &config_mappings, &config_log_target, &config_word,    &config_secret, &config_dangers,
-    &config_names,    &config_hash_tag,   &config_servers,
+    &config_duration,         &config_size,     &config_integer,    &config_enum,    &config_addresses,
+    &config_listen_addresses, &config_mappings, &config_log_target, &config_word,    &config_secret,
+    &config_dangers,          &config_names,    &config_hash_tag,   &config_servers,
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 
@@ -97,23 +97,24 @@ void config_print_usage(FILE *out)
           out);
     for (size_t i = 0; i < config_option_count; i++)
         write_option(out, &config_options[i]);
-    fputs("      --section.key=value       Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value "
-          "may also\n"
-          "                                be the next argument.\n"
-          "\n"
-          "A key is taken from the first of these that has it: the command line; the environment, as\n"
-          "POINTSMAN_SECTION_KEY, for instance POINTSMAN_UPSTREAM_NODES; the file; its default. A secret may "
-          "stand in\n"
-          "a file of its own, named by its key with _file behind it, for instance upstream.password_file.\n"
-          "\n"
-          "Exit status: 0 fine, 1 failure while running, 2 wrong configuration or usage, 3 an address to "
-          "listen on\n"
-          "cannot be bound.\n"
-          "\n"
-          "Signals: TERM and INT stop accepting, finish what is in flight within proxy.drain_time and end; a "
-          "second\n"
-          "one ends at once. HUP is reserved. PIPE is ignored.\n",
-          out);
+    fputs(
+        "      --section.key=value       Set a key, for instance --upstream.nodes=127.0.0.1:26379. The value "
+        "may also\n"
+        "                                be the next argument.\n"
+        "\n"
+        "A key is taken from the first of these that has it: the command line; the environment, as\n"
+        "POINTSMAN_SECTION_KEY, for instance POINTSMAN_UPSTREAM_NODES; the file; its default. A secret may "
+        "stand in\n"
+        "a file of its own, named by its key with _file behind it, for instance upstream.password_file.\n"
+        "\n"
+        "Exit status: 0 fine, 1 failure while running, 2 wrong configuration or usage, 3 an address to "
+        "listen on\n"
+        "cannot be bound.\n"
+        "\n"
+        "Signals: TERM and INT stop accepting, finish what is in flight within proxy.drain_time and end; a "
+        "second\n"
+        "one ends at once. HUP is reserved. PIPE is ignored.\n",
+        out);
 }
 
 /* ---- --help-config ---- */

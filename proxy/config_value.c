@@ -107,8 +107,8 @@ const struct config_type config_secret = {
 
 const struct config_type config_dangers = {
     .noun = "commands",
-    .syntax = "shutdown, failover, replicaof, slaveof, debug|segfault (or assert, crash-and-recover, oom, panic, "
-              "restart behind the |), several separated by commas",
+    .syntax = "shutdown, failover, replicaof, slaveof, sync, psync, replconf, debug|segfault (or assert, "
+              "crash-and-recover, oom, panic, restart behind the |), several separated by commas",
     .set = set_dangers,
     .release = release_nothing,
 };
@@ -255,7 +255,7 @@ static bool set_enum(const struct config_key *key, const char *text, void *field
 static bool say_no_danger(struct config_wrong *wrong, const char *name)
 {
     struct config_guess guess;
-    char right[160];
+    char right[200];
     const struct slice word = slice_of(name);
     const struct command *command = command_find(command_set_builtin(), &word, 1);
     config_guess_begin(&guess, name);

@@ -71,6 +71,10 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         client_reply(client, PERSONA_READONLY);
         return true;
     }
+    if (is_right && client->persona == PERSONA_REPLICA && command->block == BLOCK_REPLICAS && !client->session.in_multi) {
+        client_reply(client, PERSONA_NO_WAIT);
+        return true;
+    }
     if (pin == PIN_SYNC && !session_is_confined(&client->session))
         return become_replica(client);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */

@@ -26,6 +26,11 @@ enum {
 
 /* The words of a replica that is asked to write. */
 #define PERSONA_READONLY SLICE("-READONLY You can't write against a read only replica.\r\n")
+/* ... and of one that is asked to WAIT. */
+#define PERSONA_NO_WAIT                                                                                                \
+    SLICE("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is "    \
+          "configured to be writable (which is not the default) writes to replicas are just local and are not "        \
+          "propagated.\r\n")
 
 struct persona_address {
     char host[PERSONA_HOST_MAX]; /* an IP address in numbers, or a name from proxy.peers */

@@ -103,10 +103,16 @@ class RedisCluster:
     # -------------------------------------------------------------------------------------- beginning and end
 
     def start(self):
+        self.start_nodes()
+        return self.make()
+
+    def start_nodes(self):
         for node in self.nodes:
             node.start()
         for node in self.nodes:
             node.ready()
+
+    def make(self):
         for i, node in enumerate(self.nodes[: self.count]):
             node.ask("CLUSTER", "ADDSLOTSRANGE", SLOTS * i // self.count, SLOTS * (i + 1) // self.count - 1)
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)

@@ -292,8 +292,8 @@ def test_a_slot_that_was_moved_is_seen_after_a_report(made, watching):
     _, fields = watch.wait(watch.is_whole(3))
     source, target = cluster.masters[0], cluster.masters[2]
     before = watch.masters(fields)
-    cluster.move(0, source, target)
     moved_us = now_us()
+    cluster.move(0, source, target)
     watch.tell("moved " + cluster.address(target))
     _, fields = watch.wait(lambda f: master_of(f, 0) == cluster.address(target), moved_us, 6)
     assert master_of(fields, 1) == cluster.address(source)

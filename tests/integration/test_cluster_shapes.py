@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Clusters of other shapes: more masters, IPv6, names, nodes that do not say where they are, a password."""
 
+import time
+
 import pytest
 
 from harness import Pointsman, Raw, encode, wait_for
@@ -79,5 +81,22 @@ def test_an_announced_address_is_mapped(processes):
                 assert link.ask("INCR", name) == 2
                 with Raw(target.port) as node:
                     assert node.ask("GET", name) == b"2"
+    finally:
+        cluster.stop()
+
+
+def test_nodes_that_have_not_met_yet_are_waited_for_quietly():
+    """The proxy may be there before the cluster is made: seeds that know nothing of each other are no strangers."""
+    cluster = RedisCluster(3, 0)
+    cluster.start_nodes()
+    try:
+        with Pointsman(cluster.seeds, upstream_kind="cluster", wait="listen", failover_hold_time="60s") as pointsman:
+            time.sleep(5)  # a node is asked every two seconds
+            assert "forgotten" not in pointsman.log_text()
+            with pointsman.raw(timeout=60) as link:
+                link.send(encode("SET", "first", 1))
+                cluster.make()
+                assert link.read() == b"OK"
+            assert "forgotten" not in pointsman.log_text()
     finally:
         cluster.stop()

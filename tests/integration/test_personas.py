@@ -769,6 +769,8 @@ def test_replicas_of_a_cluster_are_read_and_never_written(before_cluster):
                 client.set(key, "x")
             with pytest.raises(redis.ResponseError):
                 client.eval("return redis.call('set', KEYS[1], 'x')", 1, key)
+        with pytest.raises(redis.ResponseError, match="WAIT cannot be used with replica instances"):
+            client.wait(0, 1)
         assert client.mget(keys) == [key.encode() for key in keys]
         assert set(key.encode() for key in keys) <= set(client.scan_iter(count=1000))
         assert calls(masters, "get") == read_before and calls(masters, "set") == written_before

@@ -408,9 +408,13 @@ static void personas_that_cannot_be_are_told(void **state)
         snprintf(expected, sizeof expected, "x.ini:2: proxy.listen: %s\n", error);
         assert_refused(text, expected);
     }
-    assert_refused("[proxy]\npeers = a:1, A:1\n", "x.ini:2: proxy.peers: A:1 is given twice; keep one of them\n");
-    assert_refused("[proxy]\npeers = unix:/a\n",
-                   "x.ini:2: proxy.peers: unix:/a cannot be reached by clients of a Cluster; write host:port\n");
+    assert_refused("[proxy]\nlisten = :1 as cluster\npeers = a:1, A:1\n",
+                   "x.ini:3: proxy.peers: A:1 is given twice; keep one of them\n");
+    assert_refused("[proxy]\npeers = a:1\n",
+                   "x.ini:2: proxy.peers: is for addresses as cluster, and proxy.listen has none; write host:port as "
+                   "cluster there, or remove this key\n");
+    assert_refused("[proxy]\nlisten = :1 as cluster\npeers = unix:/a\n",
+                   "x.ini:3: proxy.peers: unix:/a cannot be reached by clients of a Cluster; write host:port\n");
     assert_refused("[upstream]\nnodes = a:1 as cluster\n",
                    "x.ini:2: upstream.nodes: \"a:1 as cluster\" has a blank in it; several addresses are separated by "
                    "commas\n");
