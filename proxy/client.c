@@ -63,6 +63,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
 static void take_off(struct client *client, struct request *request);
 static struct request *append_request(struct client *client);
 static void completed(struct request *request);
+static void drained(struct client *client);
 static void answered(struct request *request);
 static void spoil_transaction(const struct request *request);
 static bool ends_transaction(const struct request *request);
@@ -568,6 +569,7 @@ static void take_off(struct client *client, struct request *request)
 {
     client->inflight++;
     client->inflight_bytes += request->size;
+    client->has_written |= !request->is_read;
     if (request->has_several_keys)
         client->barrier_place = client->barriers++ ? REQUEST_PLACE_NONE : request->place;
     upstream_dispatch(client->upstream, request);
@@ -765,7 +767,7 @@ static void completed(struct request *request)
     client->subscribing -= request_is_subscription(request);
     client->barriers -= request->has_several_keys;
     if (client->inflight == 0)
-        client->follows_master = false;
+        drained(client);
     if (client->blocking == request)
         client->blocking = NULL;
     if (ends_transaction(request))
@@ -777,6 +779,13 @@ static void completed(struct request *request)
     client_settle(client);
     client_unstall(client);
     limit_output(client, 0);
+}
+
+/* What waited for that may have been sent in one go with a write before it, and must see it wherever it goes. */
+static void drained(struct client *client)
+{
+    client->has_written &= client->stall == STALL_DRAINED;
+    client->follows_master = client->has_written;
 }
 
 /* In the client's order it may go now, or has to wait for those before. */

@@ -122,7 +122,9 @@ struct client {
     bool is_authenticated : 1;
     bool is_ending : 1;      /* no more input: closed when all is answered and written */
     bool is_closed : 1;
-    bool follows_master : 1; /* one of its requests that was rerouted must go to the master, so all unanswered do */
+    bool follows_master : 1; /* one of its requests that was rerouted must go to the master, so all unanswered do; or what
+                                is at hand had to wait for a write */
+    bool has_written : 1;    /* a request since it had nothing in flight, and nothing waited for that */
     bool is_unix : 1;
     bool is_quitting : 1;       /* after QUIT or a protocol error: what follows is not looked at */
     bool is_blocked_output : 1; /* the socket takes no more for now */

@@ -367,6 +367,37 @@ def test_a_script_cannot_send_the_proxy_to_a_stranger(nodes):
         assert link.ask("SET", "k", 1) == b"OK"
 
 
+def test_a_pipeline_reads_what_it_wrote_from_replicas_or_not_while_slots_move(nodes):
+    """Its commands may have to go one by one then, and the read must not go to a replica since the write is answered."""
+    source, target = nodes.masters()[:2]
+    wrong, rounds, ending = [], [0], threading.Event()
+
+    def work(port, number):
+        keys = [f"rw:{number}:{i}" for i in range(20)]
+        with Raw(port, timeout=60 * SLOWNESS) as link:
+            while not ending.is_set():
+                rounds[0] += 1
+                value = b"%d" % rounds[0]
+                commands = [("SET", key, value) for key in keys] + [("GET", key) for key in keys]
+                commands += [("DEL", key) for key in keys] + [("EXISTS", key) for key in keys]
+                link.send(b"".join(encode(*words) for words in commands))
+                replies = [link.read() for _ in commands]
+                if replies != [b"OK"] * 20 + [value] * 20 + [1] * 20 + [0] * 20:
+                    wrong.append(replies)
+
+    with Pointsman(nodes.seeds, upstream_kind="cluster", failover_hold_time="60s") as pointsman:
+        threads = [threading.Thread(target=work, args=(pointsman.port, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for here, there in ((source, target), (target, source)):
+            nodes.redis_cli("reshard", here.address, "--cluster-from", here.id, "--cluster-to", there.id,
+                            "--cluster-slots", 500, "--cluster-yes", "--cluster-pipeline", 50)  # fmt: skip
+        ending.set()
+        for thread in threads:
+            thread.join()
+    assert rounds[0] > 20 and not wrong, (rounds, len(wrong), wrong[:1])
+
+
 def test_resharding_under_load_costs_few_questions_and_no_error(through, nodes, link):
     source, target = nodes.masters()[:2]
     with Streams(through.port) as streams:
