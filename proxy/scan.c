@@ -30,7 +30,7 @@ enum placement scan_place(struct client *client, const struct command_at_hand *a
     if (!cursor_read(at_hand->words[1], &cursor))
         return PLACEMENT_GOES; /* any node says what is wrong with it */
     bool is_odd = cursor == 0 && has_odd_options(at_hand);
-    if (!is_odd && (cursor == 0 || !scan_read(cursor, &scan) || scan.rank >= topology->shard_count))
+    if (!is_odd && (cursor == 0 || !scan_read(cursor, topology->shard_count, &scan) || scan.rank >= topology->shard_count))
         return check(client, at_hand, traits);
     int size = snprintf(worker->scan_word, sizeof worker->scan_word, "%" PRIu64, scan.place);
     worker->arguments.items[1] = (struct slice){worker->scan_word, (size_t)size};
@@ -64,10 +64,11 @@ void scan_page(struct request *request)
     struct scan_cursor scan;
     uint64_t place, cursor;
     size_t head = cursors_read_reply(request, &place);
-    if (head == 0 || !scan_read(request->scan, &scan))
+    uint32_t masters = client->upstream->topology->shard_count;
+    if (head == 0 || !scan_read(request->scan, masters, &scan))
         return; /* an error */
-    scan = scan_after_page(&scan, place, client->upstream->topology->shard_count);
-    if (scan_write(&scan, &cursor))
+    scan = scan_after_page(&scan, place, masters);
+    if (scan_write(&scan, masters, &cursor))
         cursors_write_reply(request, head, cursor);
     else
         answer(request, SLICE("-ERR pointsman: the cursor of the node is too large to be carried\r\n"));
@@ -86,7 +87,7 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
         }
     }
     struct scan_cursor before = {.rank = SCAN_CHECK};
-    bool has_before = whole->scan && scan_read(whole->scan, &before) && before.rank == SCAN_CHECK;
+    bool has_before = whole->scan && scan_read(whole->scan, topology->shard_count, &before) && before.rank == SCAN_CHECK;
     if (topology->shard_count != count) { /* since they were asked: once more */
         answer_empty(whole, &before);
         return;
@@ -98,7 +99,7 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
         struct slice nodes = topology->is_cluster ? text_of(pieces[shard].reply) : SLICE("");
         has_moving |= scan_add(&hash, slice_of(name_of(topology, shard)), mark, nodes);
     }
-    struct scan_cursor next = scan_after_check(has_before ? &before : NULL, scan_state(hash), has_moving, &is_over);
+    struct scan_cursor next = scan_after_check(has_before ? &before : NULL, scan_state(hash, count), has_moving, &is_over);
     answer_empty(whole, is_over ? NULL : &next);
 }
 
@@ -107,7 +108,7 @@ static void answer_empty(struct request *whole, const struct scan_cursor *next)
 {
     uint64_t cursor = 0;
     if (next)
-        scan_write(next, &cursor);
+        scan_write(next, whole->client->upstream->topology->shard_count, &cursor);
     char number[24], reply[64];
     int digits = snprintf(number, sizeof number, "%" PRIu64, cursor);
     int size = snprintf(reply, sizeof reply, "*2\r\n$%d\r\n%s\r\n*0\r\n", digits, number);

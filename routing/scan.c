@@ -2,32 +2,36 @@
 #include "routing/scan.h"
 
 #define PLACE_BITS  30
-#define RANK_BITS   10
-#define AGAIN_SHIFT (PLACE_BITS + RANK_BITS)
-#define STATE_SHIFT (AGAIN_SHIFT + 1)
+#define AGAIN_SHIFT PLACE_BITS
+#define RANK_SHIFT  (AGAIN_SHIFT + 1)
 #define CURSOR_END  52
 
+static uint32_t rank_bits(uint32_t masters);
 static void add_bytes(uint64_t *hash, struct slice bytes);
 static struct slice next_line(struct slice *text);
 static struct slice word_of(struct slice line, uint32_t index);
 
-bool scan_read(uint64_t cursor, struct scan_cursor *scan)
+bool scan_read(uint64_t cursor, uint32_t masters, struct scan_cursor *scan)
 {
     if (cursor >> CURSOR_END) return false;
+    uint32_t bits = rank_bits(masters), check = (1U << bits) - 1;
+    uint32_t rank = (uint32_t)(cursor >> RANK_SHIFT) & check;
     *scan = (struct scan_cursor){
         .place = cursor & (((uint64_t)1 << PLACE_BITS) - 1),
-        .rank = (uint32_t)(cursor >> PLACE_BITS) & ((1U << RANK_BITS) - 1),
-        .state = (uint32_t)(cursor >> STATE_SHIFT) & (SCAN_STATES - 1),
+        .rank = rank == check ? SCAN_CHECK : rank,
+        .state = (uint32_t)(cursor >> (RANK_SHIFT + bits)),
         .is_again = cursor >> AGAIN_SHIFT & 1,
     };
     return true;
 }
 
-bool scan_write(const struct scan_cursor *scan, uint64_t *cursor)
+bool scan_write(const struct scan_cursor *scan, uint32_t masters, uint64_t *cursor)
 {
-    *cursor = scan->place | (uint64_t)scan->rank << PLACE_BITS | (uint64_t)scan->is_again << AGAIN_SHIFT |
-              (uint64_t)scan->state << STATE_SHIFT;
-    return scan->place >> PLACE_BITS == 0 && scan->rank >> RANK_BITS == 0 && *cursor != 0;
+    uint32_t bits = rank_bits(masters), check = (1U << bits) - 1;
+    uint64_t rank = scan->rank == SCAN_CHECK ? check : scan->rank;
+    *cursor = scan->place | (uint64_t)scan->is_again << AGAIN_SHIFT | rank << RANK_SHIFT |
+              (uint64_t)scan->state << (RANK_SHIFT + bits);
+    return scan->place >> PLACE_BITS == 0 && *cursor >> CURSOR_END == 0 && *cursor != 0;
 }
 
 struct scan_cursor scan_after_page(const struct scan_cursor *scan, uint64_t place, uint32_t masters)
@@ -69,9 +73,19 @@ bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice
 }
 
 /* Not 0, so that no cursor of a scan is. */
-uint32_t scan_state(uint64_t hash)
+uint32_t scan_state(uint64_t hash, uint32_t masters)
 {
-    return (uint32_t)((hash ^ hash >> 32 ^ hash >> 16) % (SCAN_STATES - 1)) + 1;
+    uint32_t states = 1U << (CURSOR_END - RANK_SHIFT - rank_bits(masters));
+    return (uint32_t)((hash ^ hash >> 32 ^ hash >> 16) % (states - 1)) + 1;
+}
+
+/* So many that all ranks and one more fit. */
+static uint32_t rank_bits(uint32_t masters)
+{
+    uint32_t bits = 1;
+    while (masters >> bits)
+        bits++;
+    return bits;
 }
 
 /* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), with an end after each. */
