@@ -2,18 +2,14 @@
 #include "proxy/cluster.h"
 
 #include "proxy/clock.h"
+#include "proxy/cluster_refresh.h"
 #include "proxy/log.h"
 #include "proxy/survey.h"
-#include "routing/cluster_vote.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CLUSTER_ASKED_MAX        3
-#define CLUSTER_ANSWER_MS        2000U   /* a node that takes longer has not answered */
-#define CLUSTER_REFRESH_US       300000U /* a refresh goes on without those that take longer, by this and ... */
-#define CLUSTER_ROUND_TRIPS      4U      /* ... so many times what they take to answer PING */
 #define CLUSTER_GAP_US           2000000U /* between refreshes, for redirects and slots without owner */
 #define CLUSTER_QUICK_GAP_US     20000U   /* ... while a master is missing */
 #define CLUSTER_PERIOD_MIN_US    8000000U /* ... while all is well, drawn anew each time */
@@ -25,15 +21,6 @@
 #define CLUSTER_STRANGER_US                                                                                  \
     1000000U /* a node that was named so lately is not forgotten for not being listed */
 #define CLUSTER_NOBODY UINT32_MAX
-
-/* One node asked in a refresh. */
-struct cluster_question {
-    struct probe *probe;
-    struct cluster_view *view; /* its answer */
-    struct cluster_view info;  /* what CLUSTER INFO adds; only the fields that it sets are of use */
-    bool is_by_slots;          /* asked by CLUSTER SLOTS */
-    bool is_over;              /* it has answered, or will not */
-};
 
 /* What the accepted view says of a shard; beside the survey's, at the same index. */
 struct cluster_claim {
@@ -51,20 +38,12 @@ struct cluster {
     struct survey *survey;
     uint64_t seed;
 
-    struct cluster_question questions[CLUSTER_ASKED_MAX];
-    size_t asked;
-    bool is_refreshing;
+    struct cluster_refresh refresh;
     bool is_map_doubted;  /* by a redirect: one more refresh follows, as news takes a moment to reach most
                              nodes */
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
-    uint64_t began_us;    /* of this refresh, or the last */
-    uint64_t patience_us; /* how long this one waits for answers */
     uint64_t next_us;     /* when the next one begins */
     uint32_t failures;    /* refreshes in a row that nobody has answered */
-    size_t turn;          /* where the choice of nodes begins */
-    struct probe *hint;   /* named by a redirect: to be asked first */
-    struct probe
-        *elected; /* whose own word was taken last: always asked, as others may be slow to hear of it */
     ev_timer due;
 
     struct cluster_vote vote;
@@ -92,24 +71,9 @@ static void cluster_want(struct cluster *cluster, uint64_t gap_us);
 static bool cluster_is_reached(const struct cluster *cluster, bool must_be_listed);
 static void cluster_add_seeds(struct cluster *cluster);
 static void cluster_begin(struct cluster *cluster, uint64_t now_us);
-static uint64_t cluster_patience_us(const struct cluster *cluster);
-static void cluster_choose(struct cluster *cluster, bool must_answer);
-static void cluster_choose_one(struct cluster *cluster, struct probe *probe, bool must_answer);
-static bool question_ask(struct cluster_question *question);
-static struct cluster *cluster_of(const struct probe *probe);
-static struct cluster_question *cluster_question_of(struct cluster *cluster, const struct probe *probe,
-                                                    uint64_t asked_us);
-static void cluster_told_info(void *owner, struct slice reply, uint64_t asked_us);
-static void cluster_told_view(void *owner, struct slice reply, uint64_t asked_us);
-static void question_read(struct cluster *cluster, struct cluster_question *question, struct slice reply);
-static bool lacks_shards(struct slice reply);
-static void cluster_log_fault(const struct cluster *cluster, struct probe *probe,
-                              enum cluster_view_status status, struct slice reply);
-static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
 static void cluster_plan_next(struct cluster *cluster, size_t heard);
 static void cluster_log_silence(struct cluster *cluster);
-static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views);
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views,
                                size_t count);
 static bool cluster_accept(struct cluster *cluster, size_t winner);
@@ -143,11 +107,17 @@ const struct discovery_kind cluster_discovery = {
     .map_is_wrong = cluster_map_is_wrong,
 };
 
+struct cluster_refresh *cluster_refresh_of(void *discovery)
+{
+    struct cluster *cluster = discovery;
+    return &cluster->refresh;
+}
+
 static void *cluster_start(struct survey *survey)
 {
     struct cluster *cluster = calloc(1, sizeof(*cluster));
     if (!cluster) return NULL;
-    cluster->survey = survey;
+    cluster->survey = cluster->refresh.survey = survey;
     cluster->seed = (clock_us() ^ (uint64_t)(uintptr_t)cluster) | 1;
     ev_init(&cluster->due, cluster_due);
     cluster->due.data = cluster;
@@ -161,8 +131,7 @@ static void cluster_stop(void *discovery)
 {
     struct cluster *cluster = discovery;
     ev_timer_stop(cluster->survey->loop, &cluster->due);
-    for (size_t i = 0; i < cluster->asked; i++)
-        cluster_view_destroy(cluster->questions[i].view);
+    cluster_refresh_clear(&cluster->refresh);
     cluster_view_destroy(cluster->accepted);
     free(cluster->shards);
     free(cluster->claims);
@@ -172,9 +141,9 @@ static void cluster_stop(void *discovery)
 static void cluster_judge(void *discovery, uint64_t now_us)
 {
     struct cluster *cluster = discovery;
-    if (cluster->is_refreshing && cluster_is_concluded(cluster, now_us)) cluster_conclude(cluster, now_us);
-    if (!cluster->asked && cluster_is_reached(cluster, false)) cluster_want(cluster, 0);
-    if (!cluster->is_refreshing && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
+    if (cluster->refresh.is_under_way && cluster_refresh_is_over(&cluster->refresh, now_us)) cluster_conclude(cluster, now_us);
+    if (!cluster->refresh.asked && cluster_is_reached(cluster, false)) cluster_want(cluster, 0);
+    if (!cluster->refresh.is_under_way && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
     for (uint32_t i = 0; i < cluster->shard_count; i++)
         shard_judge(cluster, i, now_us);
     for (struct probe *probe = cluster->survey->probes; probe; probe = probe->next)
@@ -190,8 +159,8 @@ static void cluster_ask(void *discovery)
     uint64_t now_us = clock_us();
     bool is_old = cluster->trouble_us && now_us - cluster->trouble_us > CLUSTER_TROUBLE_MAX_US;
     cluster_want(cluster, is_old ? CLUSTER_GAP_US : CLUSTER_QUICK_GAP_US);
-    cluster->is_wanted_again = cluster->is_refreshing && !is_old;
-    if (!cluster->is_refreshing && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
+    cluster->is_wanted_again = cluster->refresh.is_under_way && !is_old;
+    if (!cluster->refresh.is_under_way && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
     cluster_set_due(cluster, now_us);
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
@@ -215,7 +184,7 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
         survey_map(cluster->survey, &host, &port);
         struct probe *named = survey_known_node(cluster->survey, host, port);
         if (named && !survey_is_master(cluster->survey, named)) probe_hurry(named, CLUSTER_QUICK_GAP_US);
-        cluster->hint = named;
+        cluster->refresh.hint = named;
     }
     survey_touch(cluster->survey);
 }
@@ -254,7 +223,7 @@ static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events)
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us)
 {
     struct ev_loop *loop = cluster->survey->loop;
-    uint64_t at_us = cluster->is_refreshing ? cluster->began_us + cluster->patience_us : cluster->next_us;
+    uint64_t at_us = cluster->refresh.is_under_way ? cluster->refresh.began_us + cluster->refresh.patience_us : cluster->next_us;
     ev_timer_stop(loop, &cluster->due);
     ev_now_update(loop);
     ev_timer_set(&cluster->due, at_us > now_us ? (double)(at_us - now_us) / 1e6 : 0., 0.);
@@ -264,7 +233,7 @@ static void cluster_set_due(struct cluster *cluster, uint64_t now_us)
 /* The next refresh begins so long after the last, or at once. */
 static void cluster_want(struct cluster *cluster, uint64_t gap_us)
 {
-    uint64_t at_us = cluster->began_us + gap_us;
+    uint64_t at_us = cluster->refresh.began_us + gap_us;
     if (at_us < cluster->next_us) cluster->next_us = at_us;
 }
 
@@ -292,180 +261,25 @@ static void cluster_add_seeds(struct cluster *cluster)
 
 static void cluster_begin(struct cluster *cluster, uint64_t now_us)
 {
-    for (size_t i = 0; i < cluster->asked; i++)
-        cluster_view_destroy(cluster->questions[i].view);
-    cluster->asked = 0;
-    cluster->began_us = now_us;
     cluster->next_us =
         now_us + CLUSTER_PERIOD_MIN_US + random_below(&cluster->seed, CLUSTER_PERIOD_SPREAD_US);
     cluster->is_wanted_again = false;
-    cluster_choose(cluster, true);
-    if (!cluster->asked) cluster_choose(cluster, false);
-    cluster->hint = NULL;
-    cluster->is_refreshing = true;
-    cluster->patience_us = cluster_patience_us(cluster);
-    if (!cluster->asked) cluster_conclude(cluster, now_us);
-}
-
-static uint64_t cluster_patience_us(const struct cluster *cluster)
-{
-    uint64_t slowest_us = 0;
-    for (size_t i = 0; i < cluster->asked; i++) {
-        const struct node_gauge *gauge = cluster->questions[i].probe->gauge;
-        uint64_t round_trip_us = atomic_load_explicit(&gauge->round_trip_us, memory_order_relaxed);
-        if (!round_trip_us) return (uint64_t)CLUSTER_ANSWER_MS * 1000;
-        if (round_trip_us > slowest_us) slowest_us = round_trip_us;
-    }
-    return CLUSTER_REFRESH_US + CLUSTER_ROUND_TRIPS * slowest_us;
-}
-
-/* The node that a redirect has named and the one elected last, then others in turn. */
-static void cluster_choose(struct cluster *cluster, bool must_answer)
-{
-    struct survey *survey = cluster->survey;
-    size_t count = 0, i = 0;
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        count++;
-    if (!count) return;
-
-    if (cluster->hint) cluster_choose_one(cluster, cluster->hint, must_answer);
-    if (cluster->elected) cluster_choose_one(cluster, cluster->elected, must_answer);
-    cluster->turn = (cluster->turn + CLUSTER_ASKED_MAX) % count;
-    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
-        if (i++ >= cluster->turn) cluster_choose_one(cluster, probe, must_answer);
-    }
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        cluster_choose_one(cluster, probe, must_answer);
-}
-
-static void cluster_choose_one(struct cluster *cluster, struct probe *probe, bool must_answer)
-{
-    if (cluster->asked == CLUSTER_ASKED_MAX || probe->owes_view || (must_answer && !probe->answers)) return;
-    for (size_t i = 0; i < cluster->asked; i++) {
-        if (cluster->questions[i].probe == probe) return;
-    }
-    struct cluster_question *question = &cluster->questions[cluster->asked];
-    *question = (struct cluster_question){.probe = probe, .is_by_slots = probe->lacks_shards};
-    if (question_ask(question)) cluster->asked++;
-}
-
-static bool question_ask(struct cluster_question *question)
-{
-    static const char *const info[] = {"CLUSTER", "INFO", NULL};
-    static const char *const shards[] = {"CLUSTER", "SHARDS", NULL};
-    static const char *const slots[] = {"CLUSTER", "SLOTS", NULL};
-    struct probe *probe = question->probe;
-    if (!probe_question(probe, info, CLUSTER_ANSWER_MS, cluster_told_info)) return false;
-    probe->owes_view =
-        probe_question(probe, question->is_by_slots ? slots : shards, CLUSTER_ANSWER_MS, cluster_told_view);
-    return probe->owes_view;
-}
-
-/* ---- answers ---- */
-
-/* NULL when the survey is coming to its end. */
-static struct cluster *cluster_of(const struct probe *probe)
-{
-    struct survey *survey = probe->setup->owner;
-    return survey->kind == &cluster_discovery ? survey->discovery : NULL;
-}
-
-static struct cluster_question *cluster_question_of(struct cluster *cluster, const struct probe *probe,
-                                                    uint64_t asked_us)
-{
-    if (!cluster || !cluster->is_refreshing || asked_us < cluster->began_us) return NULL;
-    for (size_t i = 0; i < cluster->asked; i++) {
-        if (cluster->questions[i].probe == probe) return &cluster->questions[i];
-    }
-    return NULL;
-}
-
-static void cluster_told_info(void *owner, struct slice reply, uint64_t asked_us)
-{
-    struct probe *probe = owner;
-    struct cluster_question *question = cluster_question_of(cluster_of(probe), probe, asked_us);
-    if (question && reply.bytes) cluster_view_read_info(&question->info, reply);
-}
-
-static void cluster_told_view(void *owner, struct slice reply, uint64_t asked_us)
-{
-    struct probe *probe = owner;
-    struct cluster *cluster = cluster_of(probe);
-    probe->owes_view = false;
-    struct cluster_question *question = cluster_question_of(cluster, probe, asked_us);
-    if (!question || question->is_over) return;
-    question->is_over = true;
-    if (reply.bytes) question_read(cluster, question, reply);
-    survey_touch(cluster->survey);
-}
-
-static void question_read(struct cluster *cluster, struct cluster_question *question, struct slice reply)
-{
-    struct probe *probe = question->probe;
-    enum cluster_view_status status;
-    question->view = question->is_by_slots ? cluster_view_read_slots(reply, probe->host, &status)
-                                           : cluster_view_read_shards(reply, probe->host, &status);
-    if (question->view) {
-        question->view->is_down = question->info.is_down;
-        question->view->epoch = question->info.epoch;
-        question->view->own_epoch = question->info.own_epoch;
-        probe->view_fault = CLUSTER_VIEW_GOOD;
-        return;
-    }
-    bool is_unable = status == CLUSTER_VIEW_REFUSED && lacks_shards(reply);
-    if (!question->is_by_slots && (is_unable || status == CLUSTER_VIEW_VAGUE)) {
-        probe->lacks_shards |= is_unable;
-        question->is_by_slots = true;
-        question->is_over = !question_ask(question);
-        return;
-    }
-    cluster_log_fault(cluster, probe, status, reply);
-}
-
-/* An old server, or a user that may not ask; not one that is loading or busy. */
-static bool lacks_shards(struct slice reply)
-{
-    return slice_starts_with(reply, SLICE("-ERR")) || slice_starts_with(reply, SLICE("-NOPERM"));
-}
-
-/* Once, until it is understood again. */
-static void cluster_log_fault(const struct cluster *cluster, struct probe *probe,
-                              enum cluster_view_status status, struct slice reply)
-{
-    if (status == probe->view_fault) return;
-    probe->view_fault = (uint8_t)status;
-    if (status == CLUSTER_VIEW_REFUSED) {
-        size_t size = strcspn(reply.bytes + 1, "\r");
-        log_warning("%s: node %s: does not tell of its cluster: %.*s", survey_label(cluster->survey),
-                    probe->name, size < 150 ? (int)size : 150, reply.bytes + 1);
-    } else {
-        log_error("%s: node %s: what it tells of its cluster cannot be used: %s",
-                  survey_label(cluster->survey), probe->name, cluster_view_fault(status));
-    }
+    cluster_refresh_begin(&cluster->refresh, now_us);
+    if (!cluster->refresh.asked) cluster_conclude(cluster, now_us);
 }
 
 /* ---- the end of a refresh ---- */
 
-static bool cluster_is_concluded(const struct cluster *cluster, uint64_t now_us)
-{
-    const struct cluster_view *views[CLUSTER_ASKED_MAX];
-    size_t over = 0, count = cluster_views(cluster, views);
-    for (size_t i = 0; i < cluster->asked; i++)
-        over += cluster->questions[i].is_over;
-    if (over == cluster->asked || now_us - cluster->began_us >= cluster->patience_us) return true;
-    return cluster_vote_is_settled(views, count);
-}
-
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
 {
     const struct cluster_view *views[CLUSTER_ASKED_MAX];
-    size_t count = cluster_views(cluster, views);
+    size_t count = cluster_refresh_views(&cluster->refresh, views);
     struct cluster_choice choice =
         cluster_vote_decide(&cluster->vote, views, count, cluster->accepted, now_us / 1000);
-    cluster->is_refreshing = false;
+    cluster->refresh.is_under_way = false;
 
     bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
-    if (is_accepted && choice.is_elected) cluster->elected = cluster->questions[choice.winner].probe;
+    if (is_accepted && choice.is_elected) cluster->refresh.elected = cluster->refresh.questions[choice.winner].probe;
     cluster_note_names(cluster, views, count);
     bool is_whole = is_accepted && cluster->accepted->slot_count; /* else its nodes may not have met yet */
     if (is_whole)
@@ -478,7 +292,7 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
 static void cluster_plan_next(struct cluster *cluster, size_t heard)
 {
     size_t known = cluster->accepted ? cluster->accepted->node_count : 1;
-    bool is_poor = !heard || cluster->asked < (known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX);
+    bool is_poor = !heard || cluster->refresh.asked < (known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX);
     if (heard) cluster->is_silence_logged = false;
     if (!heard && cluster->failures >= CLUSTER_SILENT_AFTER) cluster_log_silence(cluster);
     if (is_poor) {
@@ -507,24 +321,12 @@ static void cluster_log_silence(struct cluster *cluster)
     }
 }
 
-/* What a node says that knows of no slot at all, since it was reset perhaps, counts for nothing after better
- * views. */
-static size_t cluster_views(const struct cluster *cluster, const struct cluster_view **views)
-{
-    bool had_slots = cluster->accepted && cluster->accepted->slot_count;
-    for (size_t i = 0; i < cluster->asked; i++) {
-        const struct cluster_view *view = cluster->questions[i].view;
-        views[i] = view && had_slots && !view->slot_count ? NULL : view;
-    }
-    return cluster->asked;
-}
-
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views, size_t count)
 {
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct cluster_claim *claim = &cluster->claims[i];
         if (claim->named && cluster_vote_confirms(views, count, &claim->node, claim->has_slots))
-            claim->named_us = cluster->began_us;
+            claim->named_us = cluster->refresh.began_us;
     }
 }
 
@@ -532,7 +334,7 @@ static void cluster_note_names(struct cluster *cluster, const struct cluster_vie
 
 static bool cluster_accept(struct cluster *cluster, size_t winner)
 {
-    struct cluster_question *question = &cluster->questions[winner];
+    struct cluster_question *question = &cluster->refresh.questions[winner];
     if (cluster->accepted && cluster_view_is_same(cluster->accepted, question->view)) return true;
     if (!cluster_adopt(cluster, question->view)) {
         log_error("%s: out of memory, the cluster's topology is not taken over",
@@ -542,6 +344,7 @@ static bool cluster_accept(struct cluster *cluster, size_t winner)
     cluster_log_extent(cluster, question->view);
     cluster_view_destroy(cluster->accepted);
     cluster->accepted = question->view;
+    cluster->refresh.had_slots = question->view->slot_count != 0;
     question->view = NULL;
     return true;
 }
@@ -672,7 +475,7 @@ static void claim_set(struct cluster *cluster, uint32_t index, const struct clus
     if (claim->named == named) return;
     claim->named = named;
     claim->named_us = 0;
-    claim->since_us = cluster->began_us;
+    claim->since_us = cluster->refresh.began_us;
     if (named) probe_hurry(named, 0);
 }
 
@@ -711,12 +514,8 @@ static void cluster_drop_nodes(struct cluster *cluster)
     if (!cluster_is_reached(cluster, true)) return;
     for (struct probe *probe = survey->probes, *next; probe; probe = next) {
         next = probe->next;
-        if (probe->is_listed || cluster->began_us < probe->listed_us + CLUSTER_STRANGER_US) continue;
-        if (cluster->hint == probe) cluster->hint = NULL;
-        if (cluster->elected == probe) cluster->elected = NULL;
-        for (size_t i = 0; i < cluster->asked; i++) {
-            if (cluster->questions[i].probe == probe) cluster->questions[i].probe = NULL;
-        }
+        if (probe->is_listed || cluster->refresh.began_us < probe->listed_us + CLUSTER_STRANGER_US) continue;
+        cluster_refresh_forget(&cluster->refresh, probe);
         survey_drop(survey, probe);
     }
 }

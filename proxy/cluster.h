@@ -2,17 +2,17 @@
 /*
  * cluster.h - discovery of a Redis Cluster: which shards are there, who is their master, who has which slot?
  *
- *    nodes (at first the seeds) -> up to 3 are asked -> views -> routing/cluster_vote -> shards, their nodes,
- * slots
- *                                                                                |
- *                                        named master -> its ROLE -> verdict  <--'
+ *    nodes (at first the seeds) -> up to 3 are asked (cluster_refresh.h) -> views -> routing/cluster_vote.h
+ *                                                                                              |
+ *                        verdict  <-- named masters, by their own ROLE  <-- shards, nodes, slots
  *
  * One refresh is under way at a time. When one begins:
  *
  *    every 10 s or so                           the cluster is quiet
  *    2 s after the last one                     a redirect was met, or a slot has no owner
- *    20 ms after it (100 ms when it lasts)      a master is lost, failing, or does not agree; 2 s after half
- * a minute 0.1 s .. 2 s after it                      nobody has answered; then the seeds are tried as well
+ *    20 ms after it (100 ms when it lasts,      a master is lost, failing, or does not agree
+ *    2 s after half a minute)
+ *    0.1 s .. 2 s after it                      nobody has answered; then the seeds are tried as well
  *
  * So slots that move cost 3 questions in 2 s, whatever their number. Questions travel on the probes'
  * connections.

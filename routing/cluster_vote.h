@@ -3,23 +3,24 @@
  * cluster_vote.h - which of the views that nodes of a Redis Cluster have of it is to be believed?
  *
  * Every election and every slot that is moved gives a node an epoch above all others, and the claim of the
- * highest epoch wins wherever it is heard of; gossip spreads it within a second or two. A few nodes are
- * asked. Of what they answer, by the first of these rules that tells two apart:
+ * highest epoch wins wherever it is heard of; gossip spreads it within a second or two. A few nodes are asked.
+ * Of what they answer, by the first of these rules that tells two apart:
  *
  *   1. a node whose cluster_state is ok knows more than one whose is not: that one may be in a minority, or
- * have been started this moment with what it knew when it ended
- *   2. a node whose own epoch is higher than any that all others have heard of has just been elected, or
- * given a slot
+ *      have been started this moment with what it knew when it ended
+ *   2. a node whose own epoch is the newest that any other has heard of is the last that was elected, or given
+ *      a slot: it knows what it has, while those that voted for it know its epoch before they know the rest
  *   3. what more of them say (agree in who has which slot)
  *   4. the newer epoch
  *   5. what has been accepted already
  *
- * What was accepted is not given up for a view with a lower epoch, nor by rule 2 for one with the same epoch
- * from a node that was not, unless nothing newer is heard for CLUSTER_VOTE_RESET_MS: then the cluster was
+ * What was accepted is not given up for a view with a lower epoch, nor what won by rule 2 for another view with
+ * the same epoch that did not, unless nothing newer is heard for CLUSTER_VOTE_RESET_MS: then the cluster was
  * made anew.
  *
- * Owner:   struct cluster_vote is embedded in the discovery of one upstream; borrows views, allocates
- * nothing. Time:    every call is given now_ms; no clock is read here. Threads: one only, no locks.
+ * Owner:   struct cluster_vote is embedded in the discovery of one upstream; borrows views, allocates nothing.
+ * Time:    every call is given now_ms; no clock is read here.
+ * Threads: one only, no locks.
  */
 #ifndef ROUTING_CLUSTER_VOTE_H
 #define ROUTING_CLUSTER_VOTE_H

@@ -5,7 +5,8 @@
  *      no key                            ANYWHERE, or MASTERS: to each of them, or NODES: to their replicas as well
  *      all keys in one place             PLACE
  *      several places, can be split      SPLIT: one piece per place, in the order in which the places first
- * occur several places else               CROSS
+ *                                        occur
+ *      several places else               CROSS
  *
  * In a Redis Cluster a piece is a slot: nodes refuse a command whose keys are in several slots, also if they
  * have them all. Where a distribution spreads keys over plain masters a piece is a shard, so that a command
@@ -16,8 +17,8 @@
  * name them.
  *
  * Owner:   a planner owns the lists that a plan points to, until the next plan; planner_finish() frees them.
- * All zero before its first plan. Threads: one worker only, no locks. No state but these lists, and they only
- * grow.
+ *          All zero before its first plan.
+ * Threads: one worker only, no locks. No state but these lists, and they only grow.
  */
 #ifndef ROUTING_PLAN_H
 #define ROUTING_PLAN_H
