@@ -239,8 +239,8 @@ static enum placement place_queued(struct client *client, const struct command_a
         client->bound_place = plan->kind == PLAN_PLACE ? traits->place : REQUEST_PLACE_NONE;
         client->is_bound = true;
     }
-    if (at_hand->command && at_hand->command->special == SPECIAL_EVALSHA)
-        transaction_add_no_more(client);
+    if (at_hand->command && at_hand->command->special == SPECIAL_EVALSHA && at_hand->count > 1)
+        transaction_needs_script(client, at_hand->words[1]);
     is_crossed |= plan->kind == PLAN_PLACE && traits->place != client->bound_place;
     placement_bind(client, traits);
     traits->opens_transaction = client->defers_multi;

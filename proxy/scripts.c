@@ -157,8 +157,12 @@ bool scripts_ready(struct client *client, struct slice word)
 void scripts_prepare(struct connection *connection, const struct request *request)
 {
     struct script_sha sha;
-    if (sha_of_request(request, &sha) && place_of(connection->backend, &sha, connection) == SCRIPT_ABSENT)
-        load(connection, &sha);
+    if (sha_of_request(request, &sha)) scripts_bring(connection, &sha);
+}
+
+void scripts_bring(struct connection *connection, const struct script_sha *sha)
+{
+    if (place_of(connection->backend, sha, connection) == SCRIPT_ABSENT) load(connection, sha);
 }
 
 /* False if the script is not kept any more, or memory is short. */

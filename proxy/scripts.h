@@ -4,10 +4,13 @@
  *
  *      EVAL, SCRIPT LOAD   -> the script is kept, for all workers (script_store.h)
  *      EVALSHA             -> does this node have it (script_book.h)? If not, SCRIPT LOAD goes ahead of it,
- * on the same connection: so nothing waits, and order is kept
+ *                             on the same connection: so nothing waits, and order is kept
  *      ... inside MULTI    -> that SCRIPT LOAD would be queued, too: it goes over a shared connection to the
- * node, and the client waits until it has been answered NOSCRIPT all the same (somebody has flushed the
- * node's scripts) -> loaded and sent once more, if no later command of this client may have run meanwhile
+ *                             node, and the client waits until it has been answered; or it goes ahead of MULTI,
+ *                             where that is said by transaction.h
+ *      NOSCRIPT all the same (somebody has flushed the node's scripts)
+ *                          -> loaded and sent once more, if no later command of this client may have run
+ *                             meanwhile
  *      SCRIPT FLUSH        -> all is forgotten, so EVALSHA is answered NOSCRIPT as a plain Redis would
  *
  * A script that nobody has sent through this process is asked of the master, as it is.
@@ -69,6 +72,9 @@ bool scripts_ready(struct client *client, struct slice word);
 
 /* The request, an EVALSHA, is about to be appended to the connection's queue. */
 void scripts_prepare(struct connection *connection, const struct request *request);
+
+/* The same for any script that is kept; not inside MULTI. */
+void scripts_bring(struct connection *connection, const struct script_sha *sha);
 
 /* The node has answered a SCRIPT LOAD of ours. */
 void scripts_loaded(struct connection *connection, const struct request *request, struct slice reply);

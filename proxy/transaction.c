@@ -4,6 +4,8 @@
 #include "proxy/client.h"
 #include "proxy/connection_own.h"
 #include "proxy/redirect.h"
+#include "proxy/script_store.h"
+#include "proxy/scripts.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -11,6 +13,7 @@
 
 enum {
     KEPT_MOST = 1024 * 1024, /* once the place is known */
+    SCRIPTS_MOST = 16,
     ROOM_LEAST = 512,
     ROOM_LEFT = 1024,        /* is not freed when the transaction has ended */
 };
@@ -20,6 +23,8 @@ struct transaction {
     size_t size, room;
     uint32_t commands;
     bool is_whole; /* nothing of it is missing */
+    uint32_t script_count;
+    struct script_sha scripts[SCRIPTS_MOST]; /* of its EVALSHA */
 };
 
 static bool make_room(struct transaction *transaction, size_t size);
@@ -35,7 +40,7 @@ void transaction_begin(struct client *client)
     if (!transaction)
         return;
     transaction->size = 0;
-    transaction->commands = 0;
+    transaction->commands = transaction->script_count = 0;
     transaction->is_whole = !client->session.is_watching;
 }
 
@@ -73,16 +78,28 @@ void transaction_note(struct request *request)
     transaction->commands++;
 }
 
-void transaction_add_no_more(struct client *client)
+void transaction_needs_script(struct client *client, struct slice word)
 {
-    if (client->transaction)
-        client->transaction->is_whole = false;
+    struct transaction *transaction = client->transaction;
+    struct script_sha sha;
+    if (!transaction || !transaction->is_whole)
+        return;
+    transaction->is_whole = scripts_has(client->worker, word) && script_sha_read(word, &sha);
+    for (uint32_t i = 0; transaction->is_whole && i < transaction->script_count; i++) {
+        if (script_sha_equals(&transaction->scripts[i], &sha))
+            return;
+    }
+    transaction->is_whole &= transaction->script_count < SCRIPTS_MOST;
+    if (transaction->is_whole)
+        transaction->scripts[transaction->script_count++] = sha;
 }
 
 bool transaction_open(struct connection *connection, struct request *request)
 {
     const struct transaction *transaction = request->client->transaction;
     struct slice opening = {transaction->bytes, request->opening_bytes};
+    for (uint32_t i = 0; i < transaction->script_count; i++)
+        scripts_bring(connection, &transaction->scripts[i]);
     if (connection_say(connection, opening, request->opening_commands, QUESTION_OPENING))
         return true;
     client_fail(request, ERROR_MEMORY);

@@ -14,8 +14,8 @@
  *
  * That is also how a transaction begins whose place is not known at MULTI (placement.h).
  *
- * What it cannot do is told truthfully (redirect_refusal()): with scripts, which the other node may not have, or more
- * than KEPT_MOST bytes. What its client watches is of no worth once the slot or the master is another: such a transaction
+ * What it cannot do is told truthfully (redirect_refusal()): with scripts that nobody has sent through this proxy, with
+ * more than SCRIPTS_MOST others, or more than KEPT_MOST bytes. What its client watches is of no worth once the slot or the master is another: such a transaction
  * is void.
  * Its commands are answered QUEUED and its EXEC nil, as where somebody else has changed a watched key.
  *
@@ -43,8 +43,9 @@ size_t transaction_bytes(const struct client *client);
 /* The request is the next command of the transaction; what has to be said before it is all that is kept by now. */
 void transaction_note(struct request *request);
 
-/* It cannot begin again from here on: a script may not be on other nodes. */
-void transaction_add_no_more(struct client *client);
+/* The next command is EVALSHA with this word: the script has to be on whatever node the transaction begins at. If it is not
+ * kept, or one of too many, the transaction cannot begin again from here on. */
+void transaction_needs_script(struct client *client, struct slice word);
 
 /* Ahead of a request that opens_transaction, each time that it is queued. False, and the request has failed, if memory
  * is short. */

@@ -2,6 +2,7 @@
 """Slots move, nodes come and go, and no client sees more of it than a short wait."""
 
 import contextlib
+import hashlib
 import random
 import socket
 import threading
@@ -310,9 +311,10 @@ def test_transactions_and_blocking_clients_see_no_redirect(through, nodes, link)
 
 @pytest.mark.parametrize("reason", ["script", "size"])
 def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nodes, link, reason):
-    """The other node may not have the script, and there is a bound to what is kept; nothing of it is done."""
+    """The other node may not have a script that the proxy does not know, and there is a bound to what is kept; nothing of it
+    is done."""
     key = nodes.key_of(nodes.masters()[0], 5)
-    sha = link.ask("SCRIPT", "LOAD", "return redis.call('SET', KEYS[1], 'by the script')")
+    [sha] = {node.ask("SCRIPT", "LOAD", "return redis.call('SET', KEYS[1], 'not sent through the proxy')") for node in nodes.nodes}
     long = b"x" * 700_000
     commands = [("EVALSHA", sha, 1, key)] if reason == "script" else [("SET", key, long), ("APPEND", key, long)]
     assert link.ask("MULTI") == b"OK"
@@ -323,6 +325,21 @@ def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nod
     assert link.ask("GET", key) is None
     replies = [link.ask(*words) for words in [("MULTI",), *commands, ("EXEC",)]]
     assert replies[:-1] == [b"OK"] + [b"QUEUED"] * len(commands) and len(replies[-1]) == len(commands)
+
+
+def test_a_transaction_takes_its_scripts_along(nodes, link):
+    master, target = nodes.masters()[:2]
+    key = nodes.key_of(master, 11)
+    script = "return redis.call('INCRBY', KEYS[1], ARGV[1]) -- of a transaction"
+    assert link.ask("EVAL", script, 1, key, 1) == 1  # no other node has it
+    sha = hashlib.sha1(script.encode()).hexdigest()
+    assert target.ask("SCRIPT", "EXISTS", sha) == [0]
+    assert [link.ask("MULTI"), link.ask("EVALSHA", sha, 1, key, 2), link.ask("GET", key)] == [b"OK", b"QUEUED", b"QUEUED"]
+    nodes.move_slot(slot_of(key), target)
+    assert [link.ask("EVALSHA", sha, 1, key, 3), link.ask("EXEC")] == [b"QUEUED", [3, b"3", 6]]
+    other = nodes.key_of(nodes.masters()[2], 11)  # nor this one, which is first asked for it in a transaction
+    link.send(b"".join(encode(*words) for words in (("MULTI",), ("PING",), ("EVALSHA", sha, 1, other, 7), ("EXEC",))))
+    assert [link.read() for _ in range(4)] == [b"OK", b"QUEUED", b"QUEUED", [b"PONG", 7]]
 
 
 def test_a_blocked_client_follows_its_key(through, nodes, link):
