@@ -16,10 +16,9 @@ import time
 import pytest
 import redis
 
-from harness import free_port, wait_for
+from harness import POINTSMAN, free_port, wait_for
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-WATCH = os.environ.get("TOPOLOGY_WATCH", os.path.join(ROOT, "build", "topology_watch"))
+WATCH = os.path.join(os.path.dirname(POINTSMAN), "topology_watch")
 
 
 def now_us():
