@@ -10,7 +10,9 @@
  *      answered:    MOVED     8        8         INCR has overtaken SET, which must not happen after it: SET is answered
  *                                                with an error, which says that it was not done
  *
- * Meanwhile they count as held, so that nothing else of the client goes. Reads overtake reads as they like.
+ * Meanwhile they count as held, so that nothing else of the client goes. Reads overtake reads as they like. A node that
+ * was not ready may be so again, and then not: so what it refused for that (goes_alone, where there was no other node to
+ * go to) does not go together with what is behind it. The oldest goes, and when it is answered, the others.
  *
  * Owner:   the queues belong to the worker, a request to its queue.
  * Threads: one worker only.
@@ -26,6 +28,9 @@ struct worker;
 /* Takes a NEW request, which will be dispatched once more at the end of this loop turn, or when all that its client sent
  * behind it is answered. */
 void again_take(struct worker *worker, struct request *request);
+
+/* True if the request has to wait for older ones of its client that are held, or aside. */
+bool again_is_behind(const struct request *request);
 
 /* A node has answered this one, which is about to be told to its client (client->aside > 0). Ends those before it that it
  * has overtaken; that may close the client. */

@@ -529,6 +529,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
     }
     *request = *traits;
     request->client = client;
+    request->order = ++client->order;
     request->is_silent = is_silent;
     request->chunk = chunk;
     request->bytes = bytes.bytes;
@@ -548,6 +549,7 @@ struct request *client_append(struct client *client, const struct request *trait
         return NULL;
     *request = *traits;
     request->client = client;
+    request->order = ++client->order;
     request->is_silent = next_is_silent(client);
     return request;
 }
@@ -562,6 +564,7 @@ void client_send_piece(struct client *client, const struct request *piece, struc
     **request = *piece;
     chunk_take(piece->chunk);
     (*request)->client = client;
+    (*request)->order = client->order;
     take_off(client, *request);
 }
 
@@ -768,6 +771,8 @@ static void completed(struct request *request)
     client->barriers -= request->has_several_keys;
     if (client->inflight == 0)
         drained(client);
+    if (client->aside > 0)
+        again_look(client->worker);
     if (client->blocking == request)
         client->blocking = NULL;
     if (ends_transaction(request))
@@ -1112,6 +1117,23 @@ struct connection *client_route_to(const struct client *client, uint16_t shard)
 }
 
 void client_held(struct client *client) { client->held++; }
+
+void client_queue_held(struct request_queue *queue, struct request *request)
+{
+    struct client *client = request->client;
+    uint32_t order = request->order;
+    if (client->held == 0)
+        client->held_oldest = client->held_newest = order;
+    if ((int32_t)(order - client->held_newest) >= 0) {
+        client->held_newest = order;
+        request_queue_push(queue, request);
+    } else if ((int32_t)(order - client->held_oldest) <= 0) {
+        client->held_oldest = order;
+        request_queue_push_front(queue, request);
+    } else {
+        request_queue_insert(queue, request);
+    }
+}
 
 void client_unheld(struct client *client)
 {

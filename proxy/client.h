@@ -78,9 +78,11 @@ struct client {
 
     struct request *first, *last; /* in the order of the commands */
     uint64_t inflight_bytes;      /* of those not ANSWERED */
+    uint32_t order;               /* of the last */
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING, or */
+    uint32_t held_oldest, held_newest; /* request->order: none of these is older, or newer */
     uint32_t aside;               /* ... to be sent again, not before all that is routed is answered (again.h) */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t routed;              /* ... of them on shared connections: */
@@ -132,6 +134,9 @@ struct client {
     bool sends_first : 1;       /* reads nothing while its input is left alone: it may read when it has sent all */
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
     bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
+    bool is_led : 1;            /* one of its requests goes again now: again.c's */
+    bool is_led_alone : 1;      /* ... which goes_alone */
+    bool is_served : 1;         /* ... and the last one has been answered: the others may go together */
     bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
@@ -188,6 +193,9 @@ void client_limit_subscriptions(struct client *client);
 void client_routed(struct client *client, struct connection *connection);
 void client_unrouted(struct client *client, const struct connection *connection);
 void client_held(struct client *client);
+
+/* Puts a request of a client into a queue of waiting ones, before it counts as held: those of one client stay in order. */
+void client_queue_held(struct request_queue *queue, struct request *request);
 void client_unheld(struct client *client);
 
 /* The shared connection to a node of that shard that its requests are on; NULL = none are. Where is_mixed: one of

@@ -885,6 +885,7 @@ static void retry_refused(struct connection *connection, struct request *request
     }
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
+    request->goes_alone = !owner;
     connection_send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = session_is_pinned(&owner->session); /* else nothing of it is on the node */

@@ -195,6 +195,7 @@ static void try_later(struct upstream *upstream, struct request *request)
     const struct config_upstream *config = upstream->config;
     if (request->pauses < UINT8_MAX)
         request->pauses++;
+    request->goes_alone = true;
     request->hops = 0;
     request->redirect_version = 0;
     request->is_asking = false;

@@ -93,6 +93,23 @@ void request_queue_push_front(struct request_queue *queue, struct request *reque
         queue->last = request;
 }
 
+void request_queue_insert(struct request_queue *queue, struct request *request)
+{
+    struct request *previous = NULL, *next = queue->first;
+    while (next && (next->client != request->client || !request_is_older(request, next))) {
+        previous = next;
+        next = next->next;
+    }
+    if (!next) {
+        request_queue_push(queue, request);
+    } else if (!previous) {
+        request_queue_push_front(queue, request);
+    } else {
+        request->next = next;
+        previous->next = request;
+    }
+}
+
 void request_queue_append(struct request_queue *queue, struct request_queue *more)
 {
     if (!more->first)

@@ -110,6 +110,7 @@ struct request {
         };
     };
     uint32_t redirect_node;
+    uint32_t order;               /* among its client's commands, parts of one alike; may wrap */
     uint16_t place;               /* of its keys (topology.h), or REQUEST_PLACE_NONE; the shard itself if is_for_shard.
                                      Of no interest where there is but one */
     uint16_t attempts;
@@ -132,6 +133,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool goes_alone : 1;          /* a node was not ready for it: what is behind it waits until it is answered */
     bool runs_script : 1;         /* now, not at EXEC: its error may be the script's own words */
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */
     bool ends_node : 1;           /* SHUTDOWN: the node answers by closing the connection, and so does the proxy */
@@ -147,6 +149,12 @@ struct request {
     bool opens_transaction : 1;   /* what was said before goes ahead of it on its connection */
     bool has_several_keys : 1;    /* in one place: while that is on its way they may be on two nodes */
 };
+
+/* True if a was sent by their client before b; not for parts of one command. */
+static inline bool request_is_older(const struct request *a, const struct request *b)
+{
+    return (int32_t)(a->order - b->order) < 0;
+}
 
 struct request_pool {
     struct request *free;
@@ -186,6 +194,8 @@ void request_restart_subscription(struct request *request);
 
 void request_queue_push(struct request_queue *queue, struct request *request);
 void request_queue_push_front(struct request_queue *queue, struct request *request);
+/* Behind those of its client that are older, before those that are newer. */
+void request_queue_insert(struct request_queue *queue, struct request *request);
 void request_queue_append(struct request_queue *queue, struct request_queue *more);
 struct request *request_queue_pop(struct request_queue *queue);
 

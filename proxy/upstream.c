@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/upstream.h"
 
+#include "proxy/again.h"
 #include "proxy/client.h"
 #include "proxy/ears.h"
 #include "proxy/log.h"
@@ -147,6 +148,10 @@ static void end_waiting_for_topology(struct upstream *upstream, bool is_known)
 void upstream_dispatch(struct upstream *upstream, struct request *request)
 {
     assert(request->client && request->state == REQUEST_NEW);
+    if (request->goes_alone && request->hold_deadline_ms <= upstream->worker->now_ms) {
+        end_of_wait(request);
+        return;
+    }
     if (request->needs_dedicated) {
         dispatch_dedicated(upstream, request);
         return;
@@ -161,7 +166,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
     for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
         struct connection *connection = route_of(upstream, request, shard);
         if (!connection) {
-            struct backend *backend = request->client->held > 0 ? NULL : choose(upstream, request, shard);
+            struct backend *backend = again_is_behind(request) ? NULL : choose(upstream, request, shard);
             if (!backend)
                 break;
             connection = request->special && request_is_script(request)
@@ -534,7 +539,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
-    bool is_behind = !request->is_restoring && (client->held > 0 || client->restoring);
+    bool is_behind = !request->is_restoring && (again_is_behind(request) || client->restoring);
     bool is_early = request->not_before_ms > upstream->worker->now_ms;
     struct backend *backend = is_behind || is_early ? NULL : backend_for_dedicated(upstream, request);
     if (!backend) {
@@ -666,7 +671,7 @@ static bool is_for_replicas_only(const struct upstream *upstream, const struct r
 static bool dispatch_redirected(struct upstream *upstream, struct request *request)
 {
     struct client *client = request->client;
-    struct backend *backend = client->held > 0 ? NULL : redirected_to(upstream, request);
+    struct backend *backend = again_is_behind(request) ? NULL : redirected_to(upstream, request);
     struct connection *connection = backend ? backend_redirected_lane(backend, request) : NULL;
     if (!connection)
         return false;
@@ -697,7 +702,7 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
 {
     const struct client *client = request->client;
     struct connection *route = upstream->is_sharded ? client_route_to(client, shard) : client->route.connection;
-    if (!route || client->is_mixed || client->held > 0)
+    if (!route || client->is_mixed || again_is_behind(request))
         return NULL;
     if (route->is_retiring || route->target_database != request->database ||
         (request->needs_master && !upstream_is_master(upstream, route)))
@@ -774,7 +779,7 @@ static void hold(struct upstream *upstream, struct request *request)
     if (request->is_restoring)
         request_queue_push_front(&upstream->held, request);
     else
-        request_queue_push(&upstream->held, request);
+        client_queue_held(&upstream->held, request);
     client_held(request->client);
     bool is_paused = request->not_before_ms > worker->now_ms;
     if (is_paused)

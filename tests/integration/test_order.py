@@ -180,12 +180,15 @@ def check_refusals(link, refuser):
     """Each with keys of its own, since a slot that was refused is asked for one by one for a while."""
 
     def ask(tag, commands, refused):
-        refuser.left = {b"%s {%s}n" % (name, tag): 1 for name in refused}
+        refuser.left = {b"%s {%s}n" % (name, tag): refused.count(name) for name in refused}
         link.send(b"".join(encode(name, b"{%s}n" % tag, *rest) for name, *rest in commands))
         return [link.read() for _ in commands]
 
     three = [(b"SET", 1), (b"INCR",), (b"GET",)]
-    assert ask(b"all", three, [b"SET", b"INCR", b"GET"]) == [b"OK", 2, b"2"]
+    all_of_them = [b"SET", b"INCR", b"GET"]
+    assert ask(b"all", three, all_of_them) == [b"OK", 2, b"2"]
+    for turn in range(3):  # one that is refused again and again keeps its place
+        assert ask(b"again:%d" % turn, three, all_of_them + [b"SET"] * 3 + [b"GET"]) == [b"OK", 2, b"2"]
     assert ask(b"first", three, [b"SET"]) == [OVERTAKEN, 1, b"1"]
     assert ask(b"middle", three, [b"INCR"]) == [b"OK", OVERTAKEN, b"1"]
     assert ask(b"last", three, [b"GET"]) == [b"OK", 2, b"2"]
