@@ -32,6 +32,8 @@ struct cluster_claim {
     uint64_t since_us;      /* when the refresh began that first named it */
     uint64_t named_us;      /* ... and the last one in which most of the nodes asked named it */
     uint64_t masterless_us; /* since when there is no master; 0 = there is one */
+    uint64_t denied_us;     /* when it said that it is no master, having been the master; 0 = it has not, or most have named
+                               it since */
 };
 
 struct cluster {
@@ -474,7 +476,7 @@ static void claim_set(struct cluster *cluster, uint32_t index, const struct clus
     if (named) claim->node = view->nodes[view->shards[shard].master];
     if (claim->named == named) return;
     claim->named = named;
-    claim->named_us = 0;
+    claim->named_us = claim->denied_us = 0;
     claim->since_us = cluster->refresh.began_us;
     if (named) probe_hurry(named, 0);
 }
@@ -538,14 +540,16 @@ static void cluster_log_extent(struct cluster *cluster, const struct cluster_vie
 
 /* ---- masters ---- */
 
-/* The master is who is named, is not called down, and says master itself; one newly named has to say so
- * since. */
+/* The master is who is named, is not called down, and says master itself; one newly named has to say so since. One that
+ * has said otherwise may have been replaced without our knowledge: its own word is not enough any more. */
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us)
 {
     struct survey_shard *shard = &cluster->shards[index];
     struct cluster_claim *claim = &cluster->claims[index];
     struct probe *named = claim->named;
-    bool agrees = named && !claim->is_failing && named->role == NODE_ROLE_MASTER &&
+    if (named && named == shard->master && named->role == NODE_ROLE_REPLICA) claim->denied_us = now_us;
+    if (claim->named_us > claim->denied_us) claim->denied_us = 0;
+    bool agrees = named && !claim->is_failing && named->role == NODE_ROLE_MASTER && !claim->denied_us &&
                   (named == shard->followed || named->role_asked_us >= claim->since_us);
     if (agrees)
         shard_accept(cluster, index, now_us);

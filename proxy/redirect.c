@@ -203,12 +203,14 @@ static void try_later(struct upstream *upstream, struct request *request)
                                                              (uint64_t)config->retry_max_delay_ms, &worker->seed);
 }
 
-/* The master of a shard names another node of it: there was a failover, and what is not redirected waits for the news. */
+/* The master of a shard names another node of it, or one of which that is not known yet: there was a failover, and what is
+ * not redirected waits for the news. */
 static bool is_succeeded(const struct backend *backend, uint32_t node)
 {
     const struct topology *topology = backend->upstream->topology;
     return node != TOPOLOGY_NO_NODE && backend->shard != TOPOLOGY_NO_SHARD &&
-           backend->node == topology->shards[backend->shard].master && topology->nodes[node].shard == backend->shard &&
+           backend->node == topology->shards[backend->shard].master &&
+           (topology->nodes[node].shard == backend->shard || topology->nodes[node].shard == TOPOLOGY_NO_SHARD) &&
            node != backend->node;
 }
 
