@@ -32,8 +32,8 @@ struct cluster_claim {
     uint64_t since_us;      /* when the refresh began that first named it */
     uint64_t named_us;      /* ... and the last one in which most of the nodes asked named it */
     uint64_t masterless_us; /* since when there is no master; 0 = there is one */
-    uint64_t denied_us;     /* when it said that it is no master, having been the master; 0 = it has not, or most have named
-                               it since */
+    uint64_t denied_us;     /* until when it said that it is no master, having been the master; 0 = it has not, or most have
+                               named it since */
 };
 
 struct cluster {
@@ -74,6 +74,7 @@ static bool cluster_is_reached(const struct cluster *cluster, bool must_be_liste
 static void cluster_add_seeds(struct cluster *cluster);
 static void cluster_begin(struct cluster *cluster, uint64_t now_us);
 static void cluster_conclude(struct cluster *cluster, uint64_t now_us);
+static size_t most_asked(const struct cluster *cluster);
 static void cluster_plan_next(struct cluster *cluster, size_t heard);
 static void cluster_log_silence(struct cluster *cluster);
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views,
@@ -91,6 +92,7 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
                                struct probe *const *probes, const uint32_t *at);
 static void cluster_drop_nodes(struct cluster *cluster);
 static void cluster_log_extent(struct cluster *cluster, const struct cluster_view *view);
+static bool is_denied(const struct cluster_claim *claim, uint64_t now_us);
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us);
 static void shard_lose(struct cluster *cluster, uint32_t index);
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us);
@@ -291,10 +293,16 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
     cluster_plan_next(cluster, choice.heard);
 }
 
-static void cluster_plan_next(struct cluster *cluster, size_t heard)
+/* How many nodes are asked where all can be. */
+static size_t most_asked(const struct cluster *cluster)
 {
     size_t known = cluster->accepted ? cluster->accepted->node_count : 1;
-    bool is_poor = !heard || cluster->refresh.asked < (known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX);
+    return known < CLUSTER_ASKED_MAX ? known : CLUSTER_ASKED_MAX;
+}
+
+static void cluster_plan_next(struct cluster *cluster, size_t heard)
+{
+    bool is_poor = !heard || cluster->refresh.asked < most_asked(cluster);
     if (heard) cluster->is_silence_logged = false;
     if (!heard && cluster->failures >= CLUSTER_SILENT_AFTER) cluster_log_silence(cluster);
     if (is_poor) {
@@ -325,10 +333,13 @@ static void cluster_log_silence(struct cluster *cluster)
 
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views, size_t count)
 {
+    uint64_t began_us = cluster->refresh.began_us;
+    bool are_many = cluster->accepted && count >= most_asked(cluster);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct cluster_claim *claim = &cluster->claims[i];
-        if (claim->named && cluster_vote_confirms(views, count, &claim->node, claim->has_slots))
-            claim->named_us = cluster->refresh.began_us;
+        if (!claim->named || !cluster_vote_confirms(views, count, &claim->node, claim->has_slots)) continue;
+        claim->named_us = began_us;
+        if (are_many && began_us > claim->denied_us) claim->denied_us = 0;
     }
 }
 
@@ -540,6 +551,12 @@ static void cluster_log_extent(struct cluster *cluster, const struct cluster_vie
 
 /* ---- masters ---- */
 
+/* Not for ever, if there are not so many to be asked. */
+static bool is_denied(const struct cluster_claim *claim, uint64_t now_us)
+{
+    return claim->denied_us && now_us - claim->denied_us < (uint64_t)CLUSTER_VOTE_RESET_MS * 1000;
+}
+
 /* The master is who is named, is not called down, and says master itself; one newly named has to say so since. One that
  * has said otherwise may have been replaced without our knowledge: its own word is not enough any more. */
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us)
@@ -547,9 +564,8 @@ static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us
     struct survey_shard *shard = &cluster->shards[index];
     struct cluster_claim *claim = &cluster->claims[index];
     struct probe *named = claim->named;
-    if (named && named == shard->master && named->role == NODE_ROLE_REPLICA) claim->denied_us = now_us;
-    if (claim->named_us > claim->denied_us) claim->denied_us = 0;
-    bool agrees = named && !claim->is_failing && named->role == NODE_ROLE_MASTER && !claim->denied_us &&
+    if (named && named == shard->followed && named->role == NODE_ROLE_REPLICA) claim->denied_us = now_us;
+    bool agrees = named && !claim->is_failing && named->role == NODE_ROLE_MASTER && !is_denied(claim, now_us) &&
                   (named == shard->followed || named->role_asked_us >= claim->since_us);
     if (agrees)
         shard_accept(cluster, index, now_us);

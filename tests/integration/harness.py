@@ -6,6 +6,7 @@ from its start to its end, and dies with us whatever way we die (PR_SET_PDEATHSI
 behind after Ctrl-C or kill -9. Nothing here tests; the words of a test stand in the test.
 """
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -991,3 +992,36 @@ class Forwarder:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Refuser(Forwarder):
+    """A node that refuses commands now and then, in the midst of a pipeline: as one does that has just been started, or
+    for a moment lacks a majority."""
+
+    def __init__(self, target_port, error):
+        self.instead = ("EVAL", f"return redis.error_reply('{error}')", 0)
+        self.left = {}  # first words of commands: how often they are still refused
+        super().__init__(target_port)
+
+    def _pump(self, source, sink, gate, chunk):
+        if gate is self._replies_flow:
+            super()._pump(source, sink, gate, chunk)
+            return
+        reader = source.makefile("rb")
+        with contextlib.suppress(OSError, ValueError):
+            while line := reader.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    size = int(reader.readline()[1:])
+                    words.append(reader.read(size + 2)[:-2])
+                sink.sendall(encode(*self._instead(words)))
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _instead(self, words):
+        first = b" ".join(words[:2])
+        if not self.left.get(first):
+            return words
+        self.left[first] -= 1
+        return self.instead

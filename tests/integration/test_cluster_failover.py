@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import SLOWNESS, Pointsman, Raw, encode, wait_for
+from harness import SLOWNESS, Pointsman, Raw, Refuser, encode, wait_for
 from redis_cluster import RedisCluster, slot_of
 
 UNKNOWN = b"outcome unknown"
@@ -304,3 +304,27 @@ def test_wait_for_several_masters_waits_for_one_that_is_missing_and_says_when_it
         nodes.fail_over(nodes.replicas_of(nodes.masters()[1])[0], nodes.masters()[1])
         wait_for(lambda: one.ask("SET", nodes.key_in(slot), 1) == b"OK", 30, "writes to go on")
         assert one.ask("WAIT", 0, 1000) >= 0
+
+
+def test_a_master_that_has_said_it_is_none_needs_more_than_its_own_word(nodes):
+    """It may have been replaced, and call itself master by mistake for a moment: most nodes have to name it again."""
+    master = nodes.masters()[0]
+    others = [node for node in nodes.nodes if node is not master]
+    key = nodes.key_of(master, 3)
+    with Refuser(master.port, "") as between:
+        between.instead = ("EVAL", "return {'slave', '127.0.0.1', 1, 'connected', 0}", 0)
+        with Pointsman(
+            nodes.seeds, upstream_kind="cluster", upstream_map=f"{master.address} = {between.address}",
+            failover_hold_time="60s",
+        ) as pointsman, pointsman.raw(timeout=60) as link:  # fmt: skip
+            assert link.ask("SET", key, 1) == b"OK"
+            between.left = {b"ROLE": 1 << 30}
+            wait_for(lambda: "does not say that it is the master" in pointsman.log_text(), 20, "the denial")
+            for node in others:
+                node.pause()
+            between.left = {}
+            link.send(encode("SET", key, 2))
+            assert link.is_silent(1.5)
+            for node in others:
+                node.resume()
+            assert link.read() == b"OK" and link.ask("GET", key) == b"2"

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Replies leave in the client's order, a client sees its own writes in a pipeline, nobody waits for another."""
 
-import contextlib
 import random
-import socket
 import threading
 import time
 
-from harness import SLOWNESS, Forwarder, Pointsman, Server, encode, wait_for
+from harness import SLOWNESS, Pointsman, Refuser, Server, encode, wait_for
 from redis_cluster import RedisCluster
 
 
@@ -117,39 +115,6 @@ def test_client_with_a_slow_command_delays_no_reader_of_replicas(cluster, proxy)
             client.get("order:nothing")
         assert slow.is_silent(0.001), "the reads were not answered before the command that they have nothing to do with"
         assert slow.read() == b"OK"
-
-
-class Refuser(Forwarder):
-    """A node that refuses commands now and then, in the midst of a pipeline: as one does that has just been started, or
-    for a moment lacks a majority."""
-
-    def __init__(self, target_port, error):
-        self.error = error
-        self.left = {}  # first words of commands: how often they are still refused
-        super().__init__(target_port)
-
-    def _pump(self, source, sink, gate, chunk):
-        if gate is self._replies_flow:
-            super()._pump(source, sink, gate, chunk)
-            return
-        reader = source.makefile("rb")
-        with contextlib.suppress(OSError, ValueError):
-            while line := reader.readline():
-                words = []
-                for _ in range(int(line[1:])):
-                    size = int(reader.readline()[1:])
-                    words.append(reader.read(size + 2)[:-2])
-                sink.sendall(encode(*self._instead(words)))
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def _instead(self, words):
-        first = b" ".join(words[:2])
-        if not self.left.get(first):
-            return words
-        self.left[first] -= 1
-        return ["EVAL", f"return redis.error_reply('{self.error}')", 0]
 
 
 def test_what_a_node_refused_is_not_overtaken_by_what_came_behind_it(processes):
