@@ -41,7 +41,7 @@ static void tick_connection(struct backend *backend, struct connection *connecti
 static void tick_trial(struct backend *backend);
 static void tick_waiting(struct backend *backend);
 static bool may_be_closed(const struct backend *backend, const struct connection *connection);
-static bool is_given_up(const struct backend *backend, const struct request *oldest);
+static bool is_given_up(const struct backend *backend, const struct connection *connection);
 static bool has_ready_connection(const struct backend *backend);
 static bool has_answered(const struct backend *backend);
 static void report(struct backend *backend, enum control_report_kind if_master, enum control_report_kind if_replica);
@@ -465,7 +465,7 @@ static void tick_connection(struct backend *backend, struct connection *connecti
         return;
     }
     if (connection->queue.first) {
-        if (is_given_up(backend, connection->queue.first))
+        if (is_given_up(backend, connection))
             connection_close(connection, OUTCOME_LOST, "does not answer and is no longer fit for reads");
         return;
     }
@@ -473,9 +473,13 @@ static void tick_connection(struct backend *backend, struct connection *connecti
         connection_close(connection, OUTCOME_CUT, NULL);
 }
 
-/* A script that keeps a replica busy is let be: sent to another node, it would keep that busy as well. */
-static bool is_given_up(const struct backend *backend, const struct request *oldest)
+/* A script that keeps a replica busy is let be: sent to another node, it would keep that busy as well. Where a redirect has
+ * led to what was a replica it may be the master by now. */
+static bool is_given_up(const struct backend *backend, const struct connection *connection)
 {
+    const struct request *oldest = connection->queue.first;
+    if (backend->upstream->topology->is_cluster && !connection->is_readonly)
+        return false;
     bool is_script = request_is_script(oldest);
     uint64_t grace_ms = is_script ? SCRIPT_GRACE_MS : UNFIT_GRACE_MS;
     return backend->unfit_since_ms && worker_of(backend)->now_ms - backend->unfit_since_ms > grace_ms &&
