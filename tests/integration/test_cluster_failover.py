@@ -185,7 +185,7 @@ def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
 def test_pipelines_read_what_they_wrote_while_a_master_hands_over_and_back(nodes, through):
     """A node that was a replica, is the master and becomes a replica again answers no read with what it has by then."""
     slot = min(nodes.masters()[1].own_slots())
-    wrong, ending = [], threading.Event()
+    wrong, unknown, ending = [], [], threading.Event()
 
     def pipelines(number):
         key, value = f"{{{nodes.key_in(slot)}}}{number}", 0
@@ -194,8 +194,12 @@ def test_pipelines_read_what_they_wrote_while_a_master_hands_over_and_back(nodes
                 numbers = range(value, value + 60, 3)
                 link.send(b"".join(encode("SET", key, n) + encode("INCR", key) + encode("GET", key) for n in numbers))
                 replies = [(link.read(), link.read(), link.read()) for _ in numbers]
+                lost = [each for reply in replies for each in reply if isinstance(each, bytes) and UNKNOWN in each]
+                unknown.extend(lost)  # rarely, README says; nobody knows then what comes of the rest
                 wrong.extend(
-                    (n, reply) for n, reply in zip(numbers, replies) if reply != (b"OK", n + 1, str(n + 1).encode())
+                    (n, reply)
+                    for n, reply in zip(numbers, replies)
+                    if not lost and reply != (b"OK", n + 1, str(n + 1).encode())
                 )
                 value += 60
 
@@ -209,7 +213,7 @@ def test_pipelines_read_what_they_wrote_while_a_master_hands_over_and_back(nodes
     ending.set()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not wrong and len(unknown) < 10, (wrong, unknown)
 
 
 def test_a_script_that_keeps_a_master_busy_can_be_killed(nodes):
