@@ -2,28 +2,34 @@
 #include "proxy/again.h"
 
 #include "proxy/client.h"
+#include "proxy/upstream.h"
 #include "proxy/worker.h"
 
-static bool is_overtaken(const struct request *request, const struct request *by);
-static void take_off(struct request *request);
+static bool is_in_flight(const struct client *client);
+static bool has_older_held(const struct request *request);
 static void note_refusal(struct client *client, struct request *request);
-static void release(struct worker *worker, struct request_queue *ready);
-static bool may_go(const struct request *request);
+static bool is_overtaken(const struct request *request, const struct request *by);
+static void take_off(struct client *client, const struct request *request);
+static void release(struct client *client, struct request_queue *ready);
 
 void again_take(struct worker *worker, struct request *request)
 {
     struct client *client = request->client;
     if (client && request->goes_alone)
         note_refusal(client, request);
-    bool is_first = !client || (client->aside == 0 && client->routed == 0);
+    bool is_first = !client || (!client->again.first && !is_in_flight(client));
     if (is_first || request->is_restoring) {
         request_queue_push(&worker->reroute, request);
         return;
     }
-    client_queue_held(&worker->aside, request);
-    client_held(client);
+    if (client->again.last && request_is_older(request, client->again.last))
+        request_queue_insert(&client->again, request);
+    else
+        request_queue_push(&client->again, request);
     client->aside++;
-    worker->is_aside_ready |= client->routed == 0;
+    client->aside_writes += !request->is_read;
+    client_held(client);
+    again_look(client);
 }
 
 /* The time for which it may be held begins now, so that all of a pipeline end together. */
@@ -35,18 +41,46 @@ static void note_refusal(struct client *client, struct request *request)
             client->worker->now_ms + (uint64_t)client->upstream->config->failover_hold_time_ms;
 }
 
-void again_overtaken_by(const struct request *by)
+static bool is_in_flight(const struct client *client)
+{
+    return client->routed > 0 || (client->dedicated && client->dedicated->queue.first);
+}
+
+bool again_is_behind(const struct request *request)
+{
+    const struct client *client = request->client;
+    if (client->held == 0)
+        return false;
+    return (client->again.first && request_is_older(client->again.first, request)) || has_older_held(request);
+}
+
+/* Or may have: parts of a command do not stand in the client's list. */
+static bool has_older_held(const struct request *request)
+{
+    const struct client *client = request->client;
+    if (client->held == client->aside)
+        return false;
+    for (const struct request *each = client->first; each && request_is_older(each, request);
+         each = each->next_of_client) {
+        if (each->state == REQUEST_HELD || each->state == REQUEST_WAITING || each->state == REQUEST_SCATTERED)
+            return true;
+    }
+    return false;
+}
+
+void again_overtaken_by(const struct request *by, enum again_effect effect)
 {
     struct client *client = by->client;
-    struct request_queue *aside = &client->worker->aside;
     struct request_queue overtaken = {0};
-    client->is_served |= by->goes_alone;
-    for (struct request *request = aside->first, *next; request; request = next) {
+    client->is_served |= by->goes_alone && effect != AGAIN_LOST;
+    if (effect == AGAIN_NONE || (client->aside_writes == 0 && (by->is_read || effect == AGAIN_LOST)))
+        return;
+    for (struct request *request = client->again.first, *next; request && request_is_older(request, by); request = next) {
         next = request->next;
-        if (request->client != client || !is_overtaken(request, by))
+        if ((effect == AGAIN_LOST && request->is_read) || !is_overtaken(request, by))
             continue;
-        request_queue_remove(aside, request);
-        take_off(request);
+        request_queue_remove(&client->again, request);
+        take_off(client, request);
         request_queue_push(&overtaken, request);
     }
     for (struct request *request; (request = request_queue_pop(&overtaken));) {
@@ -57,69 +91,69 @@ void again_overtaken_by(const struct request *by)
     }
 }
 
+/* Where it matters which of them comes first. */
 static bool is_overtaken(const struct request *request, const struct request *by)
 {
-    if ((request->is_read && by->is_read) || !request_is_older(request, by))
+    const struct upstream *upstream = request->client->upstream;
+    if (request->is_read && by->is_read)
         return false;
-    bool is_anywhere = request->is_for_shard || by->is_for_shard || request->place == REQUEST_PLACE_NONE ||
-                       by->place == REQUEST_PLACE_NONE;
-    return is_anywhere || request->place == by->place || !request->client->upstream->is_sharded;
+    if (!upstream->is_sharded || request->place == REQUEST_PLACE_NONE || by->place == REQUEST_PLACE_NONE)
+        return true;
+    if (request->is_for_shard || by->is_for_shard)
+        return upstream_shard_of(upstream, request) == upstream_shard_of(upstream, by);
+    return request->place == by->place;
 }
 
-static void take_off(struct request *request)
+static void take_off(struct client *client, const struct request *request)
 {
-    request->client->aside--;
-    client_unheld(request->client);
+    client->aside--;
+    client->aside_writes -= !request->is_read;
+    client_unheld(client);
 }
 
-bool again_is_behind(const struct request *request)
+void again_look(struct client *client)
 {
-    const struct client *client = request->client;
-    return client->held > client->aside ||
-           (client->aside > 0 && (int32_t)(request->order - client->held_oldest) > 0);
+    struct worker *worker = client->worker;
+    if (client->is_looked_at || client->is_closed)
+        return;
+    client->is_looked_at = true;
+    client->next_again = worker->again_clients;
+    worker->again_clients = client;
 }
-
-void again_look(struct worker *worker) { worker->is_aside_ready = true; }
 
 struct request_queue again_pop_all(struct worker *worker)
 {
     struct request_queue ready = {0};
-    if (worker->is_aside_ready)
-        release(worker, &ready);
+    while (worker->again_clients) {
+        struct client *client = worker->again_clients;
+        worker->again_clients = client->next_again;
+        client->is_looked_at = false;
+        release(client, &ready);
+    }
     request_queue_append(&ready, &worker->reroute);
     worker->reroute = (struct request_queue){0};
     return ready;
 }
 
-/* Of each client the oldest, and those behind it that may follow it at once. */
-static void release(struct worker *worker, struct request_queue *ready)
+/* The oldest, and those behind it that may follow it at once; not while others are on their way, or older ones held. */
+static void release(struct client *client, struct request_queue *ready)
 {
-    struct request_queue all = worker->aside;
-    worker->aside = (struct request_queue){0};
-    worker->is_aside_ready = false;
-    for (struct request *request; (request = request_queue_pop(&all));) {
-        bool is_ready = !request->client || may_go(request);
-        request_queue_push(is_ready ? ready : &worker->aside, request);
-        if (is_ready && request->client) {
-            request->client->held_oldest = request->order; /* what is older has gone */
-            take_off(request);
-        }
-    }
-    for (struct request *request = ready->first; request; request = request->next) {
-        if (request->client)
-            request->client->is_led = request->client->is_led_alone = false;
+    bool has_one = false, is_alone = false;
+    if (is_in_flight(client))
+        return;
+    for (struct request *request; (request = client->again.first) && !has_older_held(request);) {
+        if (has_one && !client->is_served && (is_alone || request->goes_alone))
+            return;
+        has_one = true;
+        is_alone |= request->goes_alone;
+        take_off(client, request_queue_pop(&client->again));
+        request_queue_push(ready, request);
     }
 }
 
-/* Not while others of its client are on their way, or held: these are older. */
-static bool may_go(const struct request *request)
+void again_forget(struct client *client)
 {
-    struct client *client = request->client;
-    if (client->routed > 0 || client->held > client->aside)
-        return false;
-    if (client->is_led && !client->is_served && (client->is_led_alone || request->goes_alone))
-        return false;
-    client->is_led = true;
-    client->is_led_alone |= request->goes_alone;
-    return true;
+    client->held -= client->aside;
+    client->aside = client->aside_writes = 0;
+    request_queue_append(&client->worker->reroute, &client->again);
 }

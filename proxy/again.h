@@ -14,7 +14,7 @@
  * was not ready may be so again, and then not: so what it refused for that (goes_alone, where there was no other node to
  * go to) does not go together with what is behind it. The oldest goes, and when it is answered, the others.
  *
- * Owner:   the queues belong to the worker, a request to its queue.
+ * Owner:   the queue of those that are aside belongs to their client, what may go at once to the worker.
  * Threads: one worker only.
  */
 #ifndef PROXY_AGAIN_H
@@ -25,6 +25,13 @@
 struct client;
 struct worker;
 
+/* What has become of a request that was behind others. */
+enum again_effect {
+    AGAIN_NONE, /* answered with an error, so that nothing was done */
+    AGAIN_DONE,
+    AGAIN_LOST, /* nobody knows */
+};
+
 /* Takes a NEW request, which will be dispatched once more at the end of this loop turn, or when all that its client sent
  * behind it is answered. */
 void again_take(struct worker *worker, struct request *request);
@@ -32,14 +39,17 @@ void again_take(struct worker *worker, struct request *request);
 /* True if the request has to wait for older ones of its client that are held, or aside. */
 bool again_is_behind(const struct request *request);
 
-/* A node has answered this one, which is about to be told to its client (client->aside > 0). Ends those before it that it
- * has overtaken; that may close the client. */
-void again_overtaken_by(const struct request *request);
+/* To be called before this one, of a client with some aside, is answered. Ends those before it that it has overtaken; that
+ * may close the client. */
+void again_overtaken_by(const struct request *by, enum again_effect effect);
 
-/* The client has nothing on shared connections any more, or is gone. */
-void again_look(struct worker *worker);
+/* Something of the client has been answered: perhaps what is aside may go. */
+void again_look(struct client *client);
 
 /* All that may go now, in order. */
 struct request_queue again_pop_all(struct worker *worker);
+
+/* The client goes: what is aside is freed like all that is to be dispatched without a client. */
+void again_forget(struct client *client);
 
 #endif

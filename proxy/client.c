@@ -181,8 +181,7 @@ static void detach_requests(struct client *client)
 {
     struct worker *worker = client->worker;
     client_cancel_restoration(client);
-    if (client->aside > 0)
-        again_look(worker);
+    again_forget(client);
     while (client->first) {
         struct request *request = client->first;
         client->first = request->next_of_client;
@@ -772,7 +771,9 @@ static void completed(struct request *request)
     if (client->inflight == 0)
         drained(client);
     if (client->aside > 0)
-        again_look(client->worker);
+        again_look(client);
+    if (client->held > client->aside) /* for this one, perhaps */
+        upstream_retry_at(client->upstream, client->worker->now_ms);
     if (client->blocking == request)
         client->blocking = NULL;
     if (ends_transaction(request))
@@ -1102,7 +1103,7 @@ void client_unrouted(struct client *client, const struct connection *connection)
         return;
     client->is_mixed = false;
     if (client->aside > 0)
-        again_look(client->worker);
+        again_look(client);
 }
 
 struct connection *client_route_to(const struct client *client, uint16_t shard)
@@ -1122,7 +1123,7 @@ void client_queue_held(struct request_queue *queue, struct request *request)
 {
     struct client *client = request->client;
     uint32_t order = request->order;
-    if (client->held == 0)
+    if (client->held == client->aside)
         client->held_oldest = client->held_newest = order;
     if ((int32_t)(order - client->held_newest) >= 0) {
         client->held_newest = order;

@@ -82,8 +82,11 @@ struct client {
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING, or */
-    uint32_t held_oldest, held_newest; /* request->order: none of these is older, or newer */
-    uint32_t aside;               /* ... to be sent again, not before all that is routed is answered (again.h) */
+    uint32_t aside;               /* ... to be sent again, not before all on its way is answered: */
+    uint32_t aside_writes;
+    struct request_queue again;   /* these (again.h) */
+    struct client *next_again;
+    uint32_t held_oldest, held_newest; /* request->order: no other that is held is older, or newer */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t routed;              /* ... of them on shared connections: */
     struct client_route route;    /* one of these, the only one where there is but one shard ... */
@@ -134,9 +137,8 @@ struct client {
     bool sends_first : 1;       /* reads nothing while its input is left alone: it may read when it has sent all */
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
     bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
-    bool is_led : 1;            /* one of its requests goes again now: again.c's */
-    bool is_led_alone : 1;      /* ... which goes_alone */
-    bool is_served : 1;         /* ... and the last one has been answered: the others may go together */
+    bool is_looked_at : 1;      /* among worker->again_clients */
+    bool is_served : 1;         /* the last of its requests that went alone was answered: the others may go together */
     bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 

@@ -64,7 +64,7 @@ static void finish_request(struct connection *connection, struct request *reques
 static bool was_refused(struct connection *connection, struct request *request, struct slice error);
 static enum refusal refusal_of_request(const struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
-static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal);
+static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
@@ -613,7 +613,7 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
         if (head->pin != PIN_NONE)
             note_watched(connection, head);
         if (head->client && head->client->aside > 0 && is_complete)
-            again_overtaken_by(head);
+            again_overtaken_by(head, AGAIN_DONE);
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -715,12 +715,12 @@ static void take_frame(struct connection *connection, struct slice frame)
         connection_own_answered(connection, head, frame);
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
-    if (head->pin == PIN_EXEC)
+    if (head->pin != PIN_NONE && (frame.bytes[0] != '-' || head->pin == PIN_EXEC))
         note_watched(connection, head);
     connection_take_oldest(connection);
     spans_move(&head->reply, &connection->frame);
     if (head->client && head->client->aside > 0)
-        again_overtaken_by(head);
+        again_overtaken_by(head, frame.bytes[0] != '-' || head->runs_script ? AGAIN_DONE : AGAIN_NONE);
     finish_request(connection, head);
 }
 
@@ -822,10 +822,11 @@ static bool was_refused(struct connection *connection, struct request *request, 
         .max_attempts = UINT32_MAX,
     };
     enum error cause;
-    if (verdict_of(&history, &cause) == VERDICT_DELIVER)
+    enum verdict verdict = verdict_of(&history, &cause);
+    if (verdict == VERDICT_DELIVER)
         return false;
     backend_refused(connection->backend, refusal);
-    retry_refused(connection, request, refusal);
+    retry_refused(connection, request, refusal, verdict == VERDICT_HOLD && !request->is_blocking);
     return true;
 }
 
@@ -876,7 +877,7 @@ static bool has_pushes(const struct connection *connection)
 
 /* The command did not run. On a shared connection it goes elsewhere alone, and those behind it will be told the
  * same; a transaction that has begun cannot go elsewhere. */
-static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal)
+static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held)
 {
     struct client *owner = connection->owner;
     if (owner && (owner->session.in_multi || owner->session.is_watching || request->in_multi)) {
@@ -885,7 +886,7 @@ static void retry_refused(struct connection *connection, struct request *request
     }
     if (refusal == REFUSAL_UNBLOCKED)
         request->hold_deadline_ms = 0;
-    request->goes_alone = !owner;
+    request->goes_alone = is_held;
     connection_send_again(connection, request);
     if (owner && !connection->queue.first) {
         connection->was_used = session_is_pinned(&owner->session); /* else nothing of it is on the node */
@@ -906,6 +907,8 @@ void connection_send_again(struct connection *connection, struct request *reques
     connection_take_oldest(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
+    if (request->is_blocking) /* that it was held before may be long ago */
+        request->hold_deadline_ms = 0;
     again_take(worker_of(connection), request);
 }
 
@@ -1004,7 +1007,12 @@ static void end_request(struct connection *connection, struct request *request, 
     enum error error;
     switch (verdict_of(&history, &error)) {
     case VERDICT_FAIL:
-        client_fail(request, error);
+        if (was_sent && !request->is_read && request->client->aside > 0)
+            again_overtaken_by(request, AGAIN_LOST);
+        if (request->client)
+            client_fail(request, error);
+        else
+            request_destroy(&worker->requests, &worker->chunks, request);
         return;
     case VERDICT_DELIVER:
     case VERDICT_AGAIN:

@@ -178,8 +178,6 @@ static enum placement place_wait(struct client *client, const struct command_at_
         return PLACEMENT_STALLED;
     }
     if (client->wrote_several) {
-        client->wrote_several = false;
-        client->written_epoch = 0;
         waits_begin(client, at_hand, traits);
         return PLACEMENT_TAKEN;
     }

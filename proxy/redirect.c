@@ -164,6 +164,7 @@ static void follow(struct connection *connection, struct request *request, enum 
         try_later(upstream, request);
         return;
     }
+    request->goes_alone = false;
     request->redirect_node = node;
     request->redirect_version = upstream->topology->version;
     request->is_asking = refusal == REFUSAL_ASK;
@@ -195,7 +196,7 @@ static void try_later(struct upstream *upstream, struct request *request)
     const struct config_upstream *config = upstream->config;
     if (request->pauses < UINT8_MAX)
         request->pauses++;
-    request->goes_alone = true;
+    request->goes_alone = !request->is_blocking;
     request->hops = 0;
     request->redirect_version = 0;
     request->is_asking = false;

@@ -148,7 +148,8 @@ static void end_waiting_for_topology(struct upstream *upstream, bool is_known)
 void upstream_dispatch(struct upstream *upstream, struct request *request)
 {
     assert(request->client && request->state == REQUEST_NEW);
-    if (request->goes_alone && request->hold_deadline_ms <= upstream->worker->now_ms) {
+    bool is_late = request->hold_deadline_ms && request->hold_deadline_ms <= upstream->worker->now_ms;
+    if (request->goes_alone && is_late) {
         end_of_wait(request);
         return;
     }

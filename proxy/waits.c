@@ -240,9 +240,13 @@ static void settle(struct waits *waits)
 /* The answer, written to text where need be; empty: all are to be asked again. */
 static struct slice judge(const struct waits *waits, char *text, size_t size)
 {
-    const struct client *client = waits->client;
+    struct client *client = waits->client;
     uint64_t now_ms = client->worker->now_ms;
-    if (client->upstream->replaced_epoch > waits->since) return error_reply(ERROR_WRITES_ELSEWHERE);
+    if (client->upstream->replaced_epoch > waits->since) { /* that is told once */
+        client->wrote_several = false;
+        client->written_epoch = 0;
+        return error_reply(ERROR_WRITES_ELSEWHERE);
+    }
     if (waits->refusal) return (struct slice){waits->refusal->bytes, waits->refusal->filled};
     if (!waits->is_incomplete) return write_numbers(waits, text, size);
     if (waits->until_ms && now_ms >= waits->until_ms) return waits->end;

@@ -227,7 +227,7 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *worker = watcher->data;
-    while (worker->reroute.first || worker->is_aside_ready || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
+    while (worker->reroute.first || worker->again_clients || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
         reroute_requests(worker);
         resume_clients(worker);
         flush_connections(worker);

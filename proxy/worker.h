@@ -80,9 +80,8 @@ struct worker {
     struct connection *dead_connections;
     struct backend *dead_backends;
     struct tunnel *tunnels;
-    struct request_queue reroute;      /* to be dispatched once more (again.h) ... */
-    struct request_queue aside;        /* ... when what is behind them is answered */
-    bool is_aside_ready;               /* that may be so for some */
+    struct request_queue reroute;      /* to be dispatched once more (again.h) */
+    struct client *again_clients;      /* whose requests that are aside may go now, perhaps */
 
     uint32_t ticks;
     bool is_draining;
