@@ -327,6 +327,24 @@ def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nod
     assert replies[:-1] == [b"OK"] + [b"QUEUED"] * len(commands) and len(replies[-1]) == len(commands)
 
 
+def test_a_transaction_waits_for_keys_that_are_on_their_way(nodes, link):
+    slot = slot_of("{half}")
+    source = nodes.master_of(slot)
+    target = next(node for node in nodes.masters() if node is not source)
+    for name in "abcd":
+        link.ask("SET", "{half}" + name, 1)
+    nodes.begin_move(slot, source, target)
+    nodes.move_keys(slot, source, target, most=2)
+    try:
+        assert link.ask("MULTI") == b"OK"
+        link.send(encode("MGET", *("{half}" + name for name in "abcd")))
+        assert link.is_silent(0.5)
+    finally:
+        nodes.move_keys(slot, source, target)
+        nodes.end_move(slot, source, target)
+    assert link.read() == b"QUEUED" and link.ask("EXEC") == [[b"1"] * 4]
+
+
 def test_a_transaction_takes_its_scripts_along(nodes, link):
     master, target = nodes.masters()[:2]
     key = nodes.key_of(master, 11)

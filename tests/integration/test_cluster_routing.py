@@ -382,6 +382,18 @@ def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, t
     wait_for(lambda: not any(node.info("clients")["blocked_clients"] for node in nodes.masters()), what="nobody to wait")
 
 
+def test_wait_does_not_confirm_the_second_time_what_it_did_not_the_first(link, nodes):
+    masters = nodes.masters()
+    write = ("MSET", *(word for master in masters for word in (nodes.key_of(master, 3), 1)))
+    for [replica] in [nodes.replicas_of(master) for master in masters]:
+        replica.pause()
+        try:
+            assert link.ask(*write) == b"OK"
+            assert [link.ask("WAIT", 1, 300), link.ask("WAIT", 1, 300)] == [0, 0]
+        finally:
+            replica.resume()
+
+
 def test_publish_reaches_subscribers_wherever_they_are(through, nodes):
     subscribers = [Raw(through.port) for _ in range(6)]
     for subscriber in subscribers:

@@ -160,3 +160,53 @@ def check_refusals(link, refuser):
     assert ask(b"read", [(b"GET",), (b"GET",), (b"STRLEN",)], [b"GET"]) == [None, None, 0]
     assert ask(b"write", [(b"GET",), (b"INCR",), (b"STRLEN",)], [b"GET"]) == [OVERTAKEN, 1, 1]
     assert ask(b"ends", [(b"MGET",), (b"GET",), (b"INCR",)], [b"MGET", b"INCR"]) == [[None], None, 1]
+
+
+def test_what_was_refused_on_a_connection_of_the_clients_own_is_not_overtaken_either(processes):
+    server = processes(Server("hesitant")).ready()
+    with Refuser(server.port, "LOADING Redis is loading the dataset in memory") as refuser:
+        pointsman = processes(Pointsman(refuser.address))
+        wait_for(pointsman.writes, what="writes to pass")
+        with pointsman.raw(timeout=30) as link, server.client() as node:
+            link.ask("HELLO", 3)
+            assert link.ask("CLIENT", "TRACKING", "ON") == b"OK"
+            refuser.left = {b"SET k": 1}
+            link.send(encode("SET", "k", 100) + encode("INCR", "k"))
+            assert [link.read(), link.read()] == [OVERTAKEN, 1] and node.get("k") == b"1"
+
+
+def test_a_read_that_a_replica_refuses_needs_no_hold_time(processes):
+    master = processes(Server("master")).ready()
+    replica = processes(Server("replica", replica_of=master)).ready()
+    wait_for(replica.link_is_up)
+    with Refuser(replica.port, "LOADING Redis is loading the dataset in memory") as refuser:
+        nodes = f"{master.address}, {refuser.address}"
+        pointsman = processes(Pointsman(nodes, upstream_kind="static", failover_hold_time="0"))
+        with pointsman.raw(timeout=30) as link:
+            wait_for(lambda: f"node {refuser.address}: fit as replica" in pointsman.log_text(), what="the replica")
+            assert link.ask("SET", "k", 1) == b"OK"
+            for _ in range(3):
+                refuser.left = {b"GET k": 1}
+                assert link.ask("GET", "k") == b"1"
+                time.sleep(0.3)
+
+
+def test_what_goes_again_and_what_is_held_for_another_shard_do_not_wait_for_each_other():
+    own = RedisCluster(3, 1, settings={"cluster-require-full-coverage": "no"}).start()
+    try:
+        one, two = own.masters()[:2]
+        first, second, elsewhere = own.key_of(one, 1), own.key_of(one, 2), own.key_of(two, 1)
+        with Refuser(one.port, "CLUSTERDOWN The cluster is down") as refuser, Pointsman(
+            own.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="60s",
+            upstream_map=f"{one.address} = {refuser.address}",
+        ) as pointsman, pointsman.raw(timeout=40) as link:  # fmt: skip
+            assert link.ask("MSET", first, 0, second, 0, elsewhere, 0) == b"OK"
+            slot = min(two.own_slots())
+            two.kill()
+            time.sleep(0.5)
+            refuser.left = {b"SET " + first.encode(): 1}
+            link.send(b"".join(encode("SET", key, 5) for key in (first, second, elsewhere)))
+            own.wait_new_master(slot, two)
+            assert [link.read() for _ in range(3)] == [b"OK"] * 3
+    finally:
+        own.stop()
