@@ -320,12 +320,17 @@ void backend_unlink(struct connection *connection)
     atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
 }
 
+/* Not while a trial is under way. */
+bool backend_may_be_tried(const struct backend *backend)
+{
+    bool is_on_trial = backend->failures > 0 && backend->connections && !has_ready_connection(backend);
+    return backend->node != TOPOLOGY_NO_NODE && worker_of(backend)->now_ms >= backend->retry_at_ms && !is_on_trial;
+}
+
 void backend_refresh(struct backend *backend)
 {
     const struct upstream *upstream = backend->upstream;
-    bool is_usable = backend->node != TOPOLOGY_NO_NODE && worker_of(backend)->now_ms >= backend->retry_at_ms;
-    if (backend->failures > 0 && backend->connections && !has_ready_connection(backend))
-        is_usable = false; /* a trial is under way */
+    bool is_usable = backend_may_be_tried(backend);
     if (is_usable && backend->role == NODE_ROLE_MASTER)
         is_usable = backend->shard != TOPOLOGY_NO_SHARD &&
                     backend->lost_us < upstream->topology->shards[backend->shard].confirmed_us;

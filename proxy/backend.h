@@ -61,6 +61,9 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 
 bool backend_is_node(const struct backend *backend, const struct topology_node *node);
 
+/* True if it is not known to be out of reach, whoever it says it is. */
+bool backend_may_be_tried(const struct backend *backend);
+
 /* True if the node, a replica, says that it runs a script and answers nothing else. */
 bool backend_is_busy(const struct backend *backend);
 

@@ -102,8 +102,8 @@ struct client {
     struct blocked blocked;   /* ... and all about that */
     uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
                                  shards, backend->reign of the master it wrote to; 0 = never */
-    uint32_t wrote_since;     /* upstream->master_epoch when it wrote first, since its last WAIT */
-    bool wrote_several;       /* masters, since then */
+    uint32_t wrote_since;     /* upstream->master_epoch when it wrote first */
+    bool wrote_several;       /* masters */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
     struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */

@@ -559,8 +559,11 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     }
     request_settle(&upstream->worker->chunks, request);
     request->state = REQUEST_WAITING;
-    request->hold_deadline_ms =
-        waits_forever(request) ? UINT64_MAX : upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
+    uint64_t until_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
+    if (waits_forever(request))
+        request->hold_deadline_ms = UINT64_MAX;
+    else if (!request->hold_deadline_ms || until_ms < request->hold_deadline_ms)
+        request->hold_deadline_ms = until_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
 }
@@ -644,7 +647,8 @@ static struct backend *backend_for_dedicated(const struct upstream *upstream, st
 static struct backend *named_master(const struct upstream *upstream, uint16_t shard)
 {
     uint32_t node = upstream->topology->shards[shard].master;
-    return node == TOPOLOGY_NO_NODE ? NULL : upstream->by_node[node];
+    struct backend *backend = node == TOPOLOGY_NO_NODE ? NULL : upstream->by_node[node];
+    return backend && backend_may_be_tried(backend) ? backend : NULL;
 }
 
 /* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or

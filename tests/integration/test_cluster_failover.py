@@ -236,6 +236,19 @@ def test_a_script_that_keeps_a_master_busy_can_be_killed(nodes):
         own.stop()
 
 
+def test_what_would_end_a_script_is_not_waited_for_longer_than_others_while_all_nodes_are_down():
+    own = RedisCluster(3, 0).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="1s") as through:
+            for node in own.nodes:
+                node.kill()
+            for command in (("SCRIPT", "KILL"), ("FUNCTION", "KILL"), ("SET", "a", 1)):
+                with through.raw(timeout=15) as link:
+                    assert link.ask(*command) == b"ERR pointsman: no master within failover.hold_time; not executed"
+    finally:
+        own.stop()
+
+
 def test_reads_of_replicas_go_on_while_there_is_no_master(nodes):
     with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="prefer-replica") as pointsman:
         with pointsman.raw(timeout=30 * SLOWNESS) as link:
