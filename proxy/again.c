@@ -36,9 +36,7 @@ void again_take(struct worker *worker, struct request *request)
 static void note_refusal(struct client *client, struct request *request)
 {
     client->is_served = false;
-    if (!request->hold_deadline_ms)
-        request->hold_deadline_ms =
-            client->worker->now_ms + (uint64_t)client->upstream->config->failover_hold_time_ms;
+    upstream_limit_holding(request);
 }
 
 static bool is_in_flight(const struct client *client)

@@ -142,7 +142,8 @@ struct client {
     bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
-    uint64_t stalled_ms; /* since when by STALL_TOPOLOGY */
+    uint64_t stalled_until_ms; /* at most, by STALL_TOPOLOGY */
+    uint64_t vain_ms;          /* when one of its requests last ended that was held in vain; 0 = never */
     uint64_t created_ms, active_ms;
     const char *last_command; /* static text */
     char *name, *library_name, *library_version; /* NULL = not set */

@@ -37,6 +37,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
 static bool cannot_wait(const struct upstream *upstream, struct request *request);
 static struct backend *backend_for_dedicated(const struct upstream *upstream, struct request *request);
 static void drain_or_cut(struct upstream *upstream, struct backend *backend, const struct topology_node *node);
+static uint64_t hold_until_ms(const struct client *client);
 static void end_of_wait(struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
 static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
@@ -108,12 +109,14 @@ bool upstream_awaits_topology(struct upstream *upstream, struct client *client, 
 {
     if (upstream->topology->kind[0] || !may_be_sharded(upstream->config) || upstream->worker->is_draining)
         return false;
-    if (client->has_waited || upstream->config->failover_hold_time_ms == 0) {
+    uint64_t now_ms = upstream->worker->now_ms;
+    client->stalled_until_ms = hold_until_ms(client);
+    if (client->has_waited || client->stalled_until_ms <= now_ms) {
         client->has_waited = false;
+        client->vain_ms = now_ms;
         client_reply(client, error_reply(error_of_wait(traits)));
         return true;
     }
-    client->stalled_ms = upstream->worker->now_ms;
     upstream->is_awaited = true;
     client_stall(client, STALL_TOPOLOGY);
     return true;
@@ -129,12 +132,11 @@ static bool may_be_sharded(const struct config_upstream *config)
 static void end_waiting_for_topology(struct upstream *upstream, bool is_known)
 {
     struct worker *worker = upstream->worker;
-    uint64_t hold_ms = (uint64_t)upstream->config->failover_hold_time_ms;
     bool is_awaited = false;
     for (struct client *client = upstream->is_awaited ? worker->clients : NULL; client; client = client->next) {
         if (client->upstream != upstream || client->stall != STALL_TOPOLOGY)
             continue;
-        bool is_over = is_known || worker->is_draining || worker->now_ms - client->stalled_ms >= hold_ms;
+        bool is_over = is_known || worker->is_draining || worker->now_ms >= client->stalled_until_ms;
         is_awaited |= !is_over;
         if (!is_over)
             continue;
@@ -764,7 +766,8 @@ static void hold(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_SHUTTING_DOWN);
         return;
     }
-    if (upstream->config->failover_hold_time_ms == 0 && !request->is_restoring) {
+    upstream_limit_holding(request);
+    if (request->hold_deadline_ms <= worker->now_ms) {
         end_of_wait(request);
         return;
     }
@@ -777,10 +780,6 @@ static void hold(struct upstream *upstream, struct request *request)
     request->deadline_ms = 0; /* time spent here is not the node's */
     if (request->is_blocking)
         blocked_start_time(request);
-    if (!request->hold_deadline_ms)
-        request->hold_deadline_ms = waits_forever(request)
-                                        ? UINT64_MAX
-                                        : worker->now_ms + (uint64_t)upstream->config->failover_hold_time_ms;
     if (request->is_restoring)
         request_queue_push_front(&upstream->held, request);
     else
@@ -798,6 +797,22 @@ static void hold(struct upstream *upstream, struct request *request)
     }
 }
 
+void upstream_limit_holding(struct request *request)
+{
+    if (!request->hold_deadline_ms)
+        request->hold_deadline_ms = waits_forever(request) ? UINT64_MAX : hold_until_ms(request->client);
+}
+
+/* After one that was held in vain nothing is held anew that was received before that: else a pipeline would wait for
+ * each of its commands in turn. */
+static uint64_t hold_until_ms(const struct client *client)
+{
+    uint64_t now_ms = client->worker->now_ms;
+    uint64_t hold_ms = (uint64_t)client->upstream->config->failover_hold_time_ms;
+    bool was_vain = client->vain_ms && now_ms - client->vain_ms < hold_ms;
+    return (was_vain ? client->active_ms : now_ms) + hold_ms;
+}
+
 /* What became of one that waited in vain for failover.hold_time. */
 static enum error error_of_wait(const struct request *request)
 {
@@ -807,7 +822,10 @@ static enum error error_of_wait(const struct request *request)
 /* In the words of a Redis Cluster, where it was one that had something against it. */
 static void end_of_wait(struct request *request)
 {
+    struct client *client = request->client;
     struct slice reply = redirect_end(request);
+    client->vain_ms = client->worker->now_ms;
+    client->upstream->failed_held += client->upstream->is_holding;
     if (reply.size == 0) {
         client_fail(request, error_of_wait(request));
         return;
@@ -850,7 +868,6 @@ static void tick_held(struct upstream *upstream)
             blocked_end(request);
             continue;
         }
-        upstream->failed_held++;
         end_of_wait(request);
     }
 }

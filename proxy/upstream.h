@@ -67,6 +67,9 @@ void upstream_release_held(struct upstream *upstream);
 /* What waits for a connection of this backend is held instead, or goes elsewhere, in order with all held requests. */
 void upstream_release_waiting(struct upstream *upstream, struct backend *backend);
 
+/* Sets until when a request may be held, unless it has been before. */
+void upstream_limit_holding(struct request *request);
+
 /* Ends all held requests with an error. */
 void upstream_fail_held(struct upstream *upstream, enum error error);
 

@@ -249,6 +249,28 @@ def test_what_would_end_a_script_is_not_waited_for_longer_than_others_while_all_
         own.stop()
 
 
+@pytest.mark.parametrize("full_coverage", ["yes", "no"])
+def test_a_pipeline_for_a_shard_that_is_lost_is_held_once(full_coverage):
+    """With "no" the others are answered in between, with "yes" the nodes refuse these too."""
+    settings = {"cluster-require-full-coverage": full_coverage}
+    own = RedisCluster(3, 0, settings=settings).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="2s") as through:
+            lost, other = (own.key_of(master, 5) for master in own.masters()[:2])
+            with through.raw(timeout=60) as link:
+                assert link.ask("SET", lost, 1) == link.ask("SET", other, 1) == b"OK"
+                own.masters()[0].kill()
+                start = time.monotonic()
+                link.send((encode("INCR", lost) + encode("INCR", other)) * 12)
+                answers = [link.read() for _ in range(24)]
+                assert time.monotonic() - start < 12 * 2
+                assert all(b"outcome unknown" in a or b"no master" in a or b"CLUSTERDOWN" in a for a in answers[::2])
+                if full_coverage == "no":
+                    assert answers[1::2] == list(range(2, 14))
+    finally:
+        own.stop()
+
+
 def test_reads_of_replicas_go_on_while_there_is_no_master(nodes):
     with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="prefer-replica") as pointsman:
         with pointsman.raw(timeout=30 * SLOWNESS) as link:

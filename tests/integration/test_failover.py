@@ -318,6 +318,32 @@ def test_hold_time_of_zero_holds_nothing_and_is_what_the_error_names(processes):
         assert [link.read() for _ in range(2)] == [NO_MASTER, NO_MASTER]
 
 
+def test_commands_of_a_pipeline_are_held_together_and_not_one_after_the_other(pair, processes):
+    pointsman = processes(Pointsman(pair, failover_hold_time="2s"))
+    with pointsman.raw(timeout=30) as link:
+        assert link.ask("SET", "held:key", 1) == b"OK"
+        pair.servers[0].kill()
+        start = time.monotonic()
+        link.send(encode("SET", "held:key", 2) * 12 + encode("PING"))
+        assert [link.read() for _ in range(13)] == [NO_MASTER] * 12 + [b"PONG"]
+        assert time.monotonic() - start < 12 * 2
+        start = time.monotonic()
+        assert link.ask("SET", "held:key", 3) == NO_MASTER  # what was sent later has that time again
+        assert time.monotonic() - start > 1.5
+        link.send(encode("SET", "held:key", 4) + encode("GET", "held:key"))
+        pair.servers[0].start().ready()
+        assert link.read() == b"OK" and link.read() == b"4"
+
+
+def test_commands_sent_before_anything_is_known_wait_together(processes):
+    pointsman = processes(Pointsman(f"{HOST}:{free_port()}", wait="listen", upstream_kind="cluster", failover_hold_time="2s"))
+    with pointsman.raw(timeout=30) as link:
+        start = time.monotonic()
+        link.send(encode("SET", "a", 1) * 12)
+        assert [link.read() for _ in range(12)] == [NO_MASTER] * 12
+        assert time.monotonic() - start < 12 * 2
+
+
 def test_hold_requests_bounds_what_is_held_and_the_rest_fails_at_once(pair, processes):
     pointsman = processes(Pointsman(pair, proxy_threads=1, failover_hold_requests=5, failover_hold_time="60s"))
     pair.servers[0].kill()
