@@ -65,6 +65,7 @@ static struct request *append_request(struct client *client);
 static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
+static struct slice reply_of_lost(const struct request *request);
 static void spoil_transaction(const struct request *request);
 static bool ends_transaction(const struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
@@ -699,7 +700,15 @@ void client_fail(struct request *request, enum error error)
         return;
     }
     client_break_session(request);
-    client_answer(request, error_reply(error));
+    client_answer(request, error == ERROR_TRANSACTION_LOST ? reply_of_lost(request) : error_reply(error));
+}
+
+/* What ends a transaction that was lost has the same answer where it was sent before that was known. */
+static struct slice reply_of_lost(const struct request *request)
+{
+    if (request->pin == PIN_EXEC)
+        return CLIENT_EXEC_ABORTED;
+    return request->in_multi && request->pin == PIN_DISCARD ? SLICE("+OK\r\n") : error_reply(ERROR_TRANSACTION_LOST);
 }
 
 void client_break_session(const struct request *request)

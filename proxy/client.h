@@ -243,6 +243,9 @@ void client_unstall(struct client *client);
 /* Sends the command at hand on its way. */
 void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
 
+/* Redis' answer to EXEC after a command that was not queued. */
+#define CLIENT_EXEC_ABORTED SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n")
+
 /* What a client is told instead of the node's answer to what was refused in its transaction. */
 struct slice client_text_of(enum request_inspection inspection, enum command_pin pin);
 

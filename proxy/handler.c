@@ -155,7 +155,7 @@ static bool answer_broken(struct client *client, enum command_pin pin)
         client_reply(client, error_reply(ERROR_TRANSACTION_LOST));
         return true;
     case SESSION_EXEC_ABORTED:
-        client_reply(client, SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n"));
+        client_reply(client, CLIENT_EXEC_ABORTED);
         return true;
     case SESSION_QUEUED:
         client_reply(client, SLICE("+QUEUED\r\n"));

@@ -394,6 +394,22 @@ def test_transaction_cut_short_by_a_lost_master_is_reported_as_not_executed(proc
         assert link.ask("SET", "a", 2) == b"OK"
 
 
+@pytest.mark.parametrize("end, answer", [("EXEC", b"EXECABORT"), ("DISCARD", b"OK")])
+def test_what_ends_a_lost_transaction_is_answered_alike_if_it_was_sent_before_that(processes, end, answer):
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address))
+    with pointsman.raw(timeout=30) as link:
+        assert link.ask("MULTI") == b"OK"
+        server.pause()
+        link.send(encode("SET", "a", b"x" * 30_000_000) + encode(end) + encode("PING"))
+        time.sleep(0.3)  # so much is not taken by a node that is stopped
+        server.kill()
+        assert link.read().startswith(b"ERR pointsman: no connection to master for this transaction")
+        assert link.read().split()[0] == answer
+        server.start().ready()
+        assert link.read() == b"PONG"
+
+
 def test_pop_cut_short_by_a_lost_master_ends_with_an_error_and_the_client_stays(processes):
     server = processes(Server("alone")).ready()
     pointsman = processes(Pointsman(server.address))
