@@ -124,6 +124,8 @@ class RedisCluster:
         for i, node in enumerate(self.nodes[self.count :]):
             self._replicate(node, ids[i % self.count])
         self.wait_ok()
+        wait_for(lambda: all(int(n.cluster_info()["cluster_slots_assigned"]) == SLOTS for n in self.nodes), 30,
+                 "all nodes to know all slots")  # fmt: skip
         self.wait_whole(len(self.nodes) // self.count - 1)
         return self
 
