@@ -30,6 +30,7 @@ static void peer_told_id(void *owner, const redisReply *reply, uint64_t asked_us
 static void peer_told_masters(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_master(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_address(void *owner, const redisReply *reply, uint64_t asked_us);
+static bool peer_check(struct sentinel_peer *peer, const redisReply *reply);
 static void peer_told_replicas(void *owner, const redisReply *reply, uint64_t asked_us);
 static void peer_told_others(void *owner, const redisReply *reply, uint64_t asked_us);
 static bool list_read(struct peer_list *list, const redisReply *reply);
@@ -318,6 +319,7 @@ static void peer_told_masters(void *owner, const redisReply *reply, uint64_t ask
 {
     (void)asked_us;
     struct sentinel_peer *peer = owner;
+    if (reply) peer_check(peer, reply);
     if (!reply || reply->type != REDIS_REPLY_ARRAY) return;
 
     peer->masters = reply->elements;
@@ -360,7 +362,7 @@ static void peer_told_address(void *owner, const redisReply *reply, uint64_t ask
         peer->view = peer->next_view;
         snprintf(peer->view.host, sizeof(peer->view.host), "%s", reply->element[0]->str);
         peer->view.port = port_of(reply->element[1]->str);
-    } else if (!peer->is_ignorance_noted) {
+    } else if (peer_check(peer, reply) && !peer->is_ignorance_noted) {
         log_error("%s: sentinel %s: does not know a master named '%s'; check upstream.master_name",
                   peer->setup->label, peer->name, peer->setup->master_name);
     }
@@ -371,6 +373,17 @@ static void peer_told_address(void *owner, const redisReply *reply, uint64_t ask
         peer_ask(peer);
     }
     peer->setup->changed(peer->setup->owner);
+}
+
+/* False if it is no Sentinel, or does not let us ask: told once. */
+static bool peer_check(struct sentinel_peer *peer, const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ERROR) return true;
+    if (!peer->is_ignorance_noted)
+        log_error("%s: sentinel %s: does not answer as a Sentinel: %.200s; check upstream.nodes and upstream.kind",
+                  peer->setup->label, peer->name, reply->str);
+    peer->is_ignorance_noted = true;
+    return false;
 }
 
 static void peer_told_replicas(void *owner, const redisReply *reply, uint64_t asked_us)

@@ -22,6 +22,7 @@ static const struct discovery_kind *const kinds[] = {
 };
 
 static void survey_node_changed(void *owner, struct probe *probe);
+static void survey_check_mode(struct survey *survey, const struct probe *probe);
 static void survey_learn_commands(void *owner, struct slice reply);
 static bool is_in_verdict(const struct survey *survey, const struct probe *probe);
 static bool is_reported(const struct survey *survey);
@@ -239,8 +240,21 @@ const char *survey_label(const struct survey *survey)
 
 static void survey_node_changed(void *owner, struct probe *probe)
 {
-    (void)probe;
+    survey_check_mode(owner, probe);
     survey_touch(owner);
+}
+
+/* What has its slots only, or no keys, is of no use as one of a few nodes that have all. */
+static void survey_check_mode(struct survey *survey, const struct probe *probe)
+{
+    bool is_cluster = strcmp(probe->mode, "cluster") == 0, is_sentinel = strcmp(probe->mode, "sentinel") == 0;
+    bool is_open = survey->kind == &cluster_discovery || survey->kind == &detect_discovery;
+    if (is_open || survey->is_mode_noted || (!is_cluster && !is_sentinel)) return;
+    survey->is_mode_noted = true;
+    log_error("%s: node %s is %s; %s: set upstream.kind = %s", survey_label(survey), probe->name,
+              is_cluster ? "one of a Redis Cluster" : "a Sentinel",
+              is_cluster ? "it refuses keys of other nodes, and clients see its redirects" : "it has no keys",
+              probe->mode);
 }
 
 static void survey_learn_commands(void *owner, struct slice reply)

@@ -57,7 +57,7 @@ struct survey {
     void *discovery;
     struct survey_verdict verdict;
     struct survey_shard only;
-    bool is_touched;
+    bool is_touched, is_mode_noted;
 
     /* Private to survey.c. */
     survey_publish *publish;

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Why a node is not used stands in the log, once, also of one that never was."""
 
+import pytest
+
 from harness import Pointsman, Server, wait_for
 
 LEAST = "~* &* +@read +@write +ping"  # what an application of reads and writes needs
@@ -21,6 +23,22 @@ def test_user_who_may_too_little_is_told_of(processes):
     assert pointsman.log_text().count("NOPERM") == 2
     with pointsman.client(db=3, client_name="me") as client:
         assert client.set("a", 1) and client.get("a") == b"1"
+
+
+@pytest.mark.parametrize("kind", ["static", "sentinel", "cluster"])
+def test_kind_that_the_nodes_are_not_of_is_told_of(processes, kind):
+    settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes"} if kind == "static" else {}
+    nodes = [processes(Server(f"node-{i}", settings=settings)).ready().address for i in range(2)]
+    pointsman = processes(Pointsman(", ".join(nodes), wait="listen", upstream_kind=kind, failover_hold_time="500ms"))
+    words = {
+        "static": "is one of a Redis Cluster; it refuses keys of other nodes, and clients see its redirects: "
+                  "set upstream.kind = cluster",
+        "sentinel": f"sentinel {nodes[0]}: does not answer as a Sentinel: ERR unknown command 'SENTINEL'",
+        "cluster": f"node {nodes[0]}: does not tell of its cluster: ERR This instance has cluster support disabled",
+    }[kind]
+    wait_for(lambda: words in pointsman.log_text(), what="the kind to be told of")
+    assert "upstream.master_name" not in pointsman.log_text()
+    assert pointsman.log_text().count(words) == 1
 
 
 def test_replica_that_never_was_fit_is_told_of(processes):
