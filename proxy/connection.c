@@ -942,7 +942,7 @@ static void end_requests(struct connection *connection, enum outcome outcome, bo
     bool exec_was_sent = false;
     for (struct request *request = connection->queue.first; request && request != connection->unsent;
          request = request->next)
-        exec_was_sent |= request->pin == PIN_EXEC;
+        exec_was_sent |= request->pin == PIN_EXEC && !request->is_read;
 
     const struct request *unsent = connection->unsent;
     size_t unsent_offset = connection->unsent_offset;
@@ -987,6 +987,10 @@ static void end_request(struct connection *connection, struct request *request, 
     }
     if (request_is_subscription(request))
         request_restart_subscription(request);
+    if (request->pin == PIN_UNWATCH && !request->in_multi) {
+        client_answer(request, SLICE("+OK\r\n")); /* nothing is watched there any more */
+        return;
+    }
     if (connection->was_used && (request->in_multi || request->pin == PIN_WATCH)) {
         client_fail(request, exec_was_sent ? ERROR_WRITE_LOST : ERROR_TRANSACTION_LOST);
         return;

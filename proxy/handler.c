@@ -297,6 +297,9 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
         local_set_name(client, at_hand->words[2]);
     if (traits->pin == PIN_DISCARD || (traits->pin == PIN_MULTI && !session->in_multi))
         scripts_forget_queued(client);
+    if (traits->pin == PIN_EXEC)
+        traits->is_read = !session->queues_effects;
+    session->queues_effects |= !traits->is_read;
     if (traits->pin == PIN_EXEC && (session->select_count > 0 || client->queued_scripts))
         traits->inspection = INSPECT_EXEC;
     if (client->flushes_scripts)

@@ -323,6 +323,7 @@ static enum placement keep(struct client *client, const struct command_at_hand *
         return PLACEMENT_TAKEN;
     }
     session_sent(&client->session, (enum command_pin)traits->pin);
+    client->session.queues_effects |= traits->pin == PIN_NONE && !traits->is_read;
     client->session.queues_write |= traits->pin == PIN_NONE && at_hand->command && command_may_change(at_hand->command);
     if (reply.size > 0)
         client_reply(client, reply);

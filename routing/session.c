@@ -66,7 +66,7 @@ void session_sent(struct session *session, enum command_pin pin)
     case PIN_MULTI:
         if (!session->in_multi) {
             session->queued = 0;
-            session->queues_write = false;
+            session->queues_write = session->queues_effects = false;
             session->select_count = 0;
         }
         session->in_multi = true;

@@ -54,6 +54,7 @@ struct session {
     bool has_shards_apart; /* other connections hear its shard channels (proxy/ears.h): they need none here */
     bool is_lost;         /* no connection carries its subscriptions, MONITOR or tracking until they are restored */
     bool queues_write;    /* EXEC may change something: it waits while CLIENT PAUSE WRITE holds */
+    bool queues_effects;  /* ... or have other effects than to answer: it is no read */
     uint32_t queued;      /* commands sent since MULTI */
     struct session_select selects[SESSION_SELECTS]; /* queued since MULTI, the last ones */
     uint32_t select_count;

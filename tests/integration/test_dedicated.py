@@ -410,6 +410,28 @@ def test_what_ends_a_lost_transaction_is_answered_alike_if_it_was_sent_before_th
         assert link.read() == b"PONG"
 
 
+def test_nothing_that_changes_nothing_is_told_to_be_an_unknown_write(processes):
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address))
+    with pointsman.raw(timeout=30) as one, pointsman.raw(timeout=30) as two, pointsman.raw(timeout=30) as other:
+        assert [one.ask(*words) for words in (("MULTI",), ("GET", "a"), ("PING",))] == [b"OK", b"QUEUED", b"QUEUED"]
+        assert two.ask("WATCH", "a") == b"OK"
+        assert [other.ask("MULTI"), other.ask("CONFIG", "SET", "slowlog-max-len", 100)] == [b"OK", b"QUEUED"]
+        server.pause()
+        one.command("EXEC")
+        other.command("EXEC")
+        two.command("UNWATCH")
+        time.sleep(0.3)
+        server.kill()
+        assert one.read() == b"EXECABORT Transaction discarded because of previous errors."
+        assert two.read() == b"OK"
+        assert other.read().endswith(b"outcome unknown")
+        server.start().ready()
+        for link in (one, two):
+            assert link.ask("SET", "a", 1) == b"OK"
+            assert [link.ask("MULTI"), link.ask("GET", "a"), link.ask("EXEC")] == [b"OK", b"QUEUED", [b"1"]]
+
+
 def test_pop_cut_short_by_a_lost_master_ends_with_an_error_and_the_client_stays(processes):
     server = processes(Server("alone")).ready()
     pointsman = processes(Pointsman(server.address))
