@@ -149,6 +149,15 @@ static void release(struct client *client, struct request_queue *ready)
     }
 }
 
+void again_fail(struct client *client, enum error error)
+{
+    while (!client->is_closed && client->again.first) {
+        struct request *request = request_queue_pop(&client->again);
+        take_off(client, request);
+        client_fail(request, error);
+    }
+}
+
 void again_forget(struct client *client)
 {
     client->held -= client->aside;

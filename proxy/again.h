@@ -21,6 +21,7 @@
 #define PROXY_AGAIN_H
 
 #include "proxy/request.h"
+#include "routing/error.h"
 
 struct client;
 struct worker;
@@ -48,6 +49,9 @@ void again_look(struct client *client);
 
 /* All that may go now, in order. */
 struct request_queue again_pop_all(struct worker *worker);
+
+/* Ends all of the client that are aside with an error; that may close the client. */
+void again_fail(struct client *client, enum error error);
 
 /* The client goes: what is aside is freed like all that is to be dispatched without a client. */
 void again_forget(struct client *client);

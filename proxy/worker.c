@@ -380,11 +380,13 @@ static void begin_drain(struct letter *letter, void *receiver)
 
 static void drain_tick(struct worker *worker)
 {
+    bool is_due = worker->now_ms >= worker->drain_deadline_ms;
     for (struct client *client = worker->clients, *next; client; client = next) {
         next = client->next;
         client_drain(client);
+        if (is_due && !client->is_closed)
+            again_fail(client, ERROR_SHUTTING_DOWN);
     }
-    bool is_due = worker->now_ms >= worker->drain_deadline_ms;
     if (!worker->clients || (is_due && worker->has_told_held))
         ev_break(worker->loop, EVBREAK_ALL);
     for (uint32_t i = 0; is_due && i < worker->group->config->upstream_count; i++)

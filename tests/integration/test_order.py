@@ -2,6 +2,7 @@
 """Replies leave in the client's order, a client sees its own writes in a pipeline, nobody waits for another."""
 
 import random
+import signal
 import threading
 import time
 
@@ -173,6 +174,21 @@ def test_what_was_refused_on_a_connection_of_the_clients_own_is_not_overtaken_ei
             refuser.left = {b"SET k": 1}
             link.send(encode("SET", "k", 100) + encode("INCR", "k"))
             assert [link.read(), link.read()] == [OVERTAKEN, 1] and node.get("k") == b"1"
+
+
+def test_what_waits_for_those_behind_it_is_told_when_the_proxy_ends(processes):
+    server = processes(Server("hesitant", settings={"enable-debug-command": "yes"})).ready()
+    with Refuser(server.port, "LOADING Redis is loading the dataset in memory") as refuser:
+        pointsman = processes(Pointsman(refuser.address, proxy_drain_time="500ms"))
+        wait_for(pointsman.writes, what="writes to pass")
+        with pointsman.raw(timeout=30) as link:
+            refuser.left = {b"SET k": 1}
+            link.send(encode("SET", "k", 1) + encode("DEBUG", "SLEEP", 4))
+            time.sleep(1)
+            pointsman.signal(signal.SIGTERM)
+            assert link.read() == b"ERR pointsman: shutting down; not executed"
+        with server.client() as node:
+            assert node.get("k") is None
 
 
 def test_a_read_that_a_replica_refuses_needs_no_hold_time(processes):
