@@ -204,8 +204,9 @@ static bool nodes_are_same(const struct topology_node *a, const struct topology_
            strcmp(a->reason, b->reason) == 0;
 }
 
+/* A master that is confirmed for the first time may be written to from then on. */
 static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b)
 {
-    return a->master == b->master && a->replica_count == b->replica_count &&
+    return a->master == b->master && !a->confirmed_us == !b->confirmed_us && a->replica_count == b->replica_count &&
            memcmp(a->replicas, b->replicas, a->replica_count * sizeof(*a->replicas)) == 0;
 }

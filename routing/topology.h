@@ -122,7 +122,8 @@ static inline uint16_t topology_shard_of(const struct topology *topology, uint32
     return topology->slots[place];
 }
 
-/* True if both say the same of nodes, roles, fitness and addresses (version, epoch and times aside). */
+/* True if both say the same of nodes, roles, fitness and addresses, and confirm the same masters (version, epoch and times
+ * aside). */
 bool topology_is_same(const struct topology *a, const struct topology *b);
 
 #endif
