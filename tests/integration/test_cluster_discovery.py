@@ -255,6 +255,23 @@ def test_a_failover_by_hand_is_seen(made, watching, how):
     watch.wait(lambda f: any(cluster.address(old) in shard[3] for shard in shards_of(f)), seen_us - 1, 20)
 
 
+def test_a_master_that_most_nodes_name_later_is_confirmed_then(made, watching):
+    """The first to be asked may be the one that has just been elected, and no other knows of it; after that nothing else
+    changes."""
+    cluster = made(3, 1)
+    watch = watching(cluster)
+    watch.wait(watch.is_whole(3))
+    heir, old = cluster.masters[0], cluster.replicas_of(cluster.masters[0])[0]
+    for _ in range(6):
+        heir, old = old, heir
+        frozen_us = now_us()
+        old.pause()
+        wait_for(lambda: cluster.ask(heir, "ROLE")[0] == "master", 30, "the replica to be elected")
+        watch.wait(lambda f: master_of(f, 0) == cluster.address(heir) and watch.is_whole(3)(f), frozen_us, 10)
+        old.resume()
+        wait_for(lambda: cluster.ask(old, "ROLE")[3] == "connected", 20, "the old master to follow")
+
+
 def test_a_failover_that_a_redirect_tells_of_is_seen_at_once(made, watching):
     cluster = made(3, 1)
     watch = watching(cluster, "--pool.health_interval=30s")
