@@ -66,8 +66,6 @@ static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
 static struct slice reply_of_lost(const struct request *request);
-static void spoil_transaction(const struct request *request);
-static bool ends_transaction(const struct request *request);
 static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
@@ -719,30 +717,9 @@ void client_break_session(const struct request *request)
     if (request->pin != PIN_EXEC)
         session->is_broken = session->in_multi || session->is_watching;
     if (!request->is_spoiled)
-        spoil_transaction(request);
+        transaction_spoil(request);
     if (client->dedicated)
         client->dedicated->is_marked = true; /* the node may be in the midst of the transaction */
-}
-
-/* Without one of its commands EXEC would carry out a part of it, and without MULTI each would run at once. */
-static void spoil_transaction(const struct request *request)
-{
-    struct request *begin = request->client->first;
-    for (struct request *each = begin; each != request; each = each->next_of_client) {
-        if (ends_transaction(each))
-            begin = each->next_of_client;
-    }
-    for (struct request *each = begin; each; each = each->next_of_client) {
-        bool is_to_come = each->state != REQUEST_QUEUED && each->state != REQUEST_ANSWERED;
-        each->is_spoiled |= each->in_multi && is_to_come;
-        if (ends_transaction(each))
-            return;
-    }
-}
-
-static bool ends_transaction(const struct request *request)
-{
-    return request->in_multi && (request->pin == PIN_EXEC || request->pin == PIN_DISCARD);
 }
 
 void client_answer(struct request *request, struct slice reply)
@@ -784,7 +761,7 @@ static void completed(struct request *request)
         upstream_retry_at(client->upstream, client->worker->now_ms);
     if (client->blocking == request)
         client->blocking = NULL;
-    if (ends_transaction(request))
+    if (transaction_ends_with(request))
         transaction_forget(client);
     if (request->is_piece)
         scatter_answered(request);

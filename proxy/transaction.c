@@ -240,6 +240,26 @@ struct slice transaction_void_reply(const struct request *request, struct slice 
     return is_redirect ? SLICE("+QUEUED\r\n") : reply;
 }
 
+void transaction_spoil(const struct request *request)
+{
+    struct request *begin = request->client->first;
+    for (struct request *each = begin; each != request; each = each->next_of_client) {
+        if (transaction_ends_with(each))
+            begin = each->next_of_client;
+    }
+    for (struct request *each = begin; each; each = each->next_of_client) {
+        bool is_to_come = each->state != REQUEST_QUEUED && each->state != REQUEST_ANSWERED;
+        each->is_spoiled |= each->in_multi && is_to_come;
+        if (transaction_ends_with(each))
+            return;
+    }
+}
+
+bool transaction_ends_with(const struct request *request)
+{
+    return request->in_multi && (request->pin == PIN_EXEC || request->pin == PIN_DISCARD);
+}
+
 void transaction_forget(struct client *client)
 {
     struct transaction *transaction = client->transaction;

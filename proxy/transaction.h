@@ -15,9 +15,9 @@
  * That is also how a transaction begins whose place is not known at MULTI (placement.h).
  *
  * What it cannot do is told truthfully (redirect_refusal()): with scripts that nobody has sent through this proxy, with
- * more than SCRIPTS_MOST others, or more than KEPT_MOST bytes. What its client watches is of no worth once the slot or the master is another: such a transaction
- * is void.
- * Its commands are answered QUEUED and its EXEC nil, as where somebody else has changed a watched key.
+ * more than SCRIPTS_MOST others, or more than KEPT_MOST bytes. What its client watches is of no worth once the slot or the
+ * master is another: such a transaction is void. Its commands are answered QUEUED and its EXEC nil, as where somebody else
+ * has changed a watched key.
  *
  * Owner:   what is kept belongs to the client, which calls transaction_forget().
  * Threads: one worker only.
@@ -74,6 +74,13 @@ struct slice transaction_void_reply(const struct request *request, struct slice 
  * is, the client is told of it what it is told of the rest. */
 bool transaction_is_void(const struct connection *connection, enum outcome outcome);
 void transaction_end_void(struct request *request);
+
+/* One of its commands has failed. Without that EXEC would carry out a part of it, and without MULTI each would run at once:
+ * what is still to be sent of it must not run. */
+void transaction_spoil(const struct request *request);
+
+/* True for its EXEC, or DISCARD. */
+bool transaction_ends_with(const struct request *request);
 
 /* The transaction has ended, or its client. */
 void transaction_forget(struct client *client);
