@@ -30,6 +30,7 @@ static void tell_end_of_holding(struct upstream *upstream);
 static void note_write(const struct upstream *upstream, const struct connection *connection,
                        const struct request *request);
 static void note_reign(struct upstream *upstream, struct backend *backend);
+static bool has_deposed(const struct upstream *upstream);
 static bool wrote_elsewhere(const struct upstream *upstream, const struct request *request);
 static bool may_be_sharded(const struct config_upstream *config);
 static void end_waiting_for_topology(struct upstream *upstream, bool is_known);
@@ -466,16 +467,29 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
     }
 }
 
-/* One that was a replica in between may lack what it had as a master before. */
+/* One that was a replica in between may lack what it had as a master before. One that nobody knew may have been a replica
+ * of a master that is none any more. */
 static void note_reign(struct upstream *upstream, struct backend *backend)
 {
     backend->was_replica |= backend->role == NODE_ROLE_REPLICA;
     if (backend->role != NODE_ROLE_MASTER || (backend->reign && !backend->was_replica))
         return;
+    bool replaces_another = backend->was_replica || has_deposed(upstream);
     backend->reign = ++upstream->master_epoch;
-    if (backend->was_replica)
+    if (replaces_another)
         upstream->replaced_epoch = backend->reign;
     backend->was_replica = false;
+}
+
+static bool has_deposed(const struct upstream *upstream)
+{
+    const struct topology *topology = upstream->topology;
+    for (const struct backend *backend = upstream->backends; backend; backend = backend->next) {
+        bool is_master = backend->node != TOPOLOGY_NO_NODE && topology->nodes[backend->node].role == NODE_ROLE_MASTER;
+        if (backend->reign && !is_master)
+            return true;
+    }
+    return false;
 }
 
 /* A node of a Redis Cluster that is a replica now answers what it still has with MOVED, which is better than not to know.

@@ -348,6 +348,21 @@ def test_wait_for_several_masters_waits_for_one_that_is_missing_and_says_when_it
         assert fresh.ask("WAIT", 0, 1000) >= 0
 
 
+def test_wait_tells_of_a_master_replaced_by_one_that_nobody_knew():
+    own = RedisCluster(2, 0).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=30) as link:
+            master = own.masters()[0]
+            keys = [own.key_of(node, 7) for node in own.masters()]
+            assert link.ask("MSET", *(word for key in keys for word in (key, 1))) == b"OK"
+            heir = own.add_node(replica_of=master)  # the proxy asks for the topology every ten seconds or so
+            heir.ask("CLUSTER", "FAILOVER", "TAKEOVER")
+            wait_for(heir.is_master, 10)
+            assert b"master changed after the last write of this client" in link.ask("WAIT", 0, 5000)
+    finally:
+        own.stop()
+
+
 def test_a_master_that_has_said_it_is_none_needs_more_than_its_own_word(nodes):
     """It may have been replaced, and call itself master by mistake for a moment: most nodes have to name it again."""
     master = nodes.masters()[0]
