@@ -337,6 +337,15 @@ void backend_refresh(struct backend *backend)
     backend->load->is_usable = is_usable;
 }
 
+void backend_adopted(struct backend *backend)
+{
+    const struct topology *topology = backend->upstream->topology;
+    bool is_master = backend->role == NODE_ROLE_MASTER && backend->shard != TOPOLOGY_NO_SHARD;
+    if (is_master && backend->lost_us && backend->lost_us >= topology->shards[backend->shard].confirmed_us)
+        report(backend, REPORT_MASTER_LOST, REPORT_REPLICA_LOST);
+    backend_refresh(backend);
+}
+
 void backend_tick(struct backend *backend)
 {
     if (backend->drained_by_ms && worker_of(backend)->now_ms >= backend->drained_by_ms) {

@@ -111,6 +111,10 @@ void backend_unlink(struct connection *connection);
 /* Brings load.is_usable up to date with time and topology. */
 void backend_refresh(struct backend *backend);
 
+/* The same after a new topology. A master that was lost since that was found out, perhaps as a replica, which nobody has to
+ * confirm, is asked for once more. */
+void backend_adopted(struct backend *backend);
+
 /* Every 100 ms: deadlines, idle connections, waiting requests. */
 void backend_tick(struct backend *backend);
 

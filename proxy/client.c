@@ -38,6 +38,7 @@ enum {
     INPUT_LEAST = 4096,             /* smallest input buffer of its own */
     INPUT_FIRST = 32 * 1024,        /* largest that is trusted to an announced size */
     INPUT_WHILE_STALLED = 64 * 1024,/* no more is read from a stalled client */
+    BURST_GAP_MS = 100,             /* what comes after less than that was sent in one go with what came before */
     WINDOW_HIGH = 1024,             /* unanswered requests of one client */
     WINDOW_LOW = 512,
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
@@ -50,6 +51,7 @@ enum {
 
 static void client_event(struct ev_loop *loop, ev_io *io, int events);
 static void client_receive(struct client *client);
+static void note_burst(struct client *client, bool may_be_more);
 static struct chunk *input_with_room(struct client *client);
 static void consume(struct client *client, struct chunk *chunk, size_t start);
 static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end);
@@ -109,7 +111,7 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, con
     client->is_unix = listener->is_unix;
     client->persona = listener->persona;
     client->is_authenticated = group->config->password[0] == '\0';
-    client->created_ms = client->active_ms = worker->now_ms;
+    client->created_ms = client->active_ms = client->burst_ms = worker->now_ms;
     client->last_command = "NULL";
     client->next = worker->clients;
     if (client->next)
@@ -255,8 +257,10 @@ static void client_receive(struct client *client)
         client_close(client, "out of memory");
         return;
     }
-    ssize_t size = recv(client->io.fd, chunk->bytes + chunk->filled, chunk_room(chunk), 0);
+    size_t room = chunk_room(chunk);
+    ssize_t size = recv(client->io.fd, chunk->bytes + chunk->filled, room, 0);
     if (size > 0) {
+        note_burst(client, (size_t)size == room);
         size_t start = chunk == client->input ? client->input_start : chunk->filled;
         chunk->filled += (size_t)size;
         client->active_ms = client->worker->now_ms;
@@ -268,6 +272,15 @@ static void client_receive(struct client *client)
     } else if (errno != EAGAIN && errno != EINTR) {
         client_close(client, strerror(errno));
     }
+}
+
+/* Before active_ms is set. */
+static void note_burst(struct client *client, bool may_be_more)
+{
+    uint64_t now_ms = client->worker->now_ms;
+    if (!client->is_backlogged && now_ms - client->active_ms >= BURST_GAP_MS)
+        client->burst_ms = now_ms;
+    client->is_backlogged = may_be_more;
 }
 
 /* The chunk to receive into: the intake, or the client's own input with room for more of the command that has
@@ -427,6 +440,7 @@ static void watch(struct client *client)
         return;
     size_t kept = client->input ? client->input->filled - client->input_start : 0;
     bool is_full = client->stall != STALL_NONE && kept >= INPUT_WHILE_STALLED;
+    client->is_backlogged |= is_full;
     int events = 0;
     if (!client->is_ending && !is_full && client->stall != STALL_OUTPUT)
         events |= EV_READ;

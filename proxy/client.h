@@ -132,6 +132,7 @@ struct client {
     bool has_written : 1;    /* a request since it had nothing in flight, and nothing waited for that */
     bool is_unix : 1;
     bool is_quitting : 1;       /* after QUIT or a protocol error: what follows is not looked at */
+    bool is_backlogged : 1;     /* when it was last read from, or since, it may have sent more */
     bool is_blocked_output : 1; /* the socket takes no more for now */
     bool has_read : 1;          /* any of its replies since the last tick */
     bool sends_first : 1;       /* reads nothing while its input is left alone: it may read when it has sent all */
@@ -143,8 +144,10 @@ struct client {
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
     uint64_t stalled_until_ms; /* at most, by STALL_TOPOLOGY */
-    uint64_t vain_ms;          /* when one of its requests last ended that was held in vain; 0 = never */
+    uint64_t vain_ms;          /* when one of its requests last ended that was held in vain, the first of such in a row;
+                                  0 = never */
     uint64_t created_ms, active_ms;
+    uint64_t burst_ms;         /* when the first bytes came of what it sent in one go, as far as we can tell */
     const char *last_command; /* static text */
     char *name, *library_name, *library_version; /* NULL = not set */
 };

@@ -14,6 +14,7 @@
 
 enum {
     UNSETTLED_BY_MAP_MS = 1000, /* the old owner's answers come by then, or never */
+    IN_VAIN_MS = 1000,          /* so long after one was held in vain those sent in one go with it are not held */
     DRAIN_MS = 500,             /* in which an old master hears that it is none */
 };
 
@@ -39,6 +40,8 @@ static bool cannot_wait(const struct upstream *upstream, struct request *request
 static struct backend *backend_for_dedicated(const struct upstream *upstream, struct request *request);
 static void drain_or_cut(struct upstream *upstream, struct backend *backend, const struct topology_node *node);
 static uint64_t hold_until_ms(const struct client *client);
+static bool is_in_vain(const struct client *client);
+static void note_in_vain(struct client *client);
 static void end_of_wait(struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
 static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
@@ -100,7 +103,7 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
     cut_changed_roles(upstream, &waiting);
     drop_retired(upstream, &waiting);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
-        backend_refresh(backend);
+        backend_adopted(backend);
     end_waiting_for_topology(upstream, true);
     ears_refresh(upstream, true);
     release(upstream, &waiting);
@@ -114,7 +117,7 @@ bool upstream_awaits_topology(struct upstream *upstream, struct client *client, 
     client->stalled_until_ms = hold_until_ms(client);
     if (client->has_waited || client->stalled_until_ms <= now_ms) {
         client->has_waited = false;
-        client->vain_ms = now_ms;
+        note_in_vain(client);
         client_reply(client, error_reply(error_of_wait(traits)));
         return true;
     }
@@ -817,14 +820,23 @@ void upstream_limit_holding(struct request *request)
         request->hold_deadline_ms = waits_forever(request) ? UINT64_MAX : hold_until_ms(request->client);
 }
 
-/* After one that was held in vain nothing is held anew that was received before that: else a pipeline would wait for
- * each of its commands in turn. */
+/* What was sent in one go with another that was held in vain a moment ago has waited long enough: else a pipeline would
+ * wait for each of its commands in turn. */
 static uint64_t hold_until_ms(const struct client *client)
 {
-    uint64_t now_ms = client->worker->now_ms;
-    uint64_t hold_ms = (uint64_t)client->upstream->config->failover_hold_time_ms;
-    bool was_vain = client->vain_ms && now_ms - client->vain_ms < hold_ms;
-    return (was_vain ? client->active_ms : now_ms) + hold_ms;
+    uint64_t since_ms = is_in_vain(client) ? client->burst_ms : client->worker->now_ms;
+    return since_ms + (uint64_t)client->upstream->config->failover_hold_time_ms;
+}
+
+static bool is_in_vain(const struct client *client)
+{
+    return client->vain_ms && client->worker->now_ms - client->vain_ms < IN_VAIN_MS;
+}
+
+static void note_in_vain(struct client *client)
+{
+    if (!is_in_vain(client))
+        client->vain_ms = client->worker->now_ms;
 }
 
 /* What became of one that waited in vain for failover.hold_time. */
@@ -838,7 +850,7 @@ static void end_of_wait(struct request *request)
 {
     struct client *client = request->client;
     struct slice reply = redirect_end(request);
-    client->vain_ms = client->worker->now_ms;
+    note_in_vain(client);
     client->upstream->failed_held += client->upstream->is_holding;
     if (reply.size == 0) {
         client_fail(request, error_of_wait(request));

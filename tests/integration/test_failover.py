@@ -328,6 +328,11 @@ def test_commands_of_a_pipeline_are_held_together_and_not_one_after_the_other(pa
         assert [link.read() for _ in range(13)] == [NO_MASTER] * 12 + [b"PONG"]
         assert time.monotonic() - start < 12 * 2
         start = time.monotonic()
+        threading.Thread(target=link.send, args=(encode("SET", "held:key", "x" * 1000) * 3000,), daemon=True).start()
+        assert [link.read() for _ in range(3000)] == [NO_MASTER] * 3000  # more than is read before it is looked at
+        assert time.monotonic() - start < 6
+        time.sleep(1.1)
+        start = time.monotonic()
         assert link.ask("SET", "held:key", 3) == NO_MASTER  # what was sent later has that time again
         assert time.monotonic() - start > 1.5
         link.send(encode("SET", "held:key", 4) + encode("GET", "held:key"))
