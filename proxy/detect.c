@@ -150,7 +150,9 @@ static void detect_log_silence(struct detect *detect)
         if (probe->answers || probe->reconnect.failures == 0) return;
     }
     for (struct probe *probe = detect->probes; probe; probe = probe->next)
-        log_warning("%s: %s: not reachable: %s", survey_label(detect->survey), probe->name, probe->fault);
+        log_warning("%s: %s: not reachable%s: %s", survey_label(detect->survey), probe->name,
+                    probe->setup == &detect->setups[LOGIN_SENTINEL] ? ", with the login for Sentinels" : "",
+                    probe->fault);
     detect->is_silence_logged = true;
 }
 

@@ -41,6 +41,17 @@ def test_kind_that_the_nodes_are_not_of_is_told_of(processes, kind):
     assert pointsman.log_text().count(words) == 1
 
 
+def test_logins_that_are_tried_while_the_kind_is_not_known_are_told_apart(processes):
+    server = processes(Server("guarded", password="right")).ready()
+    pointsman = processes(Pointsman(server.address, wait="listen", upstream_password="wrong"))
+    told = f"{server.address}: not reachable"
+    for line in (
+        f"{told}: login refused: WRONGPASS",
+        f"{told}, with the login for Sentinels: wants a password, and none is configured",
+    ):
+        wait_for(lambda line=line: line in pointsman.log_text(), what=line)
+
+
 def test_replica_that_never_was_fit_is_told_of(processes):
     master = processes(Server("master")).ready()
     lone = processes(Server("lone", replica_of=master, settings={"masterauth": "wrong"})).ready()
