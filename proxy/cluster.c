@@ -32,8 +32,8 @@ struct cluster_claim {
     uint64_t since_us;      /* when the refresh began that first named it */
     uint64_t named_us;      /* ... and the last one in which most of the nodes asked named it */
     uint64_t masterless_us; /* since when there is no master; 0 = there is one */
-    uint64_t denied_us;     /* until when it said that it is no master, having been the master; 0 = it has not, or most have
-                               named it since */
+    uint64_t denied_us;     /* until when it said that it is no master, having been the master; 0 = it has not, or most
+                               have named it since */
 };
 
 struct cluster {
@@ -145,7 +145,8 @@ static void cluster_stop(void *discovery)
 static void cluster_judge(void *discovery, uint64_t now_us)
 {
     struct cluster *cluster = discovery;
-    if (cluster->refresh.is_under_way && cluster_refresh_is_over(&cluster->refresh, now_us)) cluster_conclude(cluster, now_us);
+    bool is_over = cluster->refresh.is_under_way && cluster_refresh_is_over(&cluster->refresh, now_us);
+    if (is_over) cluster_conclude(cluster, now_us);
     if (!cluster->refresh.asked && cluster_is_reached(cluster, false)) cluster_want(cluster, 0);
     if (!cluster->refresh.is_under_way && now_us >= cluster->next_us) cluster_begin(cluster, now_us);
     for (uint32_t i = 0; i < cluster->shard_count; i++)
@@ -227,7 +228,8 @@ static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events)
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us)
 {
     struct ev_loop *loop = cluster->survey->loop;
-    uint64_t at_us = cluster->refresh.is_under_way ? cluster->refresh.began_us + cluster->refresh.patience_us : cluster->next_us;
+    const struct cluster_refresh *refresh = &cluster->refresh;
+    uint64_t at_us = refresh->is_under_way ? refresh->began_us + refresh->patience_us : cluster->next_us;
     ev_timer_stop(loop, &cluster->due);
     ev_now_update(loop);
     ev_timer_set(&cluster->due, at_us > now_us ? (double)(at_us - now_us) / 1e6 : 0., 0.);
