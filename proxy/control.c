@@ -124,13 +124,18 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
     }
 }
 
+void control_stop(struct control *control)
+{
+    if (!control || !control->is_running) return;
+    ev_async_send(control->loop, &control->stop);
+    pthread_join(control->thread, NULL);
+    control->is_running = false;
+}
+
 void control_destroy(struct control *control)
 {
     if (!control) return;
-    if (control->is_running) {
-        ev_async_send(control->loop, &control->stop);
-        pthread_join(control->thread, NULL);
-    }
+    control_stop(control);
     if (control->loop) {
         mailbox_finish(&control->mailbox); /* letters still on their way are read and freed */
         for (size_t i = 0; control->upstreams && i < control->config->upstream_count; i++)

@@ -51,7 +51,10 @@ bool control_start(struct control *control);
  */
 void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name);
 
-/* Stops the thread and frees everything. */
+/* Stops the thread: nothing is published any more. Reports may still come, and are of no consequence. */
+void control_stop(struct control *control);
+
+/* The same, and frees everything. */
 void control_destroy(struct control *control);
 
 #endif

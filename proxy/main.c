@@ -138,10 +138,11 @@ static int run(const struct config *config)
     else
         log_error("cannot start: %s", strerror(errno));
 
-    control_destroy(group.control);
+    control_stop(group.control);
     atomic_store(&group.is_ending, true);
     for (uint32_t i = 0; i < workers; i++)
         worker_destroy(group.workers[i]);
+    control_destroy(group.control); /* workers report to it to the last */
     for (size_t i = 0; i < config->listen.count; i++)
         listener_unlink(&config->listen.items[i]);
     free(group.workers);
