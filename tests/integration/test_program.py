@@ -385,3 +385,16 @@ def _ran_ns(pid, task):
 def test_libraries_are_those_of_the_system():
     done = subprocess.run(["ldd", POINTSMAN], capture_output=True, text=True, check=False)
     assert "not found" not in done.stdout
+
+
+def test_the_demo_shows_what_it_says_and_ends_clean():
+    """It needs its own port, so both kinds one after the other."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for kind in ("sentinel", "cluster"):
+        environment = {**os.environ, "KIND": kind, "DEMO_SECONDS": "1", "POINTSMAN": POINTSMAN}
+        done = subprocess.run(
+            ["/usr/bin/python3", os.path.join(root, "conf", "demo.py")],
+            env=environment, capture_output=True, text=True, timeout=120 * SLOWNESS,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("  true ") >= 6 and done.stderr == "", done.stdout + done.stderr
