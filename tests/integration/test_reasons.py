@@ -4,6 +4,7 @@
 import pytest
 
 from harness import Pointsman, Server, wait_for
+from redis_cluster import ClusterNode
 
 LEAST = "~* &* +@read +@write +ping"  # what an application of reads and writes needs
 BESIDES = ["+role", "+info", "+command", "+select", "+client|setname"]  # what README says that the proxy needs
@@ -27,8 +28,8 @@ def test_user_who_may_too_little_is_told_of(processes):
 
 @pytest.mark.parametrize("kind", ["static", "sentinel", "cluster"])
 def test_kind_that_the_nodes_are_not_of_is_told_of(processes, kind):
-    settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes"} if kind == "static" else {}
-    nodes = [processes(Server(f"node-{i}", settings=settings)).ready().address for i in range(2)]
+    make = ClusterNode if kind == "static" else Server
+    nodes = [processes(make(f"node-{i}", settings={})).ready().address for i in range(2)]
     pointsman = processes(Pointsman(", ".join(nodes), wait="listen", upstream_kind=kind, failover_hold_time="500ms"))
     words = {
         "static": "is one of a Redis Cluster; it refuses keys of other nodes, and clients see its redirects: "
