@@ -137,7 +137,8 @@ static uint32_t find_replicas(const struct upstream *upstream, struct scattered 
     uint32_t count = 0;
     for (uint32_t i = 0; i < upstream->topology->node_count; i++) {
         const struct topology_node *node = &upstream->topology->nodes[i];
-        if (node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD || !upstream->loads[i].is_usable)
+        bool is_there = !node->is_silent && upstream->loads[i].is_usable;
+        if (node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD || !is_there)
             continue;
         if (pieces)
             pieces[count].replica = i;

@@ -222,6 +222,24 @@ def test_a_replica_that_cannot_be_reached_is_not_waited_for(nodes):
         assert {node.ask("CONFIG", "GET", "maxmemory-samples")[1] for node in others} == {"5"}
 
 
+def test_a_replica_that_is_frozen_is_waited_for_no_longer_than_it_takes_to_find_out(nodes):
+    """... and not at all by those who ask later; a reply may take proxy.request_timeout, which is 30 s."""
+    replica = nodes.replicas_of(nodes.masters()[2])[0]
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master") as pointsman:
+        with pointsman.raw(timeout=60) as link, pointsman.raw(timeout=60) as later:
+            wait_for(lambda: reaches_all(link, nodes, 6), 10, "all nodes to be known")
+            replica.pause()
+            start = time.monotonic()
+            try:
+                reply = link.ask("SCRIPT", "LOAD", "return 1")
+                assert len(reply) == 40 or reply.endswith(b"(5 of 6 parts of the command were carried out)"), reply
+                for _ in range(3):
+                    assert len(later.ask("SCRIPT", "LOAD", "return 1")) == 40
+                assert time.monotonic() - start < 20
+            finally:
+                replica.resume()
+
+
 def test_scripts_and_functions_are_on_every_master(client, nodes, link):
     sha = client.script_load("return redis.call('INCR', KEYS[1])")
     assert client.script_exists(sha, "0" * 40) == [True, False]
