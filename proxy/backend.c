@@ -324,6 +324,8 @@ void backend_unlink(struct connection *connection)
 bool backend_may_be_tried(const struct backend *backend)
 {
     bool is_on_trial = backend->failures > 0 && backend->connections && !has_ready_connection(backend);
+    if (backend->address_size == 0)
+        return false;
     return backend->node != TOPOLOGY_NO_NODE && worker_of(backend)->now_ms >= backend->retry_at_ms && !is_on_trial;
 }
 
@@ -361,9 +363,13 @@ void backend_tick(struct backend *backend)
     backend_refresh(backend);
 }
 
+/* None while its name is not resolved: it is another backend then. */
 static bool set_address(struct backend *backend, const struct topology_node *node)
 {
     memset(&backend->address, 0, sizeof backend->address);
+    backend->address_size = 0;
+    if (!node->address[0])
+        return true;
     struct sockaddr_in *v4 = (struct sockaddr_in *)&backend->address;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&backend->address;
     struct sockaddr_un *local = (struct sockaddr_un *)&backend->address;

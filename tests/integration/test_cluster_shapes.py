@@ -58,6 +58,22 @@ def move_under_load(cluster, link, name):
     wait_for(lambda: target.commandstats().get("incr", 0) >= 50, 5, "it to be served by its new master")
 
 
+def test_a_name_that_cannot_be_resolved_concerns_its_own_node_alone():
+    own = RedisCluster(3, 0, announce="hostname").start()
+    try:
+        known, lost = own.masters()[:2]
+        with lost.client() as client:
+            client.config_set("cluster-announce-hostname", "nowhere.invalid")
+        wait_for(lambda: all("nowhere.invalid" in node.ask("CLUSTER", "NODES") for node in own.nodes), 20, "the name")
+        settings = {"upstream_kind": "cluster", "failover_hold_time": "500ms", "wait": "listen"}
+        with Pointsman(known.address, **settings) as pointsman, pointsman.raw(timeout=30) as link:
+            wait_for(lambda: link.ask("SET", own.key_of(known, 1), 1) == b"OK", 20, "writes to pass")
+            assert b"no master" in link.ask("SET", own.key_of(lost, 1), 1)
+            assert "nowhere.invalid" in pointsman.log_text() and "out of memory" not in pointsman.log_text()
+    finally:
+        own.stop()
+
+
 def test_an_announced_address_is_mapped(processes):
     """Nodes that announce what cannot be reached from here, as in containers."""
     cluster = RedisCluster(3, 0, settings={"cluster-announce-ip": "203.0.113.7"})
