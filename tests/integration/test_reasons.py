@@ -53,6 +53,14 @@ def test_logins_that_are_tried_while_the_kind_is_not_known_are_told_apart(proces
         wait_for(lambda line=line: line in pointsman.log_text(), what=line)
 
 
+def test_node_whose_name_is_not_known_is_told_of_and_the_others_are_used(processes):
+    master = processes(Server("master")).ready()
+    pointsman = processes(Pointsman(f"{master.address}, nowhere.invalid:6379", wait="listen", upstream_kind="static"))
+    wait_for(pointsman.writes, what="writes to pass")
+    wait_for(lambda: "nowhere.invalid" in pointsman.log_text(), what="the name to be told of")
+    assert "out of memory" not in pointsman.log_text()
+
+
 def test_replica_that_never_was_fit_is_told_of(processes):
     master = processes(Server("master")).ready()
     lone = processes(Server("lone", replica_of=master, settings={"masterauth": "wrong"})).ready()
