@@ -147,7 +147,8 @@ static void detect_log_silence(struct detect *detect)
 {
     if (detect->is_silence_logged) return;
     for (struct probe *probe = detect->probes; probe; probe = probe->next) {
-        if (probe->answers || probe->reconnect.failures == 0) return;
+        bool is_nameless = probe->tried_us && !probe_address(probe)[0]; /* its name is not known */
+        if (probe->answers || (probe->reconnect.failures == 0 && !is_nameless)) return;
     }
     for (struct probe *probe = detect->probes; probe; probe = probe->next)
         log_warning("%s: %s: not reachable%s: %s", survey_label(detect->survey), probe->name,

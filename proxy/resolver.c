@@ -200,7 +200,7 @@ static void name_answered(void *argument, int status, int timeouts, struct ares_
         return;
     }
 
-    bool has_changed = false;
+    bool has_changed = false, had_failed = name->fault && *name->fault;
     name->fault = status == ARES_SUCCESS ? "" : ares_strerror(status);
     if (status == ARES_SUCCESS) has_changed = name_merge(name, result);
     if (result) ares_freeaddrinfo(result);
@@ -208,7 +208,8 @@ static void name_answered(void *argument, int status, int timeouts, struct ares_
     ev_timer_stop(name->resolver->loop, &name->refresh);
     ev_timer_set(&name->refresh, name->count ? RESOLVER_REFRESH_S : RESOLVER_RETRY_S, 0.);
     ev_timer_start(name->resolver->loop, &name->refresh);
-    if (has_changed && name->changed) name->changed(name->follower);
+    bool has_failed = !name->count && *name->fault && !had_failed;
+    if ((has_changed || has_failed) && name->changed) name->changed(name->follower);
 }
 
 /* True if an address has come or gone; their order alone is no change. */

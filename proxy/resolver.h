@@ -28,8 +28,8 @@ struct resolved_name;
 struct resolver *resolver_create(struct ev_loop *loop);
 void resolver_destroy(struct resolver *resolver);
 
-/* changed (may be NULL) is called from the loop, never from here, when the addresses have changed. host is
- * copied. NULL if memory is short. */
+/* changed (may be NULL) is called from the loop, never from here, when the addresses have changed, or none could be found
+ * for the first time. host is copied. NULL if memory is short. */
 typedef void resolver_changed(void *follower);
 struct resolved_name *resolver_follow(struct resolver *resolver, const char *host, resolver_changed *changed,
                                       void *follower);

@@ -61,6 +61,12 @@ def test_node_whose_name_is_not_known_is_told_of_and_the_others_are_used(process
     assert "out of memory" not in pointsman.log_text()
 
 
+def test_seed_whose_name_is_not_known_is_told_of(processes):
+    pointsman = processes(Pointsman("nowhere.invalid:6379", wait="listen"))
+    told = "nowhere.invalid:6379: not reachable: cannot resolve its name"
+    wait_for(lambda: told in pointsman.log_text(), what="the name to be told of")
+
+
 def test_replica_that_never_was_fit_is_told_of(processes):
     master = processes(Server("master")).ready()
     lone = processes(Server("lone", replica_of=master, settings={"masterauth": "wrong"})).ready()
