@@ -44,6 +44,7 @@ static bool is_in_vain(const struct client *client);
 static void note_in_vain(struct client *client);
 static void end_of_wait(struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
+static struct connection *route_to(const struct backend *backend, const struct request *request);
 static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
 static struct connection *route_of(struct upstream *upstream, const struct request *request, uint16_t shard);
 static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
@@ -696,7 +697,9 @@ static bool dispatch_redirected(struct upstream *upstream, struct request *reque
 {
     struct client *client = request->client;
     struct backend *backend = again_is_behind(request) ? NULL : redirected_to(upstream, request);
-    struct connection *connection = backend ? backend_redirected_lane(backend, request) : NULL;
+    struct connection *connection = backend ? route_to(backend, request) : NULL;
+    if (backend && !connection)
+        connection = backend_redirected_lane(backend, request);
     if (!connection)
         return false;
     if (request->is_asking && !redirect_ask(connection, request))
@@ -705,6 +708,14 @@ static bool dispatch_redirected(struct upstream *upstream, struct request *reque
     client_routed(client, connection);
     connection_queue(connection, request);
     return true;
+}
+
+/* What its client has sent there before it, a script perhaps, must not be overtaken. */
+static struct connection *route_to(const struct backend *backend, const struct request *request)
+{
+    struct connection *route = client_route_to(request->client, backend->shard);
+    bool is_there = route && route->backend == backend && !route->is_retiring;
+    return is_there && route->target_database == request->database ? route : NULL;
 }
 
 /* The usable node that its redirect means; NULL if there is none, or it is of an older topology. */

@@ -137,6 +137,20 @@ def test_pipelines_on_one_key_are_in_order_while_its_slot_goes_back_and_forth(th
     assert flipper.flips >= 5 and sum(counts) > 50
 
 
+def test_what_follows_a_script_that_is_redirected_does_not_overtake_it(nodes):
+    """Scripts have a connection of their own to each node."""
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master", proxy_threads=1) as pointsman:
+        one, two = nodes.masters()[:2]
+        with pointsman.raw(timeout=30 * SLOWNESS) as link:
+            assert link.ask("SET", nodes.key_of(two, 1), 1) == b"OK"
+            for number in range(4):
+                key = nodes.key_of(one, 700 + number)
+                nodes.move_slot(slot_of(key), two, one)
+                script = encode("EVAL", "return redis.call('SET', KEYS[1], 100)", 1, key)
+                link.send(script + encode("INCR", key) + encode("GET", key))
+                assert [link.read() for _ in range(3)] == [b"OK", 101, b"101"]
+
+
 def test_a_slot_left_on_its_way_is_served_on_both_sides(through, nodes, link):
     slot = slot_of("{half}")
     keys = ["{half}%d" % i for i in range(20)]
