@@ -254,8 +254,12 @@ static void tell_end_of_holding(struct upstream *upstream)
 
 void upstream_fail_held(struct upstream *upstream, enum error error)
 {
-    struct request_queue queue = take_held(upstream, UINT64_MAX);
-    for (struct request *request; (request = pop_of_client(upstream, &queue));)
+    struct request_queue waiting = {0}, held = take_held(upstream, UINT64_MAX);
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend_take_waiting(backend, &waiting);
+    for (struct request *request; (request = pop_of_client(upstream, &waiting));)
+        client_fail(request, error);
+    for (struct request *request; (request = pop_of_client(upstream, &held));)
         client_fail(request, error);
 }
 

@@ -70,7 +70,7 @@ void upstream_release_waiting(struct upstream *upstream, struct backend *backend
 /* Sets until when a request may be held, unless it has been before. */
 void upstream_limit_holding(struct request *request);
 
-/* Ends all held requests with an error. */
+/* Ends all held requests, and those that wait for a connection, with an error. */
 void upstream_fail_held(struct upstream *upstream, enum error error);
 
 /* A backend may be retried at that time: see that the held are then tried. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commands that need a connection of their own get one from a bounded pool, and it is given back clean."""
 
+import signal
 import threading
 import time
 
@@ -430,6 +431,18 @@ def test_nothing_that_changes_nothing_is_told_to_be_an_unknown_write(processes):
         for link in (one, two):
             assert link.ask("SET", "a", 1) == b"OK"
             assert [link.ask("MULTI"), link.ask("GET", "a"), link.ask("EXEC")] == [b"OK", b"QUEUED", [b"1"]]
+
+
+def test_who_waits_for_a_connection_is_told_when_the_proxy_ends(processes):
+    server = processes(Server("alone")).ready()
+    settings = {"pool_dedicated_connections": 1, "pool_wait": "60s", "proxy_drain_time": "500ms", "proxy_threads": 1}
+    pointsman = processes(Pointsman(server.address, **settings))
+    with pointsman.raw(timeout=30) as one, pointsman.raw(timeout=30) as two:
+        assert [one.ask("MULTI"), one.ask("SET", "a", 1)] == [b"OK", b"QUEUED"]
+        two.command("MULTI")
+        time.sleep(0.3)
+        pointsman.signal(signal.SIGTERM)
+        assert two.read() == b"ERR pointsman: shutting down; not executed"
 
 
 def test_pop_cut_short_by_a_lost_master_ends_with_an_error_and_the_client_stays(processes):
