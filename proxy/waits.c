@@ -16,6 +16,7 @@ enum {
     NUMBERS_MOST = 2, /* WAITAOF answers with two */
     PAUSE_MS = 10,    /* before all are asked again; doubles up to ... */
     PAUSE_MOST_MS = 200,
+    GRACE_MS = 500,   /* after the command's own time, for nodes to say so */
 };
 
 struct waits {
@@ -29,7 +30,7 @@ struct waits {
     uint64_t until_ms; /* when that is over; 0 = never */
     uint64_t give_up_ms;
     struct slice end; /* the reply when that is over and not all have answered */
-    ev_timer again;
+    ev_timer again, over;
     uint32_t pauses;
 
     /* Of this round. */
@@ -53,6 +54,8 @@ struct wait_for {
 static struct waits *create(struct client *client, const struct command_at_hand *at_hand);
 static void destroy(struct waits *waits);
 static void ask_again(struct ev_loop *loop, ev_timer *timer, int events);
+static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events);
+static void cut_all(struct waits *waits);
 static void ask_all(struct waits *waits);
 static bool ask(struct waits *waits, uint32_t index);
 static void answered(struct inquiry *inquiry, struct slice reply);
@@ -66,7 +69,7 @@ void waits_begin(struct client *client, const struct command_at_hand *at_hand, c
     struct waits *waits = create(client, at_hand);
     struct request *whole = waits ? client_append(client, traits) : NULL;
     if (!whole) {
-        free(waits);
+        if (waits) destroy(waits);
         client_close(client, "out of memory");
         return;
     }
@@ -86,6 +89,11 @@ void waits_abandon(struct client *client)
     ev_timer_stop(worker->loop, &waits->again);
     request_destroy(&worker->requests, &worker->chunks, waits->whole);
     waits->client = NULL;
+    cut_all(waits);
+}
+
+static void cut_all(struct waits *waits)
+{
     waits->left++; /* it must not end in the midst of this */
     for (uint32_t i = 0; i < waits->count; i++) {
         if (waits->each[i].connection) connection_close(waits->each[i].connection, OUTCOME_CUT, NULL);
@@ -122,11 +130,15 @@ static struct waits *create(struct client *client, const struct command_at_hand 
     waits->end = blocking_reply_of_end(at_hand->command, session_protocol(&client->session));
     ev_init(&waits->again, ask_again);
     waits->again.data = waits;
+    ev_timer_init(&waits->over, time_is_over, (double)(timeout.timeout_ms + GRACE_MS) / 1000., 0.);
+    waits->over.data = waits;
+    if (waits->until_ms) ev_timer_start(client->worker->loop, &waits->over);
     return waits;
 }
 
 static void destroy(struct waits *waits)
 {
+    ev_timer_stop(waits->worker->loop, &waits->over);
     chunk_release(&waits->worker->chunks, waits->refusal);
     free(waits->each);
     free(waits);
@@ -137,6 +149,15 @@ static void ask_again(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     ask_all(timer->data);
+}
+
+/* A master that hangs does not say so itself. */
+static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct waits *waits = timer->data;
+    ev_timer_stop(loop, &waits->again);
+    cut_all(waits);
 }
 
 /* A round: all masters that there are now. */

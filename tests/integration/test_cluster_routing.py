@@ -400,6 +400,18 @@ def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, t
     wait_for(lambda: not any(node.info("clients")["blocked_clients"] for node in nodes.masters()), what="nobody to wait")
 
 
+def test_wait_ends_in_time_also_if_a_master_hangs():
+    own = RedisCluster(2, 0).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=20) as link:
+            keys = [own.key_of(node, 7) for node in own.masters()]
+            assert link.ask("MSET", *(word for key in keys for word in (key, 1))) == b"OK"
+            own.masters()[0].pause()
+            assert link.ask("WAIT", 0, 300) == 0
+    finally:
+        own.stop()
+
+
 def test_wait_does_not_confirm_the_second_time_what_it_did_not_the_first(link, nodes):
     masters = nodes.masters()
     write = ("MSET", *(word for master in masters for word in (nodes.key_of(master, 3), 1)))
