@@ -110,6 +110,11 @@ static enum placement place_alone(struct client *client, const struct command_at
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
     if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, at_hand, traits);
+    if (traits->is_blocking && plan->kind == PLAN_PLACE && !is_bound(client)) {
+        enum placement placement = move_home(client, traits->place);
+        if (placement != PLACEMENT_GOES)
+            return placement;
+    }
     bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN && traits->special;
     if (is_scan && client->upstream->topology->shard_count > 1) {
         traits->needs_dedicated = false;

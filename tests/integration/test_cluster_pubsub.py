@@ -226,6 +226,25 @@ def test_a_shard_channel_is_heard_again_after_its_connection_is_lost_and_after_a
     nodes.wait_whole(1)
 
 
+def test_a_subscriber_blocks_on_keys_of_every_shard_and_goes_on_listening(subscriber, link, nodes):
+    """In RESP3; its subscription is at one of them."""
+    subscriber.ask("HELLO", 3)
+    subscriber.send(encode("SUBSCRIBE", "while:blocked"))
+    assert subscriber.read()[:2] == [b"subscribe", b"while:blocked"]
+    calls = nodes.calls("blpop")
+    for number, master in enumerate(nodes.masters()):
+        key = nodes.key_of(master, 900 + number)
+        assert link.ask("RPUSH", key, "first") == 1
+        assert subscriber.ask("BLPOP", key, 5) == [key.encode(), b"first"]
+        subscriber.send(encode("BLPOP", key, 5))
+        time.sleep(0.2)
+        assert link.ask("RPUSH", key, "second") == 1
+        assert subscriber.read() == [key.encode(), b"second"]
+        link.ask("PUBLISH", "while:blocked", number)
+        assert subscriber.read() == [b"message", b"while:blocked", str(number).encode()]
+    assert nodes.calls("blpop") - calls < 20
+
+
 def test_a_node_without_a_free_connection_is_told_of(nodes):
     channel = nodes.key_of(nodes.masters()[0], 79)
     settings = {"proxy_threads": 1, "pool_dedicated_connections": 1, "pool_wait": "1s"}
