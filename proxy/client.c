@@ -1045,10 +1045,21 @@ void client_keep_output(struct client *client)
 
 /* ---- its own connection ---- */
 
+/* EXEC was sent, so that the session is free again, but not all of its transaction is on the connection yet. */
+static bool has_transaction_to_come(const struct client *client)
+{
+    for (const struct request *each = client->held ? client->first : NULL; each; each = each->next_of_client) {
+        if (each->in_multi && each->state != REQUEST_ANSWERED)
+            return true;
+    }
+    return false;
+}
+
 void client_settle(struct client *client)
 {
     struct connection *dedicated = client->dedicated;
-    if (dedicated && !dedicated->queue.first && !client->blocking && !session_is_pinned(&client->session)) {
+    bool is_free = dedicated && !dedicated->queue.first && !client->blocking && !session_is_pinned(&client->session);
+    if (is_free && !has_transaction_to_come(client)) {
         client->has_home = false;
         backend_give_back(dedicated);
     }

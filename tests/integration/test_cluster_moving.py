@@ -151,6 +151,27 @@ def test_what_follows_a_script_that_is_redirected_does_not_overtake_it(nodes):
                 assert [link.read() for _ in range(3)] == [b"OK", 101, b"101"]
 
 
+def test_a_transaction_that_waits_for_a_connection_is_not_cut_in_two(nodes):
+    """It begins again elsewhere, where another client has the only connection: nobody else gets it in the midst of it."""
+    settings = {"upstream_kind": "cluster", "proxy_threads": 1, "pool_dedicated_connections": 1, "pool_wait": "20s"}
+    with Pointsman(nodes.seeds, **settings) as pointsman:
+        one, two = nodes.masters()[:2]
+        listed = nodes.key_of(two, 3)
+        for number in range(2):
+            key = nodes.key_of(one, 800 + number)
+            with pointsman.raw(timeout=30) as link, pointsman.raw(timeout=30) as first, pointsman.raw(timeout=30) as second:
+                for master in (one, two):
+                    link.ask("GET", nodes.key_of(master, 1))
+                nodes.move_slot(slot_of(key), two, one)
+                first.command("BLPOP", listed, 0.5)
+                time.sleep(0.1)
+                link.send(encode("MULTI") + encode("INCR", key) + encode("SET", key, 10) + encode("INCR", key) + encode("EXEC"))
+                time.sleep(0.1)
+                second.command("BLPOP", listed, 0.3)
+                assert [link.read() for _ in range(5)] == [b"OK", b"QUEUED", b"QUEUED", b"QUEUED", [1, b"OK", 11]]
+                assert first.read() is second.read() is None
+
+
 def test_a_slot_left_on_its_way_is_served_on_both_sides(through, nodes, link):
     slot = slot_of("{half}")
     keys = ["{half}%d" % i for i in range(20)]
