@@ -68,6 +68,7 @@ static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
 static struct slice reply_of_lost(const struct request *request);
+static bool has_transaction_to_come(const struct client *client);
 static void limit_output(struct client *client, size_t unfinished);
 static void deliver_answered(struct client *client);
 static void selected(struct client *client, uint32_t database);
@@ -1045,16 +1046,6 @@ void client_keep_output(struct client *client)
 
 /* ---- its own connection ---- */
 
-/* EXEC was sent, so that the session is free again, but not all of its transaction is on the connection yet. */
-static bool has_transaction_to_come(const struct client *client)
-{
-    for (const struct request *each = client->held ? client->first : NULL; each; each = each->next_of_client) {
-        if (each->in_multi && each->state != REQUEST_ANSWERED)
-            return true;
-    }
-    return false;
-}
-
 void client_settle(struct client *client)
 {
     struct connection *dedicated = client->dedicated;
@@ -1063,4 +1054,14 @@ void client_settle(struct client *client)
         client->has_home = false;
         backend_give_back(dedicated);
     }
+}
+
+/* EXEC was sent, so that the session is free again, but not all of its transaction is on the connection yet. */
+static bool has_transaction_to_come(const struct client *client)
+{
+    for (const struct request *each = client->held ? client->first : NULL; each; each = each->next_of_client) {
+        if (each->in_multi && each->state != REQUEST_ANSWERED)
+            return true;
+    }
+    return false;
 }
