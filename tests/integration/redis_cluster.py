@@ -221,8 +221,13 @@ class RedisCluster:
 
     def end_move(self, slot, source, target):
         target_id = target.id
-        for node in (target, source):
-            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        target.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        try:
+            source.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        except redis.ResponseError as error:
+            # It has heard of it from the target before, and with its last slot gone has become the target's replica.
+            if "only with masters" not in str(error):
+                raise
 
     def move_slot(self, slot, target, source=None):
         source = source or self.master_of(slot)
