@@ -2,14 +2,22 @@
 #include "proxy/again.h"
 
 #include "proxy/client.h"
+#include "proxy/connection.h"
+#include "proxy/scatter.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
 static bool is_in_flight(const struct client *client);
 static bool has_older_held(const struct request *request);
 static void note_refusal(struct client *client, struct request *request);
-static bool is_overtaken(const struct request *request, const struct request *by);
+static bool was_overtaken(const struct request *request);
+static bool has_overtaken(const struct request *by, const struct request *request);
+static bool matters(const struct request *request, const struct request *by);
+static bool is_in_its_way(const struct request *other, const struct request *request);
+static bool is_elsewhere(const struct request *other, const struct request *request);
+static bool is_any(const struct request *in_list, again_test *test, const struct request *request);
 static void take_off(struct client *client, const struct request *request);
+static bool may_go(const struct client *client, const struct request *request);
 static void release(struct client *client, struct request_queue *ready);
 
 void again_take(struct worker *worker, struct request *request)
@@ -17,7 +25,8 @@ void again_take(struct worker *worker, struct request *request)
     struct client *client = request->client;
     if (client && request->goes_alone)
         note_refusal(client, request);
-    bool is_first = !client || (!client->again.first && !is_in_flight(client));
+    request->is_overtaken = client && was_overtaken(request);
+    bool is_first = !client || (!client->again.first && !is_in_flight(client) && !request->is_overtaken);
     if (is_first || request->is_restoring) {
         request_queue_push(&worker->reroute, request);
         return;
@@ -66,16 +75,58 @@ static bool has_older_held(const struct request *request)
     return false;
 }
 
-void again_overtaken_by(const struct request *by, enum again_effect effect)
+bool again_is_barred(const struct client *client, const struct request *request)
+{
+    for (const struct request *each = client->first; each; each = each->next_of_client) {
+        if (is_any(each, is_elsewhere, request))
+            return true;
+    }
+    return false;
+}
+
+/* In flight to another shard than the request goes to, though it ought to be done before that. */
+static bool is_elsewhere(const struct request *other, const struct request *request)
+{
+    if (other->state != REQUEST_QUEUED || !other->connection)
+        return false;
+    const struct upstream *upstream = other->client->upstream;
+    return other->connection->backend->shard != upstream_shard_of(upstream, request) &&
+           again_is_order(upstream, other, request);
+}
+
+/* Before the request was refused: what came behind it was quicker, elsewhere. */
+static bool was_overtaken(const struct request *request)
+{
+    for (const struct request *each = request->is_piece ? request->client->first : request->next_of_client; each;
+         each = each->next_of_client) {
+        if (request_is_older(request, each) && is_any(each, has_overtaken, request))
+            return true;
+    }
+    return false;
+}
+
+static bool has_overtaken(const struct request *by, const struct request *request)
+{
+    return by->state == REQUEST_ANSWERED && matters(request, by);
+}
+
+/* A request of the client's list, or any of its pieces. */
+static bool is_any(const struct request *in_list, again_test *test, const struct request *request)
+{
+    return in_list->scatter ? scatter_is_any(in_list, test, request) : test(in_list, request);
+}
+
+void again_overtaken_by(const struct request *by)
 {
     struct client *client = by->client;
     struct request_queue overtaken = {0};
+    enum again_effect effect = (enum again_effect)by->effect;
     client->is_served |= by->goes_alone && effect != AGAIN_LOST;
     if (effect == AGAIN_NONE || (client->aside_writes == 0 && (by->is_read || effect == AGAIN_LOST)))
         return;
     for (struct request *request = client->again.first, *next; request && request_is_older(request, by); request = next) {
         next = request->next;
-        if ((effect == AGAIN_LOST && request->is_read) || !is_overtaken(request, by))
+        if (!matters(request, by))
             continue;
         request_queue_remove(&client->again, request);
         take_off(client, request);
@@ -89,17 +140,23 @@ void again_overtaken_by(const struct request *by, enum again_effect effect)
     }
 }
 
-/* Where it matters which of them comes first. */
-static bool is_overtaken(const struct request *request, const struct request *by)
+/* That the one was done, or may have been, and the other was not: that a write is lost is of no interest to a read. */
+static bool matters(const struct request *request, const struct request *by)
 {
-    const struct upstream *upstream = request->client->upstream;
-    if (request->is_read && by->is_read)
+    if (by->effect == AGAIN_NONE || (by->effect == AGAIN_LOST && request->is_read))
         return false;
-    if (!upstream->is_sharded || request->place == REQUEST_PLACE_NONE || by->place == REQUEST_PLACE_NONE)
+    return again_is_order(request->client->upstream, request, by);
+}
+
+bool again_is_order(const struct upstream *upstream, const struct request *request, const struct request *other)
+{
+    if (request->is_read && other->is_read)
+        return false;
+    if (!upstream->is_sharded || request->place == REQUEST_PLACE_NONE || other->place == REQUEST_PLACE_NONE)
         return true;
-    if (request->is_for_shard || by->is_for_shard)
-        return upstream_shard_of(upstream, request) == upstream_shard_of(upstream, by);
-    return request->place == by->place;
+    if (request->is_for_shard || other->is_for_shard)
+        return upstream_shard_of(upstream, request) == upstream_shard_of(upstream, other);
+    return request->place == other->place;
 }
 
 static void take_off(struct client *client, const struct request *request)
@@ -133,13 +190,18 @@ struct request_queue again_pop_all(struct worker *worker)
     return ready;
 }
 
-/* The oldest, and those behind it that may follow it at once; not while others are on their way, or older ones held. */
+/* The oldest, and those behind it that may follow it at once; not while older ones are held. */
 static void release(struct client *client, struct request_queue *ready)
 {
     bool has_one = false, is_alone = false;
-    if (is_in_flight(client))
-        return;
-    for (struct request *request; (request = client->again.first) && !has_older_held(request);) {
+    for (struct request *request; !client->is_closed && (request = client->again.first);) {
+        if (request->is_overtaken) {
+            take_off(client, request_queue_pop(&client->again));
+            client_fail(request, ERROR_OVERTAKEN);
+            continue;
+        }
+        if (has_older_held(request) || !may_go(client, request))
+            return;
         if (has_one && !client->is_served && (is_alone || request->goes_alone))
             return;
         has_one = true;
@@ -147,6 +209,25 @@ static void release(struct client *client, struct request_queue *ready)
         take_off(client, request_queue_pop(&client->again));
         request_queue_push(ready, request);
     }
+}
+
+/* Nothing on its way must come before it, nor what goes alone before any. */
+static bool may_go(const struct client *client, const struct request *request)
+{
+    if (!is_in_flight(client))
+        return true;
+    if (request->goes_alone || request->needs_dedicated || client->dedicated)
+        return false;
+    for (const struct request *each = client->first; each; each = each->next_of_client) {
+        if (is_any(each, is_in_its_way, request))
+            return false;
+    }
+    return true;
+}
+
+static bool is_in_its_way(const struct request *other, const struct request *request)
+{
+    return other->state == REQUEST_QUEUED && again_is_order(other->client->upstream, other, request);
 }
 
 void again_fail(struct client *client, enum error error)

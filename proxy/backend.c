@@ -117,7 +117,7 @@ void backend_take_waiting(struct backend *backend, struct request_queue *queue)
     for (struct request *request; (request = request_queue_pop(&backend->waiting));) {
         client_unheld(request->client);
         request->state = REQUEST_NEW;
-        request->hold_deadline_ms = 0; /* it has waited for something else */
+        request->deadline_ms = 0;
         request_queue_push(queue, request);
     }
 }
@@ -169,6 +169,8 @@ static struct connection *lane(struct backend *backend, uint32_t database, const
     connection->lane_index = lane_index;
     connection->is_readonly = is_readonly;
     connection->is_for_scripts = lane_index == SCRIPT_LANE;
+    if (connection->is_for_scripts) /* whether the node serves the connection is known before any script speaks on it */
+        connection_ask(connection, &SLICE("PING"), 1, QUESTION_NONE);
     return connection;
 }
 
@@ -229,7 +231,7 @@ void backend_give_back(struct connection *connection)
     struct backend *backend = connection->backend;
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
-    if (connection->is_retiring || connection->is_marked || connection->state != CONNECTION_READY ||
+    if (connection->is_retiring || connection->is_marked || connection->in_multi || connection->state != CONNECTION_READY ||
         backend->role != NODE_ROLE_MASTER) {
         connection_close(connection, OUTCOME_CUT, NULL);
         return;
@@ -460,7 +462,7 @@ static void serve_waiting(struct backend *backend)
             return;
         request_queue_pop(&backend->waiting);
         client_unheld(client);
-        request->hold_deadline_ms = 0;
+        request->deadline_ms = 0;
         if (connection) {
             upstream_send_dedicated(backend->upstream, connection, request);
         } else {
@@ -543,7 +545,7 @@ static void tick_waiting(struct backend *backend)
     struct request_queue due = {0};
     backend->waiting = (struct request_queue){0};
     for (struct request *request; (request = request_queue_pop(&waiting));) {
-        bool is_due = now_ms >= request->hold_deadline_ms || is_over(request);
+        bool is_due = now_ms >= request->deadline_ms || is_over(request);
         if (is_due) {
             client_unheld(request->client);
             request->state = REQUEST_NEW;

@@ -12,13 +12,17 @@ static void renew(struct request *request);
 static struct chunk *encode_with_timeout(struct worker *worker, const struct request *request,
                                          uint64_t left_ms);
 
-void blocked_begin(struct client *client, const struct command_at_hand *at_hand)
+uint32_t blocked_begin(struct client *client, const struct command_at_hand *at_hand)
 {
     client->blocked = (struct blocked){
         .timeout = blocking_timeout_of(at_hand->command, at_hand->words, at_hand->count),
         .end = blocking_reply_of_end(at_hand->command, session_protocol(&client->session)),
         .block = at_hand->command->block,
     };
+    uint64_t own_ms = client->blocked.timeout.timeout_ms;
+    uint64_t any_ms = (uint64_t)client->worker->group->config->request_timeout_ms;
+    bool is_bounded = own_ms > 0 && any_ms > 0 && own_ms <= UINT32_MAX && own_ms + any_ms <= UINT32_MAX;
+    return is_bounded ? (uint32_t)(own_ms + any_ms) : 0;
 }
 
 void blocked_start_time(struct request *request)

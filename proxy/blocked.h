@@ -40,8 +40,9 @@ struct blocked {
     uint8_t block;     /* enum command_block */
 };
 
-/* The client is about to wait in this command. */
-void blocked_begin(struct client *client, const struct command_at_hand *at_hand);
+/* The client is about to wait in this command. Returns within how many ms a node that is well answers it: its own time and
+ * what any command may take; 0 = it may take as long as it takes. */
+uint32_t blocked_begin(struct client *client, const struct command_at_hand *at_hand);
 
 /* Its time goes on from now if it has not begun. */
 void blocked_start_time(struct request *request);

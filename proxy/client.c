@@ -582,6 +582,9 @@ void client_send_piece(struct client *client, const struct request *piece, struc
 
 static void take_off(struct client *client, struct request *request)
 {
+    if (client->map_count != client->upstream->map_count)
+        client->unmapped_order = request->order - 1;
+    client->map_count = client->upstream->map_count;
     client->inflight++;
     client->inflight_bytes += request->size;
     client->has_written |= !request->is_read;

@@ -88,6 +88,8 @@ struct client {
     struct client *next_again;
     uint32_t held_oldest, held_newest; /* request->order: no other that is held is older, or newer */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
+    uint32_t map_count;           /* upstream->map_count when the last was sent, and */
+    uint32_t unmapped_order;      /* ... the last that was sent before it was that */
     uint32_t routed;              /* ... of them on shared connections: */
     struct client_route route;    /* one of these, the only one where there is but one shard ... */
     struct client_route *routes;  /* ... and the others; the list is kept */
@@ -207,6 +209,14 @@ void client_unheld(struct client *client);
 /* The shared connection to a node of that shard that its requests are on; NULL = none are. Where is_mixed: one of
  * several. */
 struct connection *client_route_to(const struct client *client, uint16_t shard);
+
+/* True if some of its unanswered requests were sent before a place became another shard's, so that again_is_barred() has
+ * to be asked. */
+static inline bool client_has_unmapped(const struct client *client, uint32_t map_count)
+{
+    return client->first &&
+           (client->map_count != map_count || (int32_t)(client->first->order - client->unmapped_order) <= 0);
+}
 
 /* The dedicated connection is gone. had_session: with the state of the session on it, but for a transaction that
  * survives. What can go on elsewhere is restored there, ahead of the client's requests. */

@@ -137,8 +137,8 @@ const struct config_key config_keys[] = {
      .max = 24 * HOUR,
      .at_reload = true,
      .help =
-         "A request without an answer after so long is answered with an error. Commands that block by intent "
-         "do not count. 0 is never."},
+         "A request without an answer after so long is answered with an error. For one that blocks by intent its own "
+         "timeout comes on top; without one it may take as long as it takes. 0 is never."},
     {.section = "proxy",
      .name = "drain_time",
      .type = &config_duration,

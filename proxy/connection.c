@@ -54,7 +54,7 @@ static void take_greeting(struct connection *connection, struct slice reply);
 static void take_protocol(struct connection *connection, struct slice reply);
 static void take_database(struct connection *connection, struct slice reply);
 static void close_unwelcome(struct connection *connection, const char *command, struct slice reply);
-static void note_watched(struct connection *connection, const struct request *request);
+static void note_pin(struct connection *connection, const struct request *request);
 static bool must_see_frame(const struct connection *connection);
 static void take_frame(struct connection *connection, struct slice frame);
 static void take_confirmation(struct connection *connection, struct request *request);
@@ -141,7 +141,7 @@ void connection_prepare(struct connection *connection, uint32_t database, uint8_
 {
     connection->target_database = database;
     connection->was_used = false;
-    connection->has_watched = false;
+    connection->has_watched = connection->in_multi = false;
     connection->must_ask = must_ask;
     connection_speak(connection, protocol);
 }
@@ -611,9 +611,11 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
         if (is_complete)
             connection_take_oldest(connection);
         if (head->pin != PIN_NONE)
-            note_watched(connection, head);
+            note_pin(connection, head);
+        if (is_complete)
+            head->effect = AGAIN_DONE;
         if (head->client && head->client->aside > 0 && is_complete)
-            again_overtaken_by(head, AGAIN_DONE);
+            again_overtaken_by(head);
         if (head->client)
             client_take_reply(head, chunk, bytes, size, is_complete);
         else
@@ -643,12 +645,13 @@ static void take_fragment(struct connection *connection, struct chunk *chunk, co
     chunk_release(&worker->chunks, joined);
 }
 
-/* Whether its borrower watches keys, by what the node has answered. */
-static void note_watched(struct connection *connection, const struct request *request)
+/* Whether its borrower watches keys, or has begun a transaction, by what the node has answered. */
+static void note_pin(struct connection *connection, const struct request *request)
 {
     enum command_pin pin = (enum command_pin)request->pin;
     bool is_over = pin == PIN_EXEC || pin == PIN_DISCARD || (pin == PIN_UNWATCH && !request->in_multi);
     connection->has_watched = pin == PIN_WATCH || (connection->has_watched && !is_over);
+    connection->in_multi = pin == PIN_MULTI || (connection->in_multi && pin != PIN_EXEC && pin != PIN_DISCARD);
 }
 
 /* True if what comes next may be something that no command asked for, or answers a command in several frames; where
@@ -716,11 +719,13 @@ static void take_frame(struct connection *connection, struct slice frame)
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
     if (head->pin != PIN_NONE && (frame.bytes[0] != '-' || head->pin == PIN_EXEC))
-        note_watched(connection, head);
+        note_pin(connection, head);
     connection_take_oldest(connection);
     spans_move(&head->reply, &connection->frame);
+    bool has_effect = frame.bytes[0] != '-' || head->runs_script || head->is_read; /* such as WRONGTYPE of a read */
+    head->effect = has_effect ? AGAIN_DONE : AGAIN_NONE;
     if (head->client && head->client->aside > 0)
-        again_overtaken_by(head, frame.bytes[0] != '-' || head->runs_script ? AGAIN_DONE : AGAIN_NONE);
+        again_overtaken_by(head);
     finish_request(connection, head);
 }
 
@@ -907,15 +912,19 @@ void connection_send_again(struct connection *connection, struct request *reques
     connection_take_oldest(connection);
     request->state = REQUEST_NEW;
     request->connection = NULL;
-    if (request->is_blocking) /* that it was held before may be long ago */
-        request->hold_deadline_ms = 0;
+    if (request->is_blocking && blocked_waited_ms(request) >= VERDICT_WAITED_MS)
+        request->hold_deadline_ms = 0; /* that it was held before may be long ago */
     again_take(worker_of(connection), request);
 }
 
 /* What Redis sends instead of serving a new connection, before it reads anything from it. */
 static bool refuses_everything(struct connection *connection, struct slice error)
 {
-    return !connection->was_answered && slice_starts_with(error, SLICE("-ERR max number of clients"));
+    static const struct slice words[] = {
+        {"-ERR max number of clients reached\r\n", 36},
+        {"-ERR max number of clients + cluster connections reached\r\n", 58},
+    };
+    return !connection->was_answered && (slice_equals(error, words[0]) || slice_equals(error, words[1]));
 }
 
 struct request *connection_take_oldest(struct connection *connection)
@@ -1011,8 +1020,9 @@ static void end_request(struct connection *connection, struct request *request, 
     enum error error;
     switch (verdict_of(&history, &error)) {
     case VERDICT_FAIL:
-        if (was_sent && !request->is_read && request->client->aside > 0)
-            again_overtaken_by(request, AGAIN_LOST);
+        request->effect = was_sent && !request->is_read ? AGAIN_LOST : AGAIN_NONE;
+        if (request->effect == AGAIN_LOST && request->client->aside > 0)
+            again_overtaken_by(request);
         if (request->client)
             client_fail(request, error);
         else

@@ -102,6 +102,7 @@ struct connection {
     bool has_written : 1; /* WAIT on it speaks of something that was written on it */
     bool loads_scripts : 1; /* SCRIPT LOAD of ours was queued on it */
     bool is_refused : 1;  /* it closes since the transaction on it was refused, of which nothing is done */
+    bool in_multi : 1;    /* a MULTI was answered on it, and nothing that ends it */
     bool has_watched : 1; /* by its borrower; a WATCH was answered, and nothing that ends it */
     bool is_readonly : 1; /* READONLY goes with its greeting: a replica in a Redis Cluster, for reads */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */

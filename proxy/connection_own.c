@@ -20,6 +20,7 @@ static void take_identity(struct inquiry *inquiry, struct slice reply);
 static size_t name_key_of(const struct backend *backend, char *key, size_t size);
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
 static struct request *request_of(struct connection *connection, struct chunk *chunk);
+static uint32_t timeout_ms_of(const struct connection *connection);
 static void queue_question(struct connection *connection, struct request *request, enum request_question question);
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
@@ -47,7 +48,8 @@ void connection_identify(struct connection *connection)
     if (connection->identity != CONNECTION_UNASKED)
         return;
     connection->identifying.answered = take_identity;
-    if (connection_inquire(connection, (struct slice[]){SLICE("CLIENT"), SLICE("ID")}, 2, 0, &connection->identifying))
+    if (connection_inquire(connection, (struct slice[]){SLICE("CLIENT"), SLICE("ID")}, 2, timeout_ms_of(connection),
+                           &connection->identifying))
         connection->identity = CONNECTION_ASKED;
 }
 
@@ -111,10 +113,16 @@ bool connection_say(struct connection *connection, struct slice commands, uint32
 
 static void queue_question(struct connection *connection, struct request *request, enum request_question question)
 {
-    int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
-    request->timeout_ms = timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
+    request->timeout_ms = timeout_ms_of(connection);
     request->question = (uint8_t)question;
     connection_queue(connection, request);
+}
+
+/* What any command may take; 0 = as long as it takes. */
+static uint32_t timeout_ms_of(const struct connection *connection)
+{
+    int64_t timeout_ms = worker_of(connection)->group->config->request_timeout_ms;
+    return timeout_ms > 0 ? (uint32_t)timeout_ms : 0;
 }
 
 /* Outside of Redis Cluster a message to a shard channel goes to all replicas, and nobody listens to this one.
@@ -133,6 +141,7 @@ bool connection_mark(struct connection *connection)
     if (!request)
         return false;
     request->is_mark = true;
+    request->timeout_ms = timeout_ms_of(connection);
     connection->has_written = true;
     connection_queue(connection, request);
     return true;

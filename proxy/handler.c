@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/handler.h"
 
+#include "proxy/again.h"
 #include "proxy/backend.h"
 #include "proxy/local.h"
 #include "proxy/persona.h"
@@ -244,7 +245,7 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
         note_queued(client, at_hand, &traits);
     session_sent(&client->session, (enum command_pin)traits.pin);
     if (traits.is_blocking)
-        blocked_begin(client, at_hand);
+        traits.timeout_ms = blocked_begin(client, at_hand);
     client_submit(client, at_hand, &traits);
     if (client->blocking || (traits.inspection == INSPECT_EXEC && client->inflight > 0))
         client_stall(client, STALL_DRAINED); /* the next command comes after it, in the database that it selects */
@@ -527,7 +528,8 @@ static inline bool fits(const struct connection *route, const struct request *tr
            (!traits->special || !request_is_script(traits) || route->is_for_scripts);
 }
 
-/* What may have to go again must not be overtaken by what follows; what names no key, by anything. */
+/* What may have to go again must not be overtaken by what follows, nor what is still where the key was before; what names
+ * no key, by anything. */
 static bool may_follow_sharded(const struct client *client, const struct request *traits)
 {
     const struct upstream *upstream = client->upstream;
@@ -539,6 +541,8 @@ static bool may_follow_sharded(const struct client *client, const struct request
         return false;
     uint16_t shard = upstream_shard_of(upstream, traits);
     if (shard == TOPOLOGY_NO_SHARD)
+        return false;
+    if (client_has_unmapped(client, upstream->map_count) && again_is_barred(client, traits))
         return false;
     const struct connection *route = client_route_to(client, shard);
     if (!traits->is_for_shard && traits->place == REQUEST_PLACE_NONE && (!route || client->route_count > 0))

@@ -22,6 +22,7 @@ static bool is_for_shard_channels(const struct command *command, const struct co
 static enum placement place_shard_channels(struct client *client, const struct command_at_hand *at_hand,
                                            const struct plan *plan);
 static enum placement move_home(struct client *client, uint16_t place);
+static bool is_at_dedicated(const struct client *client, const struct request *request);
 static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan);
 static enum placement place_queued(struct client *client, const struct command_at_hand *at_hand,
@@ -110,7 +111,11 @@ static enum placement place_alone(struct client *client, const struct command_at
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
     if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)
         return place_wait(client, at_hand, traits);
-    if (traits->is_blocking && plan->kind == PLAN_PLACE && !is_bound(client)) {
+    if (traits->is_blocking && plan->kind == PLAN_PLACE) {
+        if (is_bound(client) && !is_at_dedicated(client, traits)) {
+            refuse_crossed(client); /* who goes there loses sight of what it watches */
+            return PLACEMENT_TAKEN;
+        }
         enum placement placement = move_home(client, traits->place);
         if (placement != PLACEMENT_GOES)
             return placement;
@@ -155,10 +160,8 @@ static enum placement place_shard_channels(struct client *client, const struct c
  * goes along: any node of a cluster tells of that, and elsewhere an ear does. */
 static enum placement move_home(struct client *client, uint16_t place)
 {
-    const struct connection *home = client->dedicated;
     const struct request wanted = {.place = place};
-    if (!home || place == REQUEST_PLACE_NONE ||
-        home->backend->shard == upstream_shard_of(client->upstream, &wanted))
+    if (place == REQUEST_PLACE_NONE || is_at_dedicated(client, &wanted))
         return PLACEMENT_GOES;
     if (client->inflight > 0 || client->restoring) {
         client_stall(client, client->restoring ? STALL_RESTORED : STALL_DRAINED);
@@ -175,7 +178,15 @@ static enum placement move_home(struct client *client, uint16_t place)
     return client->is_closed ? PLACEMENT_TAKEN : client->stall == STALL_NONE ? PLACEMENT_GOES : PLACEMENT_STALLED;
 }
 
-/* WAIT asks the master that this client wrote to, or all where these are several. */
+/* True if the client's own connection leads where this goes, or there is none. */
+static bool is_at_dedicated(const struct client *client, const struct request *request)
+{
+    const struct connection *dedicated = client->dedicated;
+    return !dedicated || dedicated->backend->shard == upstream_shard_of(client->upstream, request);
+}
+
+/* WAIT asks the master that this client wrote to, or all where these are several; on another connection than the client's
+ * own, where that leads to another master. */
 static enum placement place_wait(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     if (client->wrote_several && client->inflight > 0) {
@@ -197,7 +208,14 @@ static enum placement place_wait(struct client *client, const struct command_at_
     client->wrote_since = client->upstream->master_epoch;
     traits->place = master->shard;
     traits->is_for_shard = true;
-    return PLACEMENT_GOES;
+    if (is_at_dedicated(client, traits))
+        return PLACEMENT_GOES;
+    if (client->inflight > 0) {
+        client_stall(client, STALL_DRAINED);
+        return PLACEMENT_STALLED;
+    }
+    waits_begin(client, at_hand, traits);
+    return PLACEMENT_TAKEN;
 }
 
 static enum placement place_watch(struct client *client, struct request *traits, const struct plan *plan)

@@ -266,6 +266,7 @@ static bool learn(struct upstream *upstream, uint32_t place, uint32_t node)
         upstream->moved = calloc(TOPOLOGY_SLOTS, sizeof *upstream->moved);
     if (!upstream->moved)
         return false;
+    upstream->map_count += upstream->moved[place] != shard + 1;
     upstream->moved[place] = (uint16_t)(shard + 1);
     upstream->has_moved = true;
     return true;

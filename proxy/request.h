@@ -92,9 +92,10 @@ struct request {
     struct scatter *scatter;      /* SCATTERED, or a piece of one; NULL mostly */
     struct inquiry *inquiry;      /* of the proxy's own: who waits for the reply; NULL mostly, and with a client */
     struct spans reply;           /* what came of it so far and is not with the client yet */
-    uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet */
+    uint64_t deadline_ms;         /* for its reply, from when it was first queued on a connection; 0 = none yet. WAITING:
+                                     for the connection */
     uint32_t timeout_ms;          /* 0 = it may take as long as it takes */
-    uint64_t hold_deadline_ms;    /* set when first held or waiting */
+    uint64_t hold_deadline_ms;    /* set when first held */
     uint32_t database;
     uint32_t subscriptions;       /* (un)subscribe: confirmations expected; 0 = one per subscription of its kind.
                                      QUESTION_OPENING: replies */
@@ -120,6 +121,7 @@ struct request {
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
     uint8_t question;             /* enum request_question */
+    uint8_t effect;               /* enum again_effect, of it or of any piece that is for a shard */
     uint8_t pin;                  /* enum command_pin */
     uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
     uint8_t special;              /* enum command_special; 0 where it need not be looked at before it is queued */
@@ -133,6 +135,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool is_overtaken : 1;        /* refused, when one behind it was done already: it must not be done any more */
     bool goes_alone : 1;          /* a node was not ready for it: what is behind it waits until it is answered */
     bool runs_script : 1;         /* now, not at EXEC: its error may be the script's own words */
     bool is_mark : 1;             /* of ours, before a WAIT; no client's */

@@ -92,15 +92,27 @@ void scatter_answered(struct request *piece)
 {
     struct scatter *scatter = piece->scatter;
     struct client *client = piece->client;
+    struct request *whole = scatter->whole;
     client->stored_bytes += piece->reply.bytes;
+    if (piece->is_for_shard && whole->effect != AGAIN_DONE && piece->effect != AGAIN_NONE)
+        whole->effect = piece->effect;
     if (--scatter->left > 0)
         return;
-    struct request *whole = scatter->whole;
     merge(scatter);
     release_pieces(client, scatter);
     whole->scatter = NULL;
     free(scatter);
     client_finish_whole(whole);
+}
+
+bool scatter_is_any(const struct request *whole, again_test *test, const struct request *other)
+{
+    const struct scatter *scatter = whole->scatter;
+    for (uint32_t i = 0; i < scatter->count; i++) {
+        if (scatter->pieces[i].request && test(scatter->pieces[i].request, other))
+            return true;
+    }
+    return false;
 }
 
 void scatter_abandon(struct client *client, struct request *whole)

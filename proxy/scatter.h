@@ -17,6 +17,7 @@
 #ifndef PROXY_SCATTER_H
 #define PROXY_SCATTER_H
 
+#include "proxy/again.h"
 #include "proxy/client.h"
 #include "routing/plan.h"
 
@@ -26,6 +27,9 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
 
 /* A piece is answered; the client may be closed by it. */
 void scatter_answered(struct request *piece);
+
+/* True if the test holds for any piece and the other request. */
+bool scatter_is_any(const struct request *whole, again_test *test, const struct request *other);
 
 /* The client goes: what is on a connection stays there until it is answered, all else is freed, the whole too. */
 void scatter_abandon(struct client *client, struct request *whole);

@@ -534,6 +534,7 @@ static void survey_draft_nodes(const struct survey *survey, struct topology_draf
                                                        : NODE_ROLE_UNKNOWN,
             .shard = probe->shard < survey->verdict.shard_count ? probe->shard : TOPOLOGY_NO_SHARD,
             .is_fit = probe->was_fit,
+            .is_new = !probe->is_logged && is_being_asked(survey, probe),
             .is_silent = !probe->answers,
             .says_master = !is_master && probe->answers && probe->role == NODE_ROLE_MASTER,
             .reason = probe->reason,

@@ -115,6 +115,7 @@ void transaction_take_opening(struct connection *connection, struct slice frame)
     bool is_redirect = refusal_is_of_cluster(refusal) && request && request->client;
     if (is_redirect && redirect_take(connection, request, refusal, frame))
         return;
+    connection->in_multi = true;
     if (++opening->confirmations == opening->subscriptions)
         connection_done(connection);
 }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum {
-    UNSETTLED_BY_MAP_MS = 1000, /* the old owner's answers come by then, or never */
+    UNSETTLED_BY_MAP_MS = 1000, /* by then all nodes know what most of them say */
     IN_VAIN_MS = 1000,          /* so long after one was held in vain those sent in one go with it are not held */
     DRAIN_MS = 500,             /* in which an old master hears that it is none */
 };
@@ -32,6 +32,7 @@ static void note_write(const struct upstream *upstream, const struct connection 
                        const struct request *request);
 static void note_reign(struct upstream *upstream, struct backend *backend);
 static bool has_deposed(const struct upstream *upstream);
+static bool has_heir(const struct upstream *upstream, const struct backend *backend);
 static bool wrote_elsewhere(const struct upstream *upstream, const struct request *request);
 static bool may_be_sharded(const struct config_upstream *config);
 static void end_waiting_for_topology(struct upstream *upstream, bool is_known);
@@ -43,6 +44,7 @@ static uint64_t hold_until_ms(const struct client *client);
 static bool is_in_vain(const struct client *client);
 static void note_in_vain(struct client *client);
 static void end_of_wait(struct request *request);
+static bool is_barred(const struct upstream *upstream, const struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
 static struct connection *route_to(const struct backend *backend, const struct request *request);
 static struct backend *redirected_to(const struct upstream *upstream, struct request *request);
@@ -50,6 +52,7 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
 static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
                                                    uint16_t shard);
 static bool is_for_replicas_only(const struct upstream *upstream, const struct request *request);
+static bool knows_replicas(const struct upstream *upstream);
 static bool lacks_replica(const struct upstream *upstream, const struct request *request);
 static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
 static struct backend *named_master(const struct upstream *upstream, uint16_t shard);
@@ -164,7 +167,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         dispatch_dedicated(upstream, request);
         return;
     }
-    if (request->not_before_ms > upstream->worker->now_ms) {
+    if (request->not_before_ms > upstream->worker->now_ms || is_barred(upstream, request)) {
         hold(upstream, request);
         return;
     }
@@ -387,7 +390,7 @@ static uint16_t first_shard_of(const struct topology *topology)
     return place < TOPOLOGY_SLOTS ? topology_shard_of(topology, place) : 0;
 }
 
-/* A place that another shard has now: what was sent to the one is answered before anything goes to the other. */
+/* A place that another shard has now. */
 static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node)
 {
     const struct topology *before = upstream->topology;
@@ -397,6 +400,7 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
     upstream->has_moved = false;
     if (!upstream->is_sharded || !topology->is_cluster)
         return;
+    upstream->map_count++;
     follow_shards(upstream, topology, by_node, after);
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
         uint16_t shard = before->slots[place];
@@ -489,15 +493,23 @@ static void note_reign(struct upstream *upstream, struct backend *backend)
     backend->was_replica = false;
 }
 
+/* True if a master is none any more, of which nobody is known to have come after it. */
 static bool has_deposed(const struct upstream *upstream)
 {
     const struct topology *topology = upstream->topology;
     for (const struct backend *backend = upstream->backends; backend; backend = backend->next) {
         bool is_master = backend->node != TOPOLOGY_NO_NODE && topology->nodes[backend->node].role == NODE_ROLE_MASTER;
-        if (backend->reign && !is_master)
+        if (backend->reign && !is_master && !has_heir(upstream, backend))
             return true;
     }
     return false;
+}
+
+static bool has_heir(const struct upstream *upstream, const struct backend *backend)
+{
+    const struct topology *topology = upstream->topology;
+    uint32_t heir = backend->shard == TOPOLOGY_NO_SHARD ? TOPOLOGY_NO_NODE : topology->shards[backend->shard].master;
+    return heir != TOPOLOGY_NO_NODE && upstream->by_node[heir]->reign > backend->reign;
 }
 
 /* A node of a Redis Cluster that is a replica now answers what it still has with MOVED, which is better than not to know.
@@ -583,11 +595,8 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     }
     request_settle(&upstream->worker->chunks, request);
     request->state = REQUEST_WAITING;
-    uint64_t until_ms = upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
-    if (waits_forever(request))
-        request->hold_deadline_ms = UINT64_MAX;
-    else if (!request->hold_deadline_ms || until_ms < request->hold_deadline_ms)
-        request->hold_deadline_ms = until_ms;
+    request->deadline_ms =
+        waits_forever(request) ? UINT64_MAX : upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
     request_queue_push(&backend->waiting, request);
     client_held(client);
 }
@@ -696,6 +705,13 @@ static bool is_for_replicas_only(const struct upstream *upstream, const struct r
     return !request->is_read || request->needs_dedicated || upstream->config->reads_policy == READS_REPLICA;
 }
 
+/* Its keys were another shard's when its client sent what is still on its way there. */
+static bool is_barred(const struct upstream *upstream, const struct request *request)
+{
+    const struct client *client = request->client;
+    return client_has_unmapped(client, upstream->map_count) && again_is_barred(client, request);
+}
+
 /* Where a node of the cluster says, if that can be reached; it is done once. */
 static bool dispatch_redirected(struct upstream *upstream, struct request *request)
 {
@@ -778,7 +794,7 @@ static bool is_of_unsettled_place(const struct upstream *upstream, const struct 
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request)
 {
     return !request->needs_master && !request->client->follows_master && request->client->held == 0 &&
-           upstream->config->reads_policy == READS_REPLICA && upstream->topology->node_count > 0;
+           upstream->config->reads_policy == READS_REPLICA && knows_replicas(upstream);
 }
 
 /* The same for what a client of an address `as replica` can have of a replica only. */
@@ -786,7 +802,18 @@ static bool lacks_replica(const struct upstream *upstream, const struct request 
 {
     const struct client *client = request->client;
     return client->persona == PERSONA_REPLICA && is_for_replicas_only(upstream, request) && !request->is_restoring &&
-           client->held == 0 && upstream->topology->node_count > 0;
+           client->held == 0 && knows_replicas(upstream);
+}
+
+/* Not in the first moments, when nodes are still being asked. */
+static bool knows_replicas(const struct upstream *upstream)
+{
+    const struct topology *topology = upstream->topology;
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        if (topology->nodes[i].is_new)
+            return false;
+    }
+    return topology->node_count > 0;
 }
 
 /* ---- holding ---- */
@@ -822,7 +849,7 @@ static void hold(struct upstream *upstream, struct request *request)
         upstream_retry_at(upstream, request->not_before_ms);
     request->redirect_version = 0; /* by then the node may think otherwise */
     request->is_asking = false;
-    if (!upstream->is_holding && !is_paused && !request->refusal) {
+    if (!upstream->is_holding && !is_paused && !request->refusal && !is_barred(upstream, request)) {
         log_warning("requests are held: there is no master that can be written to%s",
                     upstream->is_sharded ? " for some keys" : "");
         upstream->is_holding = true;

@@ -40,6 +40,7 @@ struct upstream {
     bool is_awaited;            /* clients wait for the first topology (STALL_TOPOLOGY) */
     uint16_t *moved;            /* shard + 1 of a place that has moved since the topology was made; 0 = it has not */
     bool has_moved;             /* any has */
+    uint32_t map_count;         /* counts changes of what place belongs to which shard, as far as is known; may wrap */
     uint16_t first_shard;       /* of the first place that is anybody's */
     uint64_t *unsettled_ms;     /* until when a place is on its way, or may be */
     uint64_t unsettled_until_ms;/* the latest of these */

@@ -24,6 +24,7 @@ struct waits {
     struct client *client; /* NULL: it has gone */
     struct request *whole;
     uint32_t since; /* upstream->master_epoch at the first of the writes */
+    uint32_t reign; /* backend->reign of the only master that is asked; 0: all are */
     enum command_block block;
     uint32_t timeout_at; /* the word that says for how long */
     char timeout[BLOCKING_TEXT_SIZE];
@@ -122,6 +123,7 @@ static struct waits *create(struct client *client, const struct command_at_hand 
     waits->client = client;
     waits->worker = client->worker;
     waits->since = client->wrote_since;
+    waits->reign = client->wrote_several ? 0 : client->written_epoch;
     waits->word_count = at_hand->count;
     waits->block = at_hand->command->block;
     waits->timeout_at = timeout.position;
@@ -160,18 +162,22 @@ static void time_is_over(struct ev_loop *loop, ev_timer *timer, int events)
     cut_all(waits);
 }
 
-/* A round: all masters that there are now. */
+/* A round: all masters that there are now, or the one. */
 static void ask_all(struct waits *waits)
 {
-    uint32_t count = waits->client->upstream->topology->shard_count;
+    const struct client *client = waits->client;
+    const struct backend *written = waits->reign ? upstream_written_master(client->upstream, client) : NULL;
+    uint32_t count = client->upstream->topology->shard_count;
     free(waits->each);
     waits->each = calloc(count, sizeof *waits->each);
     waits->count = waits->each ? count : 0;
     waits->is_incomplete = !waits->each;
     waits->numbers = 0;
     waits->left = 1; /* until all have been asked */
-    for (uint32_t i = 0; i < waits->count; i++)
-        waits->is_incomplete |= !ask(waits, i);
+    for (uint32_t i = 0; i < waits->count; i++) {
+        if (!waits->reign || (written && written->shard == i))
+            waits->is_incomplete |= !ask(waits, i);
+    }
     waits->left--;
     settle(waits);
 }
@@ -263,7 +269,9 @@ static struct slice judge(const struct waits *waits, char *text, size_t size)
 {
     struct client *client = waits->client;
     uint64_t now_ms = client->worker->now_ms;
-    if (client->upstream->replaced_epoch > waits->since) { /* that is told once */
+    bool is_replaced = waits->reign ? !upstream_written_master(client->upstream, client)
+                                    : client->upstream->replaced_epoch > waits->since;
+    if (is_replaced) { /* that is told once */
         client->wrote_several = false;
         client->written_epoch = 0;
         return error_reply(ERROR_WRITES_ELSEWHERE);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * waits.h - WAIT of a client whose writes went to several masters: all are asked, the least number is the answer, as
- * Redis' tips have it.
+ * Redis' tips have it. Also of one whose own connection is there for something else, at another master than the one that it
+ * wrote to: that one is asked.
  *
  * Each master is asked on a connection of its own for just this, behind a mark (connection_mark), so that it counts
  * replicas that have all that the master had by then. The client is stalled meanwhile (STALL_WAITS). While one is not

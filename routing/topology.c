@@ -112,6 +112,7 @@ static bool topology_copy_node(struct topology_node *to, const struct topology_n
     to->reason = strdup(from->reason ? from->reason : "");
     to->port = from->port;
     to->role = from->role;
+    to->is_new = from->is_new;
     to->is_silent = from->is_silent;
     to->says_master = from->says_master;
     to->shard = from->shard;
@@ -200,7 +201,7 @@ static void topology_free(struct topology *topology)
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b)
 {
     return a->port == b->port && a->role == b->role && a->says_master == b->says_master && a->is_silent == b->is_silent &&
-           a->shard == b->shard && a->is_fit == b->is_fit &&
+           a->shard == b->shard && a->is_fit == b->is_fit && a->is_new == b->is_new &&
            a->gauge == b->gauge && strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 &&
            strcmp(a->reason, b->reason) == 0;
 }

@@ -49,6 +49,7 @@ struct topology_node {
     uint16_t shard;       /* whose master or replica it is; TOPOLOGY_NO_SHARD: not known to be any's */
     bool is_fit;          /* may serve reads: master that answers, or replica with its link to this master up,
                              not loading or syncing, not called down */
+    bool is_new;          /* it has not said yet what it is, or not all of that */
     bool is_silent;       /* it does not answer PING */
     bool says_master;     /* and answers, but is not the one accepted */
     const char *reason;   /* why it is not fit, in words; "" if it is */

@@ -55,7 +55,8 @@ enum verdict verdict_of(const struct request_history *history, enum error *error
     if (!history->was_sent && history->outcome != OUTCOME_ANSWERED)
         return VERDICT_AGAIN;
     if (history->is_blocking && history->outcome != OUTCOME_ANSWERED) {
-        if (history->is_for_data && history->waited_ms >= VERDICT_WAITED_MS)
+        bool was_waiting = history->waited_ms >= VERDICT_WAITED_MS && history->outcome != OUTCOME_TIMED_OUT;
+        if (history->is_for_data && was_waiting)
             return VERDICT_AGAIN;
         if (!history->is_read)
             return fail(error, ERROR_SESSION_LOST);

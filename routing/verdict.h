@@ -22,12 +22,13 @@
  *   ------------------------------------+--------------------------+-------------------------------
  *   refused: UNBLOCKED                  | hold                     | deliver
  *   connection lost, it was waiting     | again                    | fail: outcome unknown
- *   connection lost before that         | write: fail: outcome     | fail: outcome unknown
- *                                       | unknown; read: as above  |
+ *   connection lost before that, or its | write: fail: outcome     | fail: outcome unknown
+ *     deadline passed                   | unknown; read: as above  |
  *
  * One that was waiting had found nothing to take: what was there would have been answered by then. If something was
  * given to it in the very moment in which its master died, that is lost with the master like any write that it had
- * not acknowledged. WAIT asks about writes that another master may not have, so it is asked of no other.
+ * not acknowledged. But a node that says nothing long after the command's own time is over may not have looked at it yet.
+ * WAIT asks about writes that another master may not have, so it is asked of no other.
  *
  * A connection with an unanswered request past its deadline is closed, so what else waits on it is "lost".
  * "Again" of what was sent and lost is bounded by attempts; what did not run may go again as often as its deadline

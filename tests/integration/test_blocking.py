@@ -230,6 +230,22 @@ def test_holding_is_bounded_for_what_waits_for_ever(pair, processes):
         assert link.read() == b"ERR pointsman: no master within failover.hold_time; not executed"
 
 
+def test_a_node_that_hangs_keeps_nobody_beyond_the_commands_time_and_one_answers(processes):
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address, upstream_kind="static", proxy_request_timeout="1s"))
+    with pointsman.raw(timeout=30) as one, pointsman.raw(timeout=30) as two, pointsman.raw(timeout=30) as three:
+        assert two.ask("SET", "k", 1) == b"OK" and one.ask("BLPOP", "l", "1.5") is None
+        server.pause()
+        one.command("BLPOP", "l", 1)
+        two.command("WAIT", 0, 100)
+        three.command("XREAD", "BLOCK", 100, "STREAMS", "s", "$")
+        assert one.read() == two.read() == LOST
+        assert three.read() in (None, b"ERR pointsman: no reply within proxy.request_timeout")
+        server.resume()
+        for link in (one, two, three):
+            wait_for(lambda: link.ask("GET", "k") == b"1", 20, "the node to serve again")
+
+
 def test_pop_that_may_have_run_is_not_sent_again(processes):
     server = processes(Server("alone")).ready()
     with server.client() as client:

@@ -151,6 +151,74 @@ def test_what_follows_a_script_that_is_redirected_does_not_overtake_it(nodes):
                 assert [link.read() for _ in range(3)] == [b"OK", 101, b"101"]
 
 
+OVERTAKEN = b"ERR pointsman: the node refused this and carried out what came behind it; not executed"
+
+
+@pytest.mark.parametrize("command", [("FLUSHALL",), ("KEYS", "{late}*"), ("DBSIZE",)])
+def test_what_a_busy_node_refuses_late_is_not_done_after_what_came_behind_it(nodes, link, command):
+    """The slot has moved, but the node that it left does not say so yet when the one that has it answers what all are asked."""
+    with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master") as pointsman, pointsman.raw(timeout=30) as client:
+        one, two = nodes.masters()[:2]
+        link.ask("FLUSHALL")
+        key = nodes.key_of(one, 900)
+        for master in nodes.masters():
+            client.ask("GET", nodes.key_of(master, 1))
+        nodes.move_slot(slot_of(key), two, one)
+        with one.raw(timeout=30) as busy:
+            busy.command("DEBUG", "SLEEP", "0.6")
+            time.sleep(0.1)
+            client.send(encode("SET", key, 1) + encode(*command))
+            assert client.read() == OVERTAKEN
+            assert client.read() == {"FLUSHALL": b"OK", "KEYS": [], "DBSIZE": 0}[command[0]]
+            assert client.ask("GET", key) is None
+            assert busy.read() == b"OK"
+
+
+def test_what_follows_goes_where_the_key_is_now_when_all_is_answered_where_it_was():
+    """However long that takes."""
+    own = RedisCluster(3, 0, settings={"cluster-node-timeout": "30000"}).start()
+    try:
+        one, two, three = own.masters()
+        key, other = own.key_of(one, 10), own.key_of(three, 20)
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=60) as client:
+            for master in own.masters():
+                client.ask("GET", own.key_of(master, 1))
+            own.move_slot(slot_of(key), two, one)
+            three.ask("CLUSTER", "SETSLOT", slot_of(key), "NODE", two.id)
+            with one.raw(timeout=60) as busy, pointsman.raw(timeout=30) as another:
+                busy.command("DEBUG", "SLEEP", "6")
+                time.sleep(0.1)
+                client.command("SET", key, 100)
+                time.sleep(0.1)
+                own.move_slot(slot_of(other), two, three)
+                assert another.ask("GET", other) is None  # MOVED, whereupon the proxy asks for the map
+                time.sleep(3)
+                assert another.ask("GET", key) is None
+                client.send(encode("INCR", key))
+                assert [client.read(), client.read()] == [b"OK", 101]
+                assert another.ask("GET", key) == b"101"
+    finally:
+        own.stop()
+
+
+def test_what_goes_again_does_not_wait_for_a_node_that_hangs_elsewhere():
+    own = RedisCluster(3, 0, settings={"cluster-node-timeout": "60000"}).start()
+    try:
+        one, two, three = own.masters()
+        key, elsewhere = own.key_of(one, 50), own.key_of(three, 3)
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=10) as client:
+            for master in own.masters():
+                client.ask("GET", own.key_of(master, 1))
+            own.move_slot(slot_of(key), two, one)
+            three.pause()
+            client.send(encode("SET", key, 1) + encode("INCR", key) + encode("SET", elsewhere, 1))
+            assert [client.read(), client.read()] == [b"OK", 2]
+            three.resume()
+            assert client.read() == b"OK"
+    finally:
+        own.stop()
+
+
 def test_a_transaction_that_waits_for_a_connection_is_not_cut_in_two(nodes):
     """It begins again elsewhere, where another client has the only connection: nobody else gets it in the midst of it."""
     settings = {"upstream_kind": "cluster", "proxy_threads": 1, "pool_dedicated_connections": 1, "pool_wait": "20s"}
@@ -233,11 +301,16 @@ def test_what_waits_in_vain_for_a_slot_is_told_in_the_words_of_redis(nodes, link
     nodes.move_keys(slot, source, target, most=2)
     try:
         with Pointsman(
-            nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="500ms"
+            nodes.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="2s"
         ) as short, short.raw() as one:
             assert one.ask("MGET", *("{never}%d" % i for i in range(4))) == (
                 b"TRYAGAIN Multiple keys request during rehashing of slot")  # fmt: skip
             assert one.ask("GET", "{never}1") == b"1"
+            began = time.monotonic()
+            for timeout in (0, 20):
+                assert one.ask("BLPOP", "{never}1", "{never}2", timeout) == (
+                    b"TRYAGAIN Multiple keys request during rehashing of slot")  # fmt: skip
+            assert time.monotonic() - began < 15
     finally:
         nodes.move_keys(slot, source, target)
         nodes.end_move(slot, source, target)

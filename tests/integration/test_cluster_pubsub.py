@@ -431,7 +431,7 @@ def test_a_subscriber_at_an_address_of_replicas_hears_all_once(nodes, link):
         wait_for(lambda: not Raw(port).close(), 20, "it to listen")
         with Raw(port, timeout=20) as subscriber:
             wait_for(lambda: subscriber.ask("GET", keys[0]) is None, 20, "it to know its nodes")
-            subscriber.ask("PSUBSCRIBE", "__keyevent@0__:set")
+            assert list(subscriber.ask("PSUBSCRIBE", "__keyevent@0__:set")) == [b"psubscribe", b"__keyevent@0__:set", 1]
             assert list(subscriber.ask("SSUBSCRIBE", channel)) == [b"ssubscribe", channel.encode(), 1]
             for key in keys:
                 link.ask("SET", key, 1)

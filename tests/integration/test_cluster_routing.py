@@ -381,6 +381,35 @@ def test_wait_counts_replicas_of_the_shard_that_was_written_to(client, nodes, li
     assert [key for node in nodes.masters() for key in node.ask("KEYS", "*pointsman*")] == []
 
 
+@pytest.mark.parametrize("state", ["nothing", "subscriptions", "watched keys"])
+def test_wait_asks_the_master_that_was_written_to_wherever_the_clients_own_connection_leads(link, nodes, through, state):
+    home, written = nodes.masters()[:2]
+    key = nodes.key_of(written, 8)
+    [replica] = nodes.replicas_of(written)
+    replica.pause()
+    try:
+        with Raw(through.port, timeout=20) as client:
+            client.ask("HELLO", 3)
+            if state == "subscriptions":
+                client.ask("SUBSCRIBE", "news")
+            if state == "watched keys":
+                client.ask("WATCH", nodes.key_of(home, 8))
+            assert client.ask("SET", key, 1) == b"OK"
+            assert client.ask("WAIT", 1, 300) == 0
+            replica.resume()
+            assert client.ask("WAIT", 1, 5000) == 1
+            if state == "subscriptions":
+                assert link.ask("PUBLISH", "news", "still heard") == 1
+                assert list(client.read())[-1] == b"still heard"
+            if state == "watched keys":
+                assert client.ask("BLPOP", key, 1) == CROSSSLOT
+                client.send(encode("MULTI") + encode("INCR", nodes.key_of(home, 8)) + encode("EXEC"))
+                assert isinstance([client.read() for _ in range(3)][-1], list)
+    finally:
+        replica.resume()
+        link.ask("DEL", nodes.key_of(home, 8))
+
+
 def test_wait_after_writes_to_several_masters_is_the_least_of_all(link, nodes, through):
     keys = [nodes.key_of(master, 9) for master in nodes.masters()]
     for _ in range(3):

@@ -125,6 +125,10 @@ def test_what_a_node_refused_is_not_overtaken_by_what_came_behind_it(processes):
         wait_for(pointsman.writes, what="writes to pass")
         with pointsman.raw(timeout=30) as link:
             check_refusals(link, refuser)
+            link.ask("RPUSH", "list", 1)
+            refuser.left = {b"SET list": 1}
+            link.send(encode("SET", "list", 1) + encode("GET", "list"))  # which has seen the list
+            assert link.read() == OVERTAKEN and link.read().startswith(b"WRONGTYPE")
 
 
 def test_what_a_node_of_a_cluster_refused_is_not_overtaken_either():

@@ -561,6 +561,20 @@ def test_without_a_replica_plain_reads_go_to_the_master_if_the_policy_lets_them(
         assert master.get("harness:ready") == b"1"
 
 
+@pytest.mark.parametrize("words", [("SUBSCRIBE", "news"), ("MULTI",), ("GET", "k")])
+def test_nothing_is_refused_for_lack_of_a_replica_while_that_is_still_being_asked(processes, words):
+    pair = processes(Replication(replicas=1, sentinels=0))
+    pair.replicas[0].pause()
+    pointsman = processes(Personas(pair, reads_policy="replica", wait=None, upstream_kind="static"))
+    wait_for(lambda: pointsman.is_alive() and pointsman.writes(), 20, "a first write")
+    with Raw(pointsman.replica_port, timeout=20) as link:
+        link.command(*words)
+        assert link.is_silent(0.3)
+        pair.replicas[0].resume()
+        reply = link.read()
+        assert reply in ([b"subscribe", b"news", 1], b"OK", None)
+
+
 def test_a_replica_that_dies_is_left_for_another(own_cluster, processes):
     pointsman = processes(Personas(own_cluster))
     wait_until_replicas_are_read(pointsman)

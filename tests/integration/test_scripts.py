@@ -234,6 +234,16 @@ def test_script_that_itself_says_noscript_is_not_run_twice(steady):
         assert link.ask("GET", "n") == b"1"
 
 
+def test_script_that_says_what_a_full_node_says_runs_once(processes):
+    """As the first thing that is asked of the node, when that may well say so itself."""
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address, upstream_kind="static"))
+    with pointsman.raw(timeout=20) as link:
+        words = "ERR max number of clients reached"
+        assert link.ask("EVAL", f"redis.call('INCR', KEYS[1]) return redis.error_reply('{words}')", 1, "n") == words.encode()
+        assert link.ask("GET", "n") == b"1"
+
+
 @pytest.mark.parametrize("words", [["FLUSH"], ["FLUSH", "ASYNC"], ["flush", "sync"]])
 def test_after_a_flush_scripts_are_gone_as_on_a_plain_server(pair, steady, words):
     script, other = fresh(ADD), fresh(READ)
