@@ -366,6 +366,25 @@ def test_wait_tells_of_a_master_replaced_by_one_that_nobody_knew():
         own.stop()
 
 
+def test_a_master_that_joins_after_a_failover_is_nobodys_heir_to_wait():
+    own = RedisCluster(3, 1).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=20) as link:
+            old, written, other = own.masters()
+            keys = [own.key_of(node, 5) for node in (written, other)]
+            leaving = own.key_of(written, 6)
+            [heir] = own.replicas_of(old)
+            heir.ask("CLUSTER", "FAILOVER")
+            wait_for(lambda: heir.is_master() and not old.is_master(), 20, "the failover")
+            time.sleep(1)  # the proxy hears of it by and by
+            assert link.ask("MSET", keys[0], 1, keys[1], 1) == b"OK"
+            own.move_slot(slot_of(leaving), own.add_node(), written)
+            wait_for(lambda: link.ask("SET", leaving, 1) and "4 shards" in pointsman.log_text(), 20, "the new master to be known")
+            assert isinstance(link.ask("WAIT", 0, 100), int)
+    finally:
+        own.stop()
+
+
 def test_a_master_that_has_said_it_is_none_needs_more_than_its_own_word(nodes):
     """It may have been replaced, and call itself master by mistake for a moment: most nodes have to name it again."""
     master = nodes.masters()[0]
