@@ -496,10 +496,13 @@ static void tick_connection(struct backend *backend, struct connection *connecti
 }
 
 /* A script that keeps a replica busy is let be: sent to another node, it would keep that busy as well. Where a redirect has
- * led to what was a replica it may be the master by now; but what all nodes get was meant for a replica. */
+ * led to what was a replica it may be the master by now; but what all nodes get was meant for a replica. What was asked ahead
+ * of a request may have been read with it, and is then answered with it. */
 static bool is_given_up(const struct backend *backend, const struct connection *connection)
 {
     const struct request *oldest = connection->queue.first;
+    while (!oldest->client && oldest->next)
+        oldest = oldest->next;
     if (backend->upstream->topology->is_cluster && !connection->is_readonly && !oldest->is_for_nodes)
         return false;
     bool is_script = request_is_script(oldest);

@@ -164,14 +164,15 @@ def test_what_a_busy_node_refuses_late_is_not_done_after_what_came_behind_it(nod
         for master in nodes.masters():
             client.ask("GET", nodes.key_of(master, 1))
         nodes.move_slot(slot_of(key), two, one)
-        with one.raw(timeout=30) as busy:
-            busy.command("DEBUG", "SLEEP", "0.6")
-            time.sleep(0.1)
+        one.pause()
+        try:
             client.send(encode("SET", key, 1) + encode(*command))
-            assert client.read() == OVERTAKEN
-            assert client.read() == {"FLUSHALL": b"OK", "KEYS": [], "DBSIZE": 0}[command[0]]
-            assert client.ask("GET", key) is None
-            assert busy.read() == b"OK"
+            time.sleep(0.3)
+        finally:
+            one.resume()
+        assert client.read() == OVERTAKEN
+        assert client.read() == {"FLUSHALL": b"OK", "KEYS": [], "DBSIZE": 0}[command[0]]
+        assert client.ask("GET", key) is None
 
 
 def test_what_follows_goes_where_the_key_is_now_when_all_is_answered_where_it_was():
@@ -185,9 +186,8 @@ def test_what_follows_goes_where_the_key_is_now_when_all_is_answered_where_it_wa
                 client.ask("GET", own.key_of(master, 1))
             own.move_slot(slot_of(key), two, one)
             three.ask("CLUSTER", "SETSLOT", slot_of(key), "NODE", two.id)
-            with one.raw(timeout=60) as busy, pointsman.raw(timeout=30) as another:
-                busy.command("DEBUG", "SLEEP", "6")
-                time.sleep(0.1)
+            with pointsman.raw(timeout=30) as another:
+                one.pause()
                 client.command("SET", key, 100)
                 time.sleep(0.1)
                 own.move_slot(slot_of(other), two, three)
@@ -195,6 +195,8 @@ def test_what_follows_goes_where_the_key_is_now_when_all_is_answered_where_it_wa
                 time.sleep(3)
                 assert another.ask("GET", key) is None
                 client.send(encode("INCR", key))
+                assert client.is_silent(0.3)
+                one.resume()
                 assert [client.read(), client.read()] == [b"OK", 101]
                 assert another.ask("GET", key) == b"101"
     finally:
