@@ -256,7 +256,7 @@ void census_flags(const struct client *client, char flags[CENSUS_FLAGS_MAX])
         bool is_set;
     } all[] = {
         {'O', session->is_monitoring}, {'P', session_is_subscribed(session)},
-        {'x', session->in_multi},      {'b', client->blocking || client->stall == STALL_PAUSED},
+        {'x', session->in_multi},      {'b', client->blocking || client->waits || client->stall == STALL_PAUSED},
         {'t', session->is_tracking},   {'B', session->tracks_by_prefix},
         {'U', client->is_unix},        {'e', client->is_not_evicted},
     };

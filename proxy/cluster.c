@@ -84,6 +84,7 @@ static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *vi
 static bool find_probes(struct survey *survey, const struct cluster_view *view, struct probe **probes);
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at);
+static bool is_spare(const struct cluster_view *view, uint32_t shard);
 static uint32_t shard_followed_by(const struct cluster *cluster, const struct cluster_view *view,
                                   struct probe *const *probes, uint32_t shard, bool by_master);
 static void claim_set(struct cluster *cluster, uint32_t index, const struct cluster_view *view,
@@ -420,26 +421,34 @@ static bool find_probes(struct survey *survey, const struct cluster_view *view, 
     return true;
 }
 
-/* For each shard of the view that has slots: which of ours it was, and which it will be. Returns how many
- * those are. The master tells which one it was, then any of its nodes. A master without slots has nothing
- * yet, or may be about to become a replica: who asks all masters need not ask it. */
+/* For each shard of the view: which of ours it was, and which it will be. Returns how many those are. The master
+ * tells which one it was, then any of its nodes. A master without slots is one if it is well: it may be about to
+ * get some, and who asks all masters must not miss them; but not one whose shard has another master now. */
 static uint32_t match_shards(const struct cluster *cluster, const struct cluster_view *view,
                              struct probe *const *probes, uint32_t *from, uint32_t *at)
 {
-    static const bool by_master[] = {true, false};
+    static const struct {
+        bool has_slots, by_master;
+    } passes[] = {{true, true}, {true, false}, {false, true}};
     bool is_taken[TOPOLOGY_SHARDS_MAX] = {false}, is_kept[TOPOLOGY_SHARDS_MAX] = {false};
     uint32_t count = 0;
     for (uint32_t i = 0; i < view->shard_count; i++) {
         from[i] = at[i] = CLUSTER_NOBODY;
-        if (view->shards[i].slot_count) at[i] = count++;
+        if (view->shards[i].slot_count || is_spare(view, i)) at[i] = count++;
     }
-    for (size_t pass = 0; pass < sizeof(by_master) / sizeof(by_master[0]); pass++) {
+    for (size_t pass = 0; pass < sizeof(passes) / sizeof(passes[0]); pass++) {
         for (uint32_t i = 0; i < view->shard_count; i++) {
-            if (at[i] == CLUSTER_NOBODY || from[i] != CLUSTER_NOBODY) continue;
-            uint32_t old = shard_followed_by(cluster, view, probes, i, by_master[pass]);
-            if (old == CLUSTER_NOBODY || is_taken[old]) continue;
-            is_taken[old] = true;
-            from[i] = old;
+            bool has_slots = view->shards[i].slot_count != 0;
+            if (at[i] == CLUSTER_NOBODY || from[i] != CLUSTER_NOBODY || has_slots != passes[pass].has_slots) continue;
+            uint32_t old = shard_followed_by(cluster, view, probes, i, passes[pass].by_master);
+            if (old == CLUSTER_NOBODY) continue;
+            if (!is_taken[old]) {
+                is_taken[old] = true;
+                from[i] = old;
+            } else if (!has_slots) {
+                at[i] = CLUSTER_NOBODY;
+                count--;
+            }
         }
     }
     for (uint32_t i = 0; i < view->shard_count; i++) {
@@ -457,6 +466,12 @@ static uint32_t match_shards(const struct cluster *cluster, const struct cluster
         at[i] = free_index++;
     }
     return count;
+}
+
+static bool is_spare(const struct cluster_view *view, uint32_t shard)
+{
+    uint32_t master = view->shards[shard].master;
+    return view->slot_count && master != TOPOLOGY_NO_NODE && !view->nodes[master].is_failing;
 }
 
 static uint32_t shard_followed_by(const struct cluster *cluster, const struct cluster_view *view,

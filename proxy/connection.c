@@ -438,10 +438,10 @@ static void connection_select(struct connection *connection)
     send_greeting(connection, (struct slice[]){SLICE("SELECT"), {number, (size_t)size}}, 2);
 }
 
-/* Without it a replica in a Redis Cluster sends every read to its master. */
+/* Without it a replica in a Redis Cluster sends every read to its master. Once: a subscriber may not say it again. */
 static void connection_read_only(struct connection *connection)
 {
-    if (!connection->is_readonly) {
+    if (!connection->is_readonly || connection->was_readonly) {
         connection_ready(connection);
         return;
     }
@@ -491,7 +491,8 @@ static void take_greeting(struct connection *connection, struct slice reply)
         take_database(connection, reply);
         return;
     case CONNECTION_READONLY:
-        if (reply.bytes[0] == '+')
+        connection->was_readonly = reply.bytes[0] == '+';
+        if (connection->was_readonly)
             connection_ready(connection);
         else
             close_unwelcome(connection, "READONLY", reply);

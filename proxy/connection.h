@@ -105,6 +105,7 @@ struct connection {
     bool in_multi : 1;    /* a MULTI was answered on it, and nothing that ends it */
     bool has_watched : 1; /* by its borrower; a WATCH was answered, and nothing that ends it */
     bool is_readonly : 1; /* READONLY goes with its greeting: a replica in a Redis Cluster, for reads */
+    bool was_readonly : 1; /* ... and was answered */
     bool is_marked : 1;   /* a command left traces on it (AUTH in a transaction): not lent to anybody else */
 };
 

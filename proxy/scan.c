@@ -2,6 +2,7 @@
 #include "proxy/scan.h"
 
 #include "proxy/backend.h"
+#include "proxy/control.h"
 #include "proxy/cursors.h"
 #include "proxy/scatter.h"
 #include "proxy/upstream.h"
@@ -18,6 +19,9 @@ static bool has_odd_options(const struct command_at_hand *at_hand);
 static uint32_t shard_of_rank(const struct topology *topology, uint32_t rank);
 static const char *name_of(const struct topology *topology, uint32_t shard);
 static struct slice text_of(struct slice reply);
+static enum placement pass_over(struct client *client, const struct scan_cursor *scan);
+static struct slice empty_page(char *reply, size_t room, const struct scan_cursor *next, uint32_t masters);
+static uint32_t slots_owned(const struct topology *topology);
 static void answer_empty(struct request *whole, const struct scan_cursor *next);
 static void answer(struct request *request, struct slice reply);
 
@@ -39,8 +43,21 @@ enum placement scan_place(struct client *client, const struct command_at_hand *a
     traits->inspection = INSPECT_SCAN;
     traits->scan = cursor;
     traits->is_for_shard = true;
+    traits->needs_master = true; /* replicas do not agree where in it a cursor is */
     traits->place = (uint16_t)shard_of_rank(topology, scan.rank);
+    if (topology->shards[traits->place].is_spare && !upstream_master(client->upstream, traits->place))
+        return pass_over(client, &scan);
     return PLACEMENT_GOES;
+}
+
+/* A master that has no slots, and is not there. */
+static enum placement pass_over(struct client *client, const struct scan_cursor *scan)
+{
+    uint32_t masters = client->upstream->topology->shard_count;
+    struct scan_cursor next = scan_after_page(scan, 0, masters);
+    char reply[64];
+    client_reply(client, empty_page(reply, sizeof reply, &next, masters));
+    return PLACEMENT_TAKEN;
 }
 
 /* A node may have something against them, and is asked for a page at once; if it has not, another round will begin. */
@@ -80,8 +97,9 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
     const struct topology *topology = upstream->topology;
     uint64_t hash = 0;
     bool has_moving = false, is_over = false;
+    uint32_t slots = 0;
     for (uint32_t i = 0; topology->is_cluster && i < count; i++) {
-        if (pieces[i].reply.bytes[0] == '-') {
+        if (pieces[i].reply.size > 0 && pieces[i].reply.bytes[0] == '-') {
             answer(whole, pieces[i].reply);
             return;
         }
@@ -97,7 +115,11 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
         uint32_t master = topology->shards[shard].master;
         uint32_t mark = master == TOPOLOGY_NO_NODE ? 0 : upstream->by_node[master]->run_mark;
         struct slice nodes = topology->is_cluster ? text_of(pieces[shard].reply) : SLICE("");
-        has_moving |= scan_add(&hash, slice_of(name_of(topology, shard)), mark, nodes);
+        has_moving |= scan_add(&hash, &slots, slice_of(name_of(topology, shard)), mark, nodes);
+    }
+    if (topology->is_cluster && slots < slots_owned(topology)) { /* some have gone to a master that is not known yet */
+        control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
+        has_before = false;
     }
     struct scan_cursor next = scan_after_check(has_before ? &before : NULL, scan_state(hash, count), has_moving, &is_over);
     answer_empty(whole, is_over ? NULL : &next);
@@ -106,13 +128,27 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
 /* A page without keys. next: NULL if the scan is over. */
 static void answer_empty(struct request *whole, const struct scan_cursor *next)
 {
+    char reply[64];
+    answer(whole, empty_page(reply, sizeof reply, next, whole->client->upstream->topology->shard_count));
+}
+
+static struct slice empty_page(char *reply, size_t room, const struct scan_cursor *next, uint32_t masters)
+{
     uint64_t cursor = 0;
     if (next)
-        scan_write(next, whole->client->upstream->topology->shard_count, &cursor);
-    char number[24], reply[64];
+        scan_write(next, masters, &cursor);
+    char number[24];
     int digits = snprintf(number, sizeof number, "%" PRIu64, cursor);
-    int size = snprintf(reply, sizeof reply, "*2\r\n$%d\r\n%s\r\n*0\r\n", digits, number);
-    answer(whole, (struct slice){reply, (size_t)size});
+    int size = snprintf(reply, room, "*2\r\n$%d\r\n%s\r\n*0\r\n", digits, number);
+    return (struct slice){reply, (size_t)size};
+}
+
+static uint32_t slots_owned(const struct topology *topology)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS; slot++)
+        count += topology->slots[slot] != TOPOLOGY_NO_SHARD;
+    return count;
 }
 
 static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
@@ -123,7 +159,7 @@ static enum placement check(struct client *client, const struct command_at_hand 
     cursor_read(at_hand->words[1], &traits->scan);
     traits->inspection = INSPECT_SCAN_CHECK;
     traits->special = SPECIAL_SCAN; /* so that connections learn which run they lead to (cursors.h) */
-    traits->is_read = true;
+    traits->is_read = traits->needs_master = true;
     return scatter_take(client, &question, traits, &plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/scatter.h"
 
+#include "proxy/backend.h"
 #include "proxy/handler.h"
 #include "proxy/scan.h"
 #include "proxy/upstream.h"
@@ -15,11 +16,13 @@ struct scatter {
     uint32_t count; /* of pieces */
     uint32_t left;  /* ... that are not answered */
     uint32_t limit; /* of entries; see plan.h */
+    uint32_t shard_count; /* there were when it began */
     uint32_t *order;
     struct scattered {
         struct request *request; /* NULL: not made yet */
         struct chunk *joined;    /* its reply, where that came in several parts; while merging only */
         uint32_t first, count;   /* of its keys, in order */
+        uint32_t shard;          /* that it is for, whatever keys it has */
         uint32_t replica;        /* that it is for; TOPOLOGY_NO_NODE: it is for a master */
     } pieces[];
 };
@@ -27,10 +30,13 @@ struct scatter {
 static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                         const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count);
 static struct scatter *create(const struct plan *plan, uint32_t count);
-static uint32_t find_replicas(const struct upstream *upstream, struct scattered *pieces);
+static uint32_t find_nodes(const struct upstream *upstream, const struct request *traits, const struct plan *plan,
+                           struct scattered *pieces);
+static bool is_there(const struct upstream *upstream, uint32_t node);
+static bool is_busy(const struct upstream *upstream, uint32_t node);
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
 static void direct_to_replica(const struct upstream *upstream, struct request *piece, uint32_t replica);
-static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count);
+static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan);
 static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan);
 static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index);
 static void merge(struct scatter *scatter);
@@ -41,12 +47,9 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
                   const struct plan *plan)
 {
     const struct upstream *upstream = client->upstream;
-    uint32_t masters = upstream->topology->shard_count;
-    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : masters;
-    if (plan->kind == PLAN_NODES)
-        count += find_replicas(upstream, NULL);
-    if (!may_go(client, traits, plan, count))
+    if (!may_go(client, traits, plan))
         return client_stall(client, STALL_DRAINED);
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : find_nodes(upstream, traits, plan, NULL);
     struct scatter *scatter = create(plan, count);
     struct chunk *chunk = encode(at_hand, plan);
     struct request *whole = scatter && chunk ? client_append(client, traits) : NULL;
@@ -61,9 +64,10 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     scatter->whole = whole;
     scatter->policy = plan->merge;
     scatter->limit = plan->limit;
+    scatter->shard_count = upstream->topology->shard_count;
     scatter->is_write = !traits->is_read;
-    if (plan->kind == PLAN_NODES)
-        find_replicas(upstream, scatter->pieces + masters);
+    if (plan->kind != PLAN_SPLIT)
+        find_nodes(upstream, traits, plan, scatter->pieces);
     send_pieces(client, at_hand, traits, plan, chunk, scatter, count);
     chunk_release(&client->worker->chunks, chunk);
     return !client->is_closed;
@@ -76,9 +80,11 @@ static void send_pieces(struct client *client, const struct command_at_hand *at_
     size_t offset = 0;
     for (uint32_t sent = 0; sent < count && !client->is_closed; sent++) {
         uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent;
-        struct request piece = traits_of_piece(traits, plan, i);
-        if (scatter->pieces[i].replica != TOPOLOGY_NO_NODE)
-            direct_to_replica(client->upstream, &piece, scatter->pieces[i].replica);
+        const struct scattered *scattered = &scatter->pieces[i];
+        struct request piece = traits_of_piece(traits, plan, plan->kind == PLAN_SPLIT ? i : scattered->shard);
+        piece.is_spare = plan->kind != PLAN_SPLIT && client->upstream->topology->shards[scattered->shard].is_spare;
+        if (scattered->replica != TOPOLOGY_NO_NODE)
+            direct_to_replica(client->upstream, &piece, scattered->replica);
         piece.scatter = scatter;
         piece.bytes = chunk->bytes + offset;
         piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
@@ -143,20 +149,43 @@ static struct scatter *create(const struct plan *plan, uint32_t count)
     return scatter;
 }
 
-/* Those that can be reached; one that cannot is waited for by nobody. pieces: written unless NULL. */
-static uint32_t find_replicas(const struct upstream *upstream, struct scattered *pieces)
+/* The masters, all but those that may be missing and are; and the replicas that it is for. pieces: written unless NULL. */
+static uint32_t find_nodes(const struct upstream *upstream, const struct request *traits, const struct plan *plan,
+                           struct scattered *pieces)
 {
+    const struct topology *topology = upstream->topology;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < upstream->topology->node_count; i++) {
-        const struct topology_node *node = &upstream->topology->nodes[i];
-        bool is_there = !node->is_silent && upstream->loads[i].is_usable;
-        if (node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD || !is_there)
+    for (uint16_t shard = 0; shard < topology->shard_count; shard++) {
+        if (topology->shards[shard].is_spare && !upstream_master(upstream, shard))
             continue;
         if (pieces)
+            pieces[count].shard = shard;
+        count++;
+    }
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        bool is_for_it = plan->kind == PLAN_NODES ? is_there(upstream, i) : traits->is_urgent && is_busy(upstream, i);
+        const struct topology_node *node = &topology->nodes[i];
+        if (!is_for_it || node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD)
+            continue;
+        if (pieces) {
+            pieces[count].shard = node->shard;
             pieces[count].replica = i;
+        }
         count++;
     }
     return count;
+}
+
+/* One that cannot be reached is waited for by nobody. */
+static bool is_there(const struct upstream *upstream, uint32_t node)
+{
+    return !upstream->topology->nodes[node].is_silent && upstream->loads[node].is_usable;
+}
+
+/* With a script, which the command is to end. */
+static bool is_busy(const struct upstream *upstream, uint32_t node)
+{
+    return backend_is_busy(upstream->by_node[node]);
 }
 
 /* It goes there as after a redirect; should the replica be lost by then, to its master, which has it then twice. */
@@ -179,8 +208,9 @@ static struct request traits_of_piece(const struct request *traits, const struct
     return piece;
 }
 
-static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan, uint32_t count)
+static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan)
 {
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : client->upstream->topology->shard_count;
     if (plan->kind == PLAN_NODES)
         return client->inflight == 0;
     for (uint32_t i = 0; client->inflight > 0 && i < count; i++) {
@@ -220,20 +250,23 @@ static void merge(struct scatter *scatter)
     struct request *whole = scatter->whole;
     struct worker *worker = whole->client->worker;
     bool is_check = whole->inspection == INSPECT_SCAN_CHECK;
-    struct merge_piece *pieces = calloc(scatter->count, sizeof *pieces);
+    uint32_t count = 0;
+    struct merge_piece *pieces = calloc(is_check ? scatter->shard_count : scatter->count, sizeof *pieces);
     bool is_good = pieces != NULL;
     for (uint32_t i = 0; is_good && i < scatter->count; i++) {
         struct scattered *piece = &scatter->pieces[i];
-        pieces[i] = (struct merge_piece){reply_of(piece), scatter->order + piece->first, piece->count};
-        is_good = pieces[i].reply.size > 0;
+        if (piece->request->is_skipped)
+            continue;
+        struct slice reply = reply_of(piece);
+        pieces[is_check ? piece->shard : count++] = (struct merge_piece){reply, scatter->order + piece->first, piece->count};
+        is_good = reply.size > 0;
     }
     if (is_good && scatter->policy == MERGE_LATEST)
         pieces[0].count = scatter->limit;
     if (is_good && is_check)
-        scan_checked(whole, pieces, scatter->count);
+        scan_checked(whole, pieces, scatter->shard_count);
     else if (is_good)
-        is_good = merge_replies(scatter->policy, pieces, scatter->count, scatter->is_write, &worker->seed,
-                                &worker->merged) &&
+        is_good = merge_replies(scatter->policy, pieces, count, scatter->is_write, &worker->seed, &worker->merged) &&
                   spans_add_copy(&worker->chunks, &whole->reply,
                                  (struct slice){worker->merged.bytes, worker->merged.size});
     free(pieces);

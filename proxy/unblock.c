@@ -5,6 +5,7 @@
 #include "proxy/gather.h"
 #include "proxy/local_client.h"
 #include "proxy/upstream.h"
+#include "proxy/waits.h"
 #include "proxy/worker.h"
 #include "routing/number.h"
 
@@ -28,6 +29,8 @@ struct unblock {
 static enum gather_way unblock_visit(struct gather *gather, struct worker *worker);
 static void unblock_conclude(struct gather *gather, struct client *client);
 static void unblock_destroy(struct gather *gather);
+
+static const struct slice unblocked_by_error = {"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", 48};
 
 static const struct gather_kind unblock_kind = {unblock_visit, unblock_conclude, unblock_destroy};
 
@@ -84,6 +87,11 @@ static enum gather_way unblock_visit(struct gather *gather, struct worker *worke
     while (target && (int64_t)target->id != unblock->target_id)
         target = target->next;
     if (!target) return GATHER_ON;
+    if (target->waits) {
+        unblock->answer = SLICE(":1\r\n");
+        waits_end(target, unblock->is_error ? unblocked_by_error : SLICE(""));
+        return GATHER_HOME;
+    }
     if (!target->blocking) return GATHER_HOME;
     unblock->worker = worker;
     return end_blocking(unblock, target);
@@ -116,8 +124,7 @@ static enum gather_way end_blocking(struct unblock *unblock, struct client *targ
 static void end_here(struct unblock *unblock, struct client *target)
 {
     struct request *request = target->blocking;
-    struct slice reply = unblock->is_error ? SLICE("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
-                                           : target->blocked.end;
+    struct slice reply = unblock->is_error ? unblocked_by_error : target->blocked.end;
     unblock->answer = SLICE(":1\r\n");
     client_answer(request, reply);
 }

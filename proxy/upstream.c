@@ -191,6 +191,11 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
             return;
         }
     }
+    if (request->is_spare) {
+        request->is_skipped = true;
+        client_finish(request);
+        return;
+    }
     if (shard == TOPOLOGY_NO_SHARD)
         redirect_uncovered(upstream, request);
     if (lacks_replica(upstream, request))
@@ -690,6 +695,8 @@ static struct backend *backend_for_replicas_client(const struct upstream *upstre
                                                    uint16_t shard)
 {
     const struct topology *topology = upstream->topology;
+    if (request->needs_master)
+        return upstream_master(upstream, shard);
     bool is_only = is_for_replicas_only(upstream, request);
     uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
                         ? PICK_NONE
@@ -802,6 +809,7 @@ static bool lacks_replica(const struct upstream *upstream, const struct request 
 {
     const struct client *client = request->client;
     return client->persona == PERSONA_REPLICA && is_for_replicas_only(upstream, request) && !request->is_restoring &&
+           !request->needs_master &&
            client->held == 0 && knows_replicas(upstream);
 }
 

@@ -31,6 +31,7 @@ struct waits {
     uint64_t until_ms; /* when that is over; 0 = never */
     uint64_t give_up_ms;
     struct slice end; /* the reply when that is over and not all have answered */
+    struct slice ended; /* the reply whatever they answer; empty: nobody wanted it to end */
     ev_timer again, over;
     uint32_t pauses;
 
@@ -90,6 +91,14 @@ void waits_abandon(struct client *client)
     ev_timer_stop(worker->loop, &waits->again);
     request_destroy(&worker->requests, &worker->chunks, waits->whole);
     waits->client = NULL;
+    cut_all(waits);
+}
+
+void waits_end(struct client *client, struct slice reply)
+{
+    struct waits *waits = client->waits;
+    waits->ended = reply.size ? reply : waits->end;
+    ev_timer_stop(client->worker->loop, &waits->again);
     cut_all(waits);
 }
 
@@ -175,7 +184,8 @@ static void ask_all(struct waits *waits)
     waits->numbers = 0;
     waits->left = 1; /* until all have been asked */
     for (uint32_t i = 0; i < waits->count; i++) {
-        if (!waits->reign || (written && written->shard == i))
+        bool is_asked = waits->reign ? written && written->shard == i : !client->upstream->topology->shards[i].is_spare;
+        if (is_asked)
             waits->is_incomplete |= !ask(waits, i);
     }
     waits->left--;
@@ -276,6 +286,7 @@ static struct slice judge(const struct waits *waits, char *text, size_t size)
         client->written_epoch = 0;
         return error_reply(ERROR_WRITES_ELSEWHERE);
     }
+    if (waits->ended.size) return waits->ended;
     if (waits->refusal) return (struct slice){waits->refusal->bytes, waits->refusal->filled};
     if (!waits->is_incomplete) return write_numbers(waits, text, size);
     if (waits->until_ms && now_ms >= waits->until_ms) return waits->end;

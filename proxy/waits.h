@@ -22,6 +22,9 @@
 /* Takes the command at hand, WAIT or WAITAOF; nothing of the client is in flight. */
 void waits_begin(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
 
+/* Ends with this reply, static text, or if it is empty as when its time is over. */
+void waits_end(struct client *client, struct slice reply);
+
 /* The client goes. */
 void waits_abandon(struct client *client);
 

@@ -135,6 +135,17 @@ static bool names_danger(const char *danger, const struct command *command, cons
            slice_is(arguments[1], bar + 1);
 }
 
+size_t command_sort_pattern(const struct slice *arguments, size_t count, size_t from)
+{
+    for (size_t i = 2; i < count; i++) {
+        size_t values = values_of_option(OPTIONS(sort_options), arguments[i]);
+        bool is_pattern = values == 1 && i + 1 < count && memchr(arguments[i + 1].bytes, '*', arguments[i + 1].size);
+        if (is_pattern && i + 1 >= from) return i + 1;
+        i += values;
+    }
+    return 0;
+}
+
 int command_keys(const struct command *command, const struct slice *arguments, size_t count,
                  uint32_t *positions, size_t room)
 {

@@ -151,6 +151,7 @@ struct command_keys {
     int16_t count_at;
     int16_t least;       /* COUNTED: 0 if it does without keys (EVAL), else 1 */
     int16_t search_from; /* STREAMS, SORT, GEORADIUS, MIGRATE: where options begin */
+    bool has_patterns;   /* of BY and GET, which stand for more keys: command_sort_pattern() */
 };
 
 struct command {
@@ -236,6 +237,10 @@ bool command_danger_ends_node(int danger);
  */
 int command_keys(const struct command *command, const struct slice *arguments, size_t count, uint32_t *positions,
                  size_t room);
+
+/* SORT: the position of the first pattern of BY or GET from there on that stands for keys, so has a star; 0 if there is none
+ * (https://redis.io/docs/latest/commands/sort/). */
+size_t command_sort_pattern(const struct slice *arguments, size_t count, size_t from);
 
 /*
  * Redis' answers to COMMAND, COMMAND COUNT|INFO|LIST|GETKEYS as RESP2, built from the set: the node's own

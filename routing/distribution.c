@@ -90,6 +90,13 @@ uint32_t distribution_place_of(const struct distribution *distribution, struct s
     return distribution->points[low < distribution->count ? low : 0].shard;
 }
 
+bool distribution_is_fixed(const struct distribution *distribution, struct slice pattern)
+{
+    if (!distribution->tag[0]) return false;
+    struct slice tag = slot_tag(pattern, distribution->tag[0], distribution->tag[1]);
+    return tag.size < pattern.size && !memchr(tag.bytes, '*', tag.size);
+}
+
 /* ---- points ---- */
 
 /* As `redis-cli --cluster create` cuts them. */

@@ -53,4 +53,7 @@ void distribution_destroy(struct distribution *distribution);
 /* The index of the shard that has the key. */
 uint32_t distribution_place_of(const struct distribution *distribution, struct slice key);
 
+/* True if all keys of that pattern, whatever its star stands for, are in one place: that of the pattern. */
+bool distribution_is_fixed(const struct distribution *distribution, struct slice pattern);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "routing/plan.h"
 
+#include "routing/distribution.h"
 #include "routing/number.h"
 
 #include <assert.h>
@@ -18,6 +19,7 @@ static void plan_without_keys(const struct topology *topology, const struct comm
 static uint32_t limit_of(const struct slice *words, size_t count);
 static bool have_one_place(const struct topology *topology, const struct slice *words,
                            const uint32_t *positions, size_t key_count, uint32_t *place);
+static bool have_patterns(const struct topology *topology, const struct slice *words, size_t count, uint32_t place);
 static bool lacks_a_word(const struct command_keys *keys, size_t count);
 static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
                         const uint32_t *positions, size_t count, struct plan *plan);
@@ -55,8 +57,9 @@ bool plan_make(struct planner *planner, const struct topology *topology, const s
     }
 
     plan->key_count = (uint32_t)found;
+    bool has_patterns = command->keys.has_patterns && !topology->is_cluster; /* else the node says what it has against it */
     if (have_one_place(topology, words, positions, (size_t)found, &plan->place)) {
-        plan->kind = PLAN_PLACE;
+        plan->kind = has_patterns && !have_patterns(topology, words, count, plan->place) ? PLAN_CROSS : PLAN_PLACE;
         plan->has_several_keys = found > 1;
     } else if (command->spread != SPREAD_KEYS || !may_split) {
         plan->kind = PLAN_CROSS;
@@ -99,6 +102,18 @@ static bool have_one_place(const struct topology *topology, const struct slice *
     *place = topology_place_of(topology, words[positions[0]]);
     for (size_t i = 1; i < key_count; i++) {
         if (topology_place_of(topology, words[positions[i]]) != *place) return false;
+    }
+    return true;
+}
+
+/* True if all that the patterns of a SORT stand for is there too. */
+static bool have_patterns(const struct topology *topology, const struct slice *words, size_t count, uint32_t place)
+{
+    const struct distribution *distribution = topology->distribution;
+    for (size_t at = 0; (at = command_sort_pattern(words, count, at + 1));) {
+        if (!distribution || !distribution_is_fixed(distribution, words[at]) ||
+            distribution_place_of(distribution, words[at]) != place)
+            return false;
     }
     return true;
 }

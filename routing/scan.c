@@ -10,6 +10,7 @@ static uint32_t rank_bits(uint32_t masters);
 static void add_bytes(uint64_t *hash, struct slice bytes);
 static struct slice next_line(struct slice *text);
 static struct slice word_of(struct slice line, uint32_t index);
+static uint32_t slots_of_range(struct slice word);
 
 bool scan_read(uint64_t cursor, uint32_t masters, struct scan_cursor *scan)
 {
@@ -51,7 +52,7 @@ struct scan_cursor scan_after_check(const struct scan_cursor *scan, uint32_t sta
 
 /* A line of CLUSTER NODES: id address flags master ping pong epoch link slots...; slots on their way stand in brackets
  * (https://redis.io/docs/latest/commands/cluster-nodes/). */
-bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice nodes)
+bool scan_add(uint64_t *hash, uint32_t *slots, struct slice name, uint32_t run_mark, struct slice nodes)
 {
     bool has_moving = false;
     const char mark[2] = {(char)(run_mark & 0xff), (char)(run_mark >> 8 & 0xff)};
@@ -66,10 +67,28 @@ bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice
         struct slice word;
         for (uint32_t i = 8; (word = word_of(line, i)).size > 0; i++) {
             add_bytes(hash, word);
-            has_moving |= word.bytes[0] == '[';
+            bool is_moving = word.bytes[0] == '[';
+            has_moving |= is_moving;
+            *slots += is_moving ? 0 : slots_of_range(word);
         }
     }
     return has_moving;
+}
+
+/* Of "12-34" or "12". */
+static uint32_t slots_of_range(struct slice word)
+{
+    uint32_t ends[2] = {0, 0}, end = 0;
+    for (size_t i = 0; i < word.size; i++) {
+        bool is_digit = word.bytes[i] >= '0' && word.bytes[i] <= '9';
+        if (is_digit)
+            ends[end] = ends[end] * 10 + (uint32_t)(word.bytes[i] - '0');
+        else if (word.bytes[i] == '-' && end == 0)
+            end = 1;
+        else
+            return 0;
+    }
+    return end == 0 ? 1 : ends[1] - ends[0] + 1;
 }
 
 /* Not 0, so that no cursor of a scan is. */

@@ -48,9 +48,10 @@ struct scan_cursor scan_after_page(const struct scan_cursor *scan, uint64_t plac
 /* ... when all have been scanned, or to begin with (NULL). is_over: the client gets 0. */
 struct scan_cursor scan_after_check(const struct scan_cursor *scan, uint32_t state, bool has_moving, bool *is_over);
 
-/* Adds what a master says (a reply to CLUSTER NODES) to the hash: its epoch, its own slots and those on their way. Returns true if
- * any are. Begin with 0; scan_state() makes the state of it, of 21 bits with one master and 11 with a thousand. */
-bool scan_add(uint64_t *hash, struct slice name, uint32_t run_mark, struct slice nodes);
+/* Adds what a master says (a reply to CLUSTER NODES) to the hash: its epoch, its own slots and those on their way; and how many
+ * are its own to *slots. Returns true if any are on their way. Begin with 0; scan_state() makes the state of it, of 21 bits with
+ * one master and 11 with a thousand. */
+bool scan_add(uint64_t *hash, uint32_t *slots, struct slice name, uint32_t run_mark, struct slice nodes);
 uint32_t scan_state(uint64_t hash, uint32_t masters);
 
 #endif

@@ -13,6 +13,7 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
 static bool topology_list_replicas(struct topology *topology);
 static bool is_fit_replica(const struct topology *topology, uint32_t index);
 static void topology_map_places(struct topology *topology, const uint16_t *slots);
+static void topology_find_spare(struct topology *topology);
 static void topology_free(struct topology *topology);
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b);
 static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b);
@@ -175,6 +176,21 @@ static void topology_map_places(struct topology *topology, const uint16_t *slots
         uint32_t shard = slots ? slots[place] : place % count;
         topology->slots[place] = shard < topology->shard_count ? (uint16_t)shard : TOPOLOGY_NO_SHARD;
     }
+    topology_find_spare(topology);
+}
+
+static void topology_find_spare(struct topology *topology)
+{
+    for (uint32_t i = 0; i < topology->shard_count; i++)
+        topology->shards[i].is_spare = true;
+    bool is_anyones = false;
+    for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
+        if (topology->slots[place] == TOPOLOGY_NO_SHARD) continue;
+        topology->shards[topology->slots[place]].is_spare = false;
+        is_anyones = true;
+    }
+    for (uint32_t i = 0; i < topology->shard_count; i++)
+        topology->shards[i].is_spare &= is_anyones;
 }
 
 static void topology_free(struct topology *topology)

@@ -65,6 +65,7 @@ struct topology_shard {
                               to that node again: so a node that came back never gets a write before it is asked
                               whether it still is the master. */
     uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
+    bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
 };
 
 struct topology {

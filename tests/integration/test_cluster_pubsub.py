@@ -422,6 +422,19 @@ def test_what_the_node_has_against_a_channel_is_told(nodes):
         assert subscriber.ask("PING") == b"PONG"
 
 
+def test_a_subscriber_at_an_address_of_replicas_may_change_its_protocol(nodes, link):
+    port = free_port()
+    with Pointsman(nodes.seeds, upstream_kind="cluster", proxy_listen=f"{HOST}:{port} as replica", wait=None) as pointsman:
+        wait_for(lambda: not Raw(port).close(), 20, "it to listen")
+        with Raw(port, timeout=20) as subscriber:
+            subscriber.ask("HELLO", 3)
+            assert list(subscriber.ask("SUBSCRIBE", "both")) == [b"subscribe", b"both", 1]
+            assert b"server" in subscriber.ask("HELLO", 2)
+            link.ask("PUBLISH", "both", "heard")
+            assert subscriber.read() == [b"message", b"both", b"heard"]
+        assert "refused" not in pointsman.log_text()
+
+
 def test_a_subscriber_at_an_address_of_replicas_hears_all_once(nodes, link):
     channel = nodes.key_of(nodes.masters()[1], 96)
     keys = [nodes.key_of(master, 97) for master in nodes.masters()]

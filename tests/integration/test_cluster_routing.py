@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from harness import Counts, Pointsman, Raw, encode, run_pointsman, wait_for
+from harness import HOST, Counts, Pointsman, Raw, encode, free_port, run_pointsman, wait_for
 from redis_cluster import RedisCluster, slot_of
 
 CROSSSLOT = b"CROSSSLOT Keys in request don't hash to the same slot"
@@ -379,6 +379,109 @@ def test_wait_counts_replicas_of_the_shard_that_was_written_to(client, nodes, li
             assert fresh.ask("WAIT", 1, 5000) == 1
             assert fresh.ask("WAIT", 2, 50) == 1
     assert [key for node in nodes.masters() for key in node.ask("KEYS", "*pointsman*")] == []
+
+
+def scan(ask, *options):
+    """All pages, each from the next of the links."""
+    found, cursor, pages = set(), b"0", 0
+    while True:
+        cursor, keys = ask(pages)("SCAN", cursor, *options)
+        found |= set(keys)
+        pages += 1
+        assert pages < 2000
+        if cursor == b"0":
+            return found
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["that was known", "that nobody knew"])
+def test_a_master_with_its_first_slots_is_asked_for_what_all_are_asked(is_known):
+    own = RedisCluster(3, 0).start()
+    try:
+        new = own.add_node() if is_known else None
+        with Pointsman(own.seeds, upstream_kind="cluster", reads_policy="master") as pointsman, pointsman.raw() as link:
+            keys = {own.key_in(slot).encode() for slot in range(5)} | {b"harness:ready"} | {b"k:%d" % i for i in range(300)}
+            for key in keys:
+                assert link.ask("SET", key, 1) == b"OK"
+            cursor, pages = b"0", set()
+            for _ in range(3):
+                cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+                pages |= set(page)
+            new = new or own.add_node()
+            for slot in range(5):
+                own.move_slot(slot, new)
+            while cursor != b"0":
+                cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+                pages |= set(page)
+            assert pages == keys
+            assert link.ask("DBSIZE") == len(keys) and set(link.ask("KEYS", "*")) == keys
+            assert link.ask("FLUSHALL") == b"OK"
+            assert [node.ask("DBSIZE") for node in own.masters()] == [0] * 4
+    finally:
+        own.stop()
+
+
+def test_a_master_without_slots_that_is_gone_is_not_missed():
+    own = RedisCluster(2, 0).start()
+    try:
+        new = own.add_node()
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="5s") as pointsman, pointsman.raw(timeout=3) as link:
+            wait_for(lambda: "3 shards" in pointsman.log_text(), 20, "the third to be known")
+            keys = [own.key_of(node, 1).encode() for node in own.masters() if node is not new]
+            assert link.ask("MSET", *(word for key in keys for word in (key, 1))) == b"OK"
+            new.kill()
+            for _ in range(5):
+                assert link.ask("DBSIZE") == 3 and set(keys) < set(link.ask("KEYS", "*"))
+                assert set(keys) < scan(lambda page: link.ask)
+                assert link.ask("WAIT", 0, 100) == 0
+                time.sleep(0.2)
+    finally:
+        own.stop()
+
+
+def test_scan_at_an_address_of_replicas_misses_nothing_whichever_replica_its_client_has():
+    own = RedisCluster(2, 2).start()
+    port = free_port()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, Pointsman(
+            own.seeds, upstream_kind="cluster", proxy_listen=f"{HOST}:{port} as replica", wait=None
+        ), pointsman.raw() as link:
+            keys = {b"k:%d" % i for i in range(2000)}
+            link.send(b"".join(encode("SET", key, 1) for key in keys))
+            assert all(link.read() == b"OK" for _ in keys)
+            wait_for(lambda: not Raw(port).close(), 20, "it to listen")
+            links = [Raw(port, timeout=20) for _ in range(6)]
+            for number in range(3):
+                assert keys <= scan(lambda page: links[page % (number * 2 + 1)].ask, "COUNT", 50)
+            for each in links:
+                each.close()
+    finally:
+        own.stop()
+
+
+def test_a_script_that_keeps_a_replica_busy_can_be_killed_where_there_are_several_masters():
+    own = RedisCluster(2, 1, settings={"busy-reply-threshold": "100"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman:
+            key = own.key_of(own.masters()[0], 1)
+            wait_for(lambda: pointsman.log_text().count("fit as replica") == 2, 20, "the replicas")
+            with pointsman.raw(timeout=20) as busy, pointsman.raw(timeout=20) as killer:
+                busy.send(encode("EVAL_RO", "while true do end", 1, key))
+                wait_for(lambda: killer.ask("SCRIPT", "KILL") == b"OK", 20, "the script to be killed")
+                assert b"killed by user" in busy.read()
+    finally:
+        own.stop()
+
+
+@pytest.mark.parametrize("reason", ["TIMEOUT", "ERROR"])
+def test_a_wait_for_several_masters_can_be_ended(link, nodes, through, reason):
+    with Raw(through.port, timeout=20) as waiting:
+        number = waiting.ask("CLIENT", "ID")
+        assert waiting.ask("MSET", *(word for node in nodes.masters() for word in (nodes.key_of(node, 4), 1))) == b"OK"
+        waiting.send(encode("WAIT", 5, 0))
+        wait_for(lambda: b" flags=b " in link.ask("CLIENT", "LIST", "ID", number), 20, "it to block")
+        assert link.ask("CLIENT", "UNBLOCK", number, reason) == 1
+        assert waiting.read() == (0 if reason == "TIMEOUT" else b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
+        assert waiting.ask("GET", nodes.key_of(nodes.masters()[0], 4)) == b"1"
 
 
 @pytest.mark.parametrize("state", ["nothing", "subscriptions", "watched keys"])

@@ -421,6 +421,27 @@ def test_commands_over_keys_of_all_masters_are_those_of_twemproxy(shards, proces
         assert twemproxy.ask("MGET", *many) == [None] * len(many)
 
 
+def test_sort_does_not_take_for_missing_what_other_masters_have(shards, processes):
+    pointsman = processes(
+        Pointsman(None, reads_policy="master", upstream_distribution="slots",
+                  **{f"upstream_{name}": value for name, value in shards.settings.items()})
+    )  # fmt: skip
+    crossed = b"CROSSSLOT Keys in request don't hash to the same slot"
+    with pointsman.raw() as link:
+        for name in ("plain", "{tag}"):
+            link.ask("DEL", f"{name}ids")
+            link.ask("RPUSH", f"{name}ids", 1, 2, 3)
+            for number in (1, 2, 3):
+                link.ask("SET", f"{name}w{number}", 9 - number)
+        assert link.ask("SORT", "{tag}ids", "BY", "{tag}w*", "GET", "{tag}w*") == [b"6", b"7", b"8"]
+        assert link.ask("SORT", "plainids", "BY", "nosort", "GET", "#", "LIMIT", 0, 2) == [b"1", b"2"]
+        for words in (("BY", "plainw*"), ("GET", "plainw*"), ("BY", "nosort", "GET", "#", "GET", "x*"), ("BY", "{tag*}w")):
+            assert link.ask("SORT", "plainids", *words) == link.ask("SORT_RO", "{tag}ids", *words) == crossed
+        assert link.ask("MULTI") == b"OK"
+        assert link.ask("SORT", "plainids", "BY", "plainw*") == crossed
+        assert link.ask("EXEC").startswith(b"EXECABORT")
+
+
 def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards, processes, keys):
     pointsman = processes(
         Pointsman(None, upstream_distribution="slots", failover_hold_time="60s",

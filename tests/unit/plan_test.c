@@ -321,6 +321,9 @@ static void masters_that_know_nothing_of_each_other_are_all_told(void **state)
 {
     (void)state;
     assert_plan(apart, "PUBLISH c m", true, "anywhere");
+    assert_plan(apart, "SORT k BY w*", true, "cross");
+    assert_plan(apart, "SORT_RO k LIMIT 0 BY GET # GET w*", true, "cross");
+    assert_plan(apart, "SORT k BY w* GET #", false, "cross");
     assert_plan(apart, "SWAPDB 0 1", true, "masters ok");
     assert_plan(apart, "DBSIZE", true, "masters sum");
     assert_plan(cluster, "PUBLISH c m", true, "anywhere");

@@ -78,16 +78,20 @@ static void what_a_master_says_of_itself_makes_the_state(void **state)
         const char *text;
         uint64_t hash;
         bool has_moving;
-    } rows[] = {{settled, 0, false}, {moved, 0, false}, {moving, 0, false}, {older, 0, false}, {elected, 0, false}};
+        uint32_t slots;
+    } rows[] = {{.text = settled}, {.text = moved}, {.text = moving}, {.text = older}, {.text = elected}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        rows[i].has_moving = scan_add(&rows[i].hash, SLICE("name"), 7, slice_of(rows[i].text));
+        rows[i].has_moving = scan_add(&rows[i].hash, &rows[i].slots, SLICE("name"), 7, slice_of(rows[i].text));
     assert_int_equal(rows[0].hash, rows[3].hash); /* pings and what it says of others do not count */
     assert_int_not_equal(rows[0].hash, rows[1].hash);
     assert_int_not_equal(rows[0].hash, rows[2].hash);
     assert_int_not_equal(rows[0].hash, rows[4].hash); /* it was not the master all the time, or a slot came back */
     assert_true(rows[2].has_moving && !rows[0].has_moving && !rows[1].has_moving);
+    assert_int_equal(rows[0].slots, 6);
+    assert_int_equal(rows[1].slots, 5);
+    assert_int_equal(rows[2].slots, 6);
     uint64_t restarted = 0;
-    scan_add(&restarted, SLICE("name"), 8, slice_of(settled));
+    scan_add(&restarted, &(uint32_t){0}, SLICE("name"), 8, slice_of(settled));
     assert_int_not_equal(rows[0].hash, restarted);
     assert_int_not_equal(scan_state(0, 3), 0);
 }
@@ -129,7 +133,7 @@ static uint32_t ask(const struct world *world, bool *has_moving)
             if (world->owner[slot] == master && world->moving_to[slot] != MASTERS)
                 size += snprintf(text + size, sizeof text - (size_t)size, " [%u->-%u]", slot, world->moving_to[slot]);
         }
-        *has_moving |= scan_add(&hash, SLICE("m"), 1, (struct slice){text, (size_t)size});
+        *has_moving |= scan_add(&hash, &(uint32_t){0}, SLICE("m"), 1, (struct slice){text, (size_t)size});
     }
     return scan_state(hash, MASTERS);
 }
