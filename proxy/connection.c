@@ -740,9 +740,10 @@ static void take_confirmation(struct connection *connection, struct request *req
     if (owner->is_closed)
         return; /* the connection is, too */
     if (++request->confirmations >= request->subscriptions) {
+        bool is_undoing = request->pin == PIN_UNSUBSCRIBE;
         finish_request(connection, connection_take_oldest(connection));
         if (!owner->is_closed)
-            ears_follow(owner);
+            ears_follow(owner, is_undoing);
     }
 }
 

@@ -69,7 +69,10 @@ static void arrange(struct ears *ears);
 static void drop_misplaced(struct ears *ears);
 static bool belongs(const struct ears *ears, const struct ear *ear, enum session_channel_kind kind, struct slice name);
 static bool place_names(struct ears *ears);
+static bool place_name(struct ears *ears, enum session_channel_kind kind, struct slice name);
 static bool place_channels(struct ears *ears, const struct subscriptions *channels);
+static bool place_channel(struct ears *ears, struct slice name);
+static void leave_channel(struct ears *ears, struct slice name);
 static void drop_idle(struct ears *ears);
 static bool hear(struct ears *ears, uint16_t shard, enum session_channel_kind kind, struct slice name);
 static uint16_t shard_of_channel(const struct ears *ears, struct slice name);
@@ -94,7 +97,7 @@ bool ears_ready(struct client *client, const struct command_at_hand *at_hand)
 {
     enum session_channel_kind kind = session_kind_of(at_hand->words[0]);
     struct ears *ears = client->ears;
-    bool is_new = false;
+    bool is_whole = true;
     for (size_t i = 1; i < at_hand->count; i++) {
         struct slice name = at_hand->words[i];
         if (!is_wanted(ears, name, kind) || (ears && subscriptions_has(&ears->names[kind], name)))
@@ -104,10 +107,13 @@ bool ears_ready(struct client *client, const struct command_at_hand *at_hand)
             client_close(client, "out of memory");
             return false;
         }
-        is_new = true;
+        if (ears->home == home_of(client))
+            is_whole &= place_name(ears, kind, name);
     }
-    if (is_new)
+    if (ears && ears->home != home_of(client))
         arrange(ears);
+    else if (!is_whole)
+        look_again(ears, PAUSE_MS);
     return !ears || wait_for(ears, WAIT_MS);
 }
 
@@ -179,10 +185,10 @@ bool ears_carry(struct client *client)
 
 /* What the node has not confirmed, or no longer has, the ears need not have either; while a subscription is on its way
  * nobody knows. */
-void ears_follow(struct client *client)
+void ears_follow(struct client *client, bool is_undone)
 {
     struct ears *ears = client->ears;
-    if (!ears || client->subscribing > 0 || ears->waits_until_ms)
+    if (!ears || client->subscribing > 0 || ears->waits_until_ms || (!is_undone && ears->home == home_of(client)))
         return;
     ears->carries_all &= session_is_subscribed_here(&client->session);
     bool is_any = drop_undone(ears);
@@ -305,17 +311,17 @@ static bool wait_for(struct ears *ears, uint64_t wait_ms)
 static bool want_channels(struct ears *ears, const struct command_at_hand *at_hand)
 {
     const struct subscriptions *held = &ears->client->session.subscriptions[SESSION_SHARD_CHANNELS];
-    bool is_new = false;
+    bool is_whole = true;
     for (size_t i = 1; i < at_hand->count; i++) {
         struct slice name = at_hand->words[i];
         if (subscriptions_has(held, name) || subscriptions_has(&ears->asked, name))
             continue;
         if (!subscriptions_add(&ears->asked, name))
             return false;
-        is_new = true;
+        is_whole &= place_channel(ears, name);
     }
-    if (is_new)
-        arrange(ears);
+    if (!is_whole)
+        look_again(ears, PAUSE_MS);
     return true;
 }
 
@@ -346,6 +352,7 @@ static void unsubscribe(struct client *client, const struct command_at_hand *at_
     reply_begin(&reply, client);
     for (size_t i = 1; i < at_hand->count; i++) {
         subscriptions_remove(held, at_hand->words[i]);
+        leave_channel(client->ears, at_hand->words[i]);
         confirm(&reply, "sunsubscribe", at_hand->words[i]);
     }
     bool undoes_all = at_hand->count == 1;
@@ -362,7 +369,10 @@ static void unsubscribe(struct client *client, const struct command_at_hand *at_
     if (undoes_all)
         subscriptions_clear(held);
     reply_always(&reply);
-    ears_follow(client);
+    if (undoes_all || subscriptions_are_none(held))
+        ears_follow(client, true);
+    else if (client->ears)
+        drop_idle(client->ears);
 }
 
 /* [ssubscribe, name, number of shard channels]; null if there is none to undo. */
@@ -400,7 +410,7 @@ static void refuse(struct ears *ears, const struct command_at_hand *at_hand)
     free(ears->refusal);
     ears->refusal = NULL;
     subscriptions_clear(&ears->asked);
-    ears_follow(client);
+    ears_follow(client, true);
 }
 
 /* True if any name is left. */
@@ -475,32 +485,51 @@ static bool belongs(const struct ears *ears, const struct ear *ear, enum session
 
 static bool place_names(struct ears *ears)
 {
+    bool is_whole = true;
+    for (int kind = 0; kind < KINDS; kind++) {
+        const struct subscription *name = subscriptions_next(&ears->names[kind], NULL);
+        for (; name; name = subscriptions_next(&ears->names[kind], name))
+            is_whole &= place_name(ears, (enum session_channel_kind)kind, subscription_name(name));
+    }
+    return is_whole;
+}
+
+static bool place_name(struct ears *ears, enum session_channel_kind kind, struct slice name)
+{
     const struct upstream *upstream = ears->client->upstream;
     bool is_whole = true;
-    for (uint32_t shard = 0; shard < upstream->topology->shard_count; shard++) {
-        if (shard == ears->home && !ears->carries_all)
-            continue;
-        for (int kind = 0; kind < KINDS; kind++) {
-            const struct subscription *name = subscriptions_next(&ears->names[kind], NULL);
-            for (; name; name = subscriptions_next(&ears->names[kind], name))
-                is_whole &= hear(ears, (uint16_t)shard, (enum session_channel_kind)kind, subscription_name(name));
-        }
-    }
+    for (uint32_t shard = 0; shard < upstream->topology->shard_count; shard++)
+        is_whole &= (shard == ears->home && !ears->carries_all) || hear(ears, (uint16_t)shard, kind, name);
     return is_whole;
 }
 
 static bool place_channels(struct ears *ears, const struct subscriptions *channels)
 {
-    const struct upstream *upstream = ears->client->upstream;
     bool is_whole = true;
-    for (const struct subscription *name = subscriptions_next(channels, NULL); name;
-         name = subscriptions_next(channels, name)) {
-        uint16_t shard = shard_of_channel(ears, subscription_name(name));
-        if (shard == TOPOLOGY_NO_SHARD)
-            control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
-        is_whole &= shard != TOPOLOGY_NO_SHARD && hear(ears, shard, SESSION_SHARD_CHANNELS, subscription_name(name));
-    }
+    const struct subscription *name = subscriptions_next(channels, NULL);
+    for (; name; name = subscriptions_next(channels, name))
+        is_whole &= place_channel(ears, subscription_name(name));
     return is_whole;
+}
+
+static bool place_channel(struct ears *ears, struct slice name)
+{
+    const struct upstream *upstream = ears->client->upstream;
+    uint16_t shard = shard_of_channel(ears, name);
+    if (shard == TOPOLOGY_NO_SHARD)
+        control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
+    return shard != TOPOLOGY_NO_SHARD && hear(ears, shard, SESSION_SHARD_CHANNELS, name);
+}
+
+/* ears: NULL if the client has none. */
+static void leave_channel(struct ears *ears, struct slice name)
+{
+    for (struct ear *ear = ears ? ears->first : NULL, *next; ear; ear = next) {
+        next = ear->next;
+        struct subscriptions *said = &ear->said[SESSION_SHARD_CHANNELS];
+        if (subscriptions_has(said, name) && say(ear, unsubscribe_words[SESSION_SHARD_CHANNELS], name))
+            subscriptions_remove(said, name);
+    }
 }
 
 static void drop_idle(struct ears *ears)

@@ -56,8 +56,8 @@ bool ears_refuse(struct client *client, const struct command_at_hand *at_hand);
  * the client is stalled. */
 bool ears_carry(struct client *client);
 
-/* The client's own connection has confirmed something; ears follow when names are undone. */
-void ears_follow(struct client *client);
+/* The client's own connection has confirmed something; ears follow where that undid names, or it is a new home. */
+void ears_follow(struct client *client, bool is_undone);
 
 /* A frame on an ear's connection, whole. */
 void ears_take(struct connection *connection, struct slice frame);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scan.h - SCAN where keys are spread over several masters: one after the other, in the order of their names.
+ * scan.h - SCAN where keys are spread over several masters: one after the other, in the order of their shards' names.
  *
  *      SCAN 0        all masters are asked for their slots (CLUSTER NODES)   -> an empty page, the cursor of the first
  *      SCAN cursor   goes to the master that the cursor names                -> its page

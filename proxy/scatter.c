@@ -30,8 +30,10 @@ struct scatter {
 static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                         const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count);
 static struct scatter *create(const struct plan *plan, uint32_t count);
-static uint32_t find_nodes(const struct upstream *upstream, const struct request *traits, const struct plan *plan,
+static uint32_t find_nodes(const struct client *client, const struct request *traits, const struct plan *plan,
                            struct scattered *pieces);
+static bool may_be_missing(const struct client *client, const struct plan *plan, uint32_t shard);
+static bool is_missing(const struct upstream *upstream, uint16_t shard);
 static bool is_there(const struct upstream *upstream, uint32_t node);
 static bool is_busy(const struct upstream *upstream, uint32_t node);
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
@@ -46,10 +48,9 @@ static void release_pieces(struct client *client, struct scatter *scatter);
 bool scatter_take(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                   const struct plan *plan)
 {
-    const struct upstream *upstream = client->upstream;
     if (!may_go(client, traits, plan))
         return client_stall(client, STALL_DRAINED);
-    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : find_nodes(upstream, traits, plan, NULL);
+    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : find_nodes(client, traits, plan, NULL);
     struct scatter *scatter = create(plan, count);
     struct chunk *chunk = encode(at_hand, plan);
     struct request *whole = scatter && chunk ? client_append(client, traits) : NULL;
@@ -64,10 +65,10 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     scatter->whole = whole;
     scatter->policy = plan->merge;
     scatter->limit = plan->limit;
-    scatter->shard_count = upstream->topology->shard_count;
+    scatter->shard_count = client->upstream->topology->shard_count;
     scatter->is_write = !traits->is_read;
     if (plan->kind != PLAN_SPLIT)
-        find_nodes(upstream, traits, plan, scatter->pieces);
+        find_nodes(client, traits, plan, scatter->pieces);
     send_pieces(client, at_hand, traits, plan, chunk, scatter, count);
     chunk_release(&client->worker->chunks, chunk);
     return !client->is_closed;
@@ -82,7 +83,7 @@ static void send_pieces(struct client *client, const struct command_at_hand *at_
         uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent;
         const struct scattered *scattered = &scatter->pieces[i];
         struct request piece = traits_of_piece(traits, plan, plan->kind == PLAN_SPLIT ? i : scattered->shard);
-        piece.is_spare = plan->kind != PLAN_SPLIT && client->upstream->topology->shards[scattered->shard].is_spare;
+        piece.is_spare = plan->kind != PLAN_SPLIT && may_be_missing(client, plan, scattered->shard);
         if (scattered->replica != TOPOLOGY_NO_NODE)
             direct_to_replica(client->upstream, &piece, scattered->replica);
         piece.scatter = scatter;
@@ -149,21 +150,24 @@ static struct scatter *create(const struct plan *plan, uint32_t count)
     return scatter;
 }
 
-/* The masters, all but those that may be missing and are; and the replicas that it is for. pieces: written unless NULL. */
-static uint32_t find_nodes(const struct upstream *upstream, const struct request *traits, const struct plan *plan,
+/* The masters, all but those that may be missing and are; and the replicas that it is for: none for a client whose pieces for
+ * masters go to replicas. pieces: written unless NULL. */
+static uint32_t find_nodes(const struct client *client, const struct request *traits, const struct plan *plan,
                            struct scattered *pieces)
 {
+    const struct upstream *upstream = client->upstream;
     const struct topology *topology = upstream->topology;
+    bool is_for_replicas = plan->kind == PLAN_NODES && client->persona != PERSONA_REPLICA;
     uint32_t count = 0;
     for (uint16_t shard = 0; shard < topology->shard_count; shard++) {
-        if (topology->shards[shard].is_spare && !upstream_master(upstream, shard))
+        if (may_be_missing(client, plan, shard) && is_missing(upstream, shard))
             continue;
         if (pieces)
             pieces[count].shard = shard;
         count++;
     }
     for (uint32_t i = 0; i < topology->node_count; i++) {
-        bool is_for_it = plan->kind == PLAN_NODES ? is_there(upstream, i) : traits->is_urgent && is_busy(upstream, i);
+        bool is_for_it = (is_for_replicas && is_there(upstream, i)) || (traits->is_urgent && is_busy(upstream, i));
         const struct topology_node *node = &topology->nodes[i];
         if (!is_for_it || node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD)
             continue;
@@ -174,6 +178,29 @@ static uint32_t find_nodes(const struct upstream *upstream, const struct request
         count++;
     }
     return count;
+}
+
+/* INFO is what clients begin with, so it is answered by the masters that are there, if any are; who ends a script looks for
+ * one. */
+static bool may_be_missing(const struct client *client, const struct plan *plan, uint32_t shard)
+{
+    const struct upstream *upstream = client->upstream;
+    const struct topology *topology = upstream->topology;
+    if (topology->shards[shard].is_spare)
+        return true;
+    if ((plan->merge != MERGE_INFO && plan->merge != MERGE_ONE_OK) || client->persona == PERSONA_REPLICA)
+        return false;
+    for (uint16_t other = 0; other < topology->shard_count; other++) {
+        if (!topology->shards[other].is_spare && !is_missing(upstream, other))
+            return true;
+    }
+    return false;
+}
+
+static bool is_missing(const struct upstream *upstream, uint16_t shard)
+{
+    const struct backend *master = upstream_master(upstream, shard);
+    return !master || upstream->topology->nodes[master->node].is_silent;
 }
 
 /* One that cannot be reached is waited for by nobody. */
@@ -260,6 +287,11 @@ static void merge(struct scatter *scatter)
         struct slice reply = reply_of(piece);
         pieces[is_check ? piece->shard : count++] = (struct merge_piece){reply, scatter->order + piece->first, piece->count};
         is_good = reply.size > 0;
+    }
+    if (is_good && count == 0 && !is_check) {
+        spans_add_copy(&worker->chunks, &whole->reply, error_reply(ERROR_NO_MASTER));
+        free(pieces);
+        return;
     }
     if (is_good && scatter->policy == MERGE_LATEST)
         pieces[0].count = scatter->limit;

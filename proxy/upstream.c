@@ -689,7 +689,7 @@ static struct backend *named_master(const struct upstream *upstream, uint16_t sh
     return backend && backend_may_be_tried(backend) ? backend : NULL;
 }
 
-/* A client of an address `as replica` keeps to one replica, and reads from the master only while there is none, or
+/* A client of an address `as replica` keeps to one replica, all to the same one for cursors, and reads from the master only while there is none, or
  * while the slot is on its way, of which a replica knows nothing. */
 static struct backend *backend_for_replicas_client(const struct upstream *upstream, const struct request *request,
                                                    uint16_t shard)
@@ -698,9 +698,11 @@ static struct backend *backend_for_replicas_client(const struct upstream *upstre
     if (request->needs_master)
         return upstream_master(upstream, shard);
     bool is_only = is_for_replicas_only(upstream, request);
+    bool is_scan = request->special == SPECIAL_SCAN || request->special == SPECIAL_SCAN_KEY;
+    uint64_t drawn_by = is_scan ? 0 : request->client->id; /* a cursor is of one node, whoever goes on with it */
     uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
                         ? PICK_NONE
-                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, request->client->id);
+                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, drawn_by);
     if (node != PICK_NONE)
         return upstream->by_node[node];
     return is_only ? NULL : upstream_master(upstream, shard);

@@ -5,7 +5,7 @@
  *      bit 63..52   51...    ...     30       29..0
  *            0      state    rank    again    the cursor of one master
  *
- * Below 2^53, so that languages whose numbers are doubles keep it exact. rank is the place of the master in the
+ * Below 2^53, so that languages whose numbers are doubles keep it exact. rank is the place of the master's shard in the
  * order of their names, in as many bits as their number needs; SCAN_CHECK, all of these set: all have been scanned.
  * What is read with another number of masters is of another state, most likely, as after any other change.
  *

@@ -458,6 +458,54 @@ def test_scan_at_an_address_of_replicas_misses_nothing_whichever_replica_its_cli
         own.stop()
 
 
+def test_scan_goes_on_where_it_was_when_a_master_was_away_in_its_midst():
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no", "cluster-node-timeout": "1000"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", reads_policy="master", failover_hold_time="500ms") as pointsman:
+            with pointsman.raw(timeout=30) as link:
+                keys = {b"k:%d" % i for i in range(600)}
+                link.send(b"".join(encode("SET", key, 1) for key in keys))
+                assert all(link.read() == b"OK" for _ in keys)
+                masters = sorted(own.masters(), key=lambda node: node.address)  # the order in which they are scanned
+                first = set(masters[0].client().keys())
+                found, cursor = set(), b"0"
+                while not first <= found:
+                    cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+                    found |= set(page)
+                away = masters[2]
+                away.pause()
+                wait_for(lambda: "its writes are held" in pointsman.log_text(), 30, "the master to be lost")
+                for _ in range(5):
+                    cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+                    found |= set(page)
+                assert cursor != b"0" and not keys <= found
+                away.resume()
+                key = next(iter(away.client().keys()))
+                wait_for(lambda: link.ask("SET", key, 1) == b"OK", 30, "the master to be back")
+                while cursor != b"0":
+                    cursor, page = link.ask("SCAN", cursor, "COUNT", 20)
+                    found |= set(page)
+                assert keys <= found
+    finally:
+        own.stop()
+
+
+def test_info_is_answered_while_a_master_is_missing():
+    """Clients begin with it: ioredis and BullMQ are not ready before."""
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="60s") as pointsman, pointsman.raw(timeout=20) as link:
+            one, two, lost = own.masters()
+            assert link.ask("MSET", *(word for node in own.masters() for word in (own.key_of(node, 2), 1))) == b"OK"
+            lost.kill()
+            wait_for(lambda: "its writes are held" in pointsman.log_text(), 30, "the master to be lost")
+            assert link.ask("SET", own.key_of(one, 1), 1) == link.ask("SET", own.key_of(two, 1), 1) == b"OK"
+            assert b"redis_version" in link.ask("INFO") and b"db0:keys=" in link.ask("INFO", "keyspace")
+            assert link.ask("SCRIPT", "KILL").startswith(b"NOTBUSY")
+    finally:
+        own.stop()
+
+
 def test_a_script_that_keeps_a_replica_busy_can_be_killed_where_there_are_several_masters():
     own = RedisCluster(2, 1, settings={"busy-reply-threshold": "100"}).start()
     try:

@@ -575,6 +575,48 @@ def test_nothing_is_refused_for_lack_of_a_replica_while_that_is_still_being_aske
         assert reply in ([b"subscribe", b"news", 1], b"OK", None)
 
 
+@pytest.mark.parametrize("command", ["SCAN", "HSCAN", "SSCAN"])
+def test_the_pages_of_a_scan_may_come_over_any_connections_to_replicas(own_cluster, processes, command):
+    """Those of a pool, or of a client that connects anew for each."""
+    pointsman = processes(Personas(own_cluster))
+    wait_until_replicas_are_read(pointsman)
+    with pointsman.raw() as link:
+        link.ask("HSET", "hash", *(word for i in range(1000) for word in (f"f{i}", i)))
+        link.ask("SADD", "set", *range(-500, 500), "so that it is a table")
+        link.send(b"".join(encode("SET", f"k:{i}", i) for i in range(500)))
+        assert all(link.read() == b"OK" for _ in range(500))
+        assert link.ask("WAIT", 2, 5000) == 2
+    links = [Raw(pointsman.replica_port, timeout=20) for _ in range(6)]
+    key = {"SCAN": [], "HSCAN": ["hash"], "SSCAN": ["set"]}[command]
+    found, cursor, pages = set(), b"0", 0
+    while cursor != b"0" or pages == 0:
+        cursor, page = links[pages % 6].ask(command, *key, cursor, "COUNT", 20)
+        found |= set(page)
+        pages += 1
+        assert pages < 300
+    assert len(found) >= {"SCAN": 502, "HSCAN": 1000, "SSCAN": 1001}[command]
+    for each in links:
+        each.close()
+
+
+def test_commands_for_all_nodes_concern_each_replica_of_the_address_once(processes):
+    nodes = redis_cluster.RedisCluster(2, 1).start()
+    try:
+        pointsman = processes(Personas(nodes.seeds, upstream_kind="cluster"))
+        replicas = [nodes.replicas_of(master)[0] for master in nodes.masters()]
+        for node in nodes.nodes:
+            node.ask("CONFIG", "SET", "slowlog-log-slower-than", 0)
+            node.ask("SLOWLOG", "RESET")
+        for replica in replicas:
+            replica.ask("CONFIG", "SET", "slowlog-log-slower-than", -1)
+        with Raw(pointsman.replica_port, timeout=20) as link:
+            wait_for(lambda: link.ask("SUBSCRIBE", "x")[0] == b"subscribe", 20, "replicas to be known")
+        with Raw(pointsman.replica_port, timeout=20) as link:
+            assert link.ask("SLOWLOG", "LEN") == sum(replica.ask("SLOWLOG", "LEN") for replica in replicas) > 0
+    finally:
+        nodes.stop()
+
+
 def test_a_replica_that_dies_is_left_for_another(own_cluster, processes):
     pointsman = processes(Personas(own_cluster))
     wait_until_replicas_are_read(pointsman)
