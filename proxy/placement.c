@@ -242,7 +242,8 @@ static enum placement place_queued(struct client *client, const struct command_a
     if (!client->session.in_multi)
         return place_multi(client, at_hand, traits);
     bool is_unbound = client->defers_multi && !is_bound(client);
-    bool is_scan = at_hand->command && at_hand->command->special == SPECIAL_SCAN;
+    bool has_several = client->upstream->topology->shard_count > 1;
+    bool is_scan = has_several && at_hand->command && at_hand->command->special == SPECIAL_SCAN;
     bool is_crossed = is_scan || plan->kind == PLAN_CROSS || plan->kind == PLAN_SPLIT || plan->kind == PLAN_MASTERS;
     if (is_unbound && (is_crossed || plan->kind == PLAN_ANYWHERE)) {
         enum placement taken = place_unbound(client, at_hand, traits, is_crossed);

@@ -148,6 +148,7 @@ struct request {
     bool is_piece : 1;            /* of scatter; not in its client's queue */
     bool is_for_shard : 1;        /* a piece for the master of one shard, whatever keys it has */
     bool is_for_nodes : 1;        /* ... which does not tell its replicas of it: they have pieces of their own */
+    bool is_for_replica : 1;      /* a piece for a replica, as its redirect says */
     bool is_spare : 1;            /* a piece for a master that may be missing: not waited for, but ... */
     bool is_skipped : 1;          /* ... left out of the reply */
     bool is_asking : 1;           /* its redirect is an ASK: ASKING goes before it */

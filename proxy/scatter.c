@@ -9,6 +9,10 @@
 
 #include <stdlib.h>
 
+enum {
+    MERGED_KEPT = 4 * 1024 * 1024, /* bytes of memory for replies that are kept for the next one */
+};
+
 struct scatter {
     struct request *whole;
     enum merge_policy policy;
@@ -215,9 +219,10 @@ static bool is_busy(const struct upstream *upstream, uint32_t node)
     return backend_is_busy(upstream->by_node[node]);
 }
 
-/* It goes there as after a redirect; should the replica be lost by then, to its master, which has it then twice. */
+/* It goes there as after a redirect, or nowhere. */
 static void direct_to_replica(const struct upstream *upstream, struct request *piece, uint32_t replica)
 {
+    piece->is_for_replica = true;
     piece->place = upstream->topology->nodes[replica].shard;
     piece->redirect_node = replica;
     piece->redirect_version = upstream->topology->version;
@@ -302,6 +307,8 @@ static void merge(struct scatter *scatter)
                   spans_add_copy(&worker->chunks, &whole->reply,
                                  (struct slice){worker->merged.bytes, worker->merged.size});
     free(pieces);
+    if (worker->merged.room > MERGED_KEPT)
+        merge_buffer_finish(&worker->merged);
     for (uint32_t i = 0; i < scatter->count; i++)
         chunk_release(&worker->chunks, scatter->pieces[i].joined);
     if (!is_good)

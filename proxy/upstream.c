@@ -44,6 +44,7 @@ static uint64_t hold_until_ms(const struct client *client);
 static bool is_in_vain(const struct client *client);
 static void note_in_vain(struct client *client);
 static void end_of_wait(struct request *request);
+static void skip(struct request *request);
 static bool is_barred(const struct upstream *upstream, const struct request *request);
 static bool dispatch_redirected(struct upstream *upstream, struct request *request);
 static struct connection *route_to(const struct backend *backend, const struct request *request);
@@ -173,6 +174,10 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
     }
     if (request->redirect_version && dispatch_redirected(upstream, request))
         return;
+    if (request->is_for_replica) {
+        skip(request);
+        return;
+    }
     uint16_t shard = upstream_shard_of(upstream, request);
     for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
         struct connection *connection = route_of(upstream, request, shard);
@@ -192,8 +197,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         }
     }
     if (request->is_spare) {
-        request->is_skipped = true;
-        client_finish(request);
+        skip(request);
         return;
     }
     if (shard == TOPOLOGY_NO_SHARD)
@@ -204,6 +208,13 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_NO_REPLICA);
     else
         hold(upstream, request);
+}
+
+/* Its node is not there, and nobody waits for that. */
+static void skip(struct request *request)
+{
+    request->is_skipped = true;
+    client_finish(request);
 }
 
 void upstream_forget(struct upstream *upstream, struct request *request)
