@@ -164,7 +164,8 @@ static uint32_t find_nodes(const struct client *client, const struct request *tr
     bool is_for_replicas = plan->kind == PLAN_NODES && client->persona != PERSONA_REPLICA;
     uint32_t count = 0;
     for (uint16_t shard = 0; shard < topology->shard_count; shard++) {
-        if (may_be_missing(client, plan, shard) && is_missing(upstream, shard))
+        bool is_looked_for = plan->merge == MERGE_ONE_OK; /* a script may keep it from saying that it is there */
+        if (!is_looked_for && may_be_missing(client, plan, shard) && is_missing(upstream, shard))
             continue;
         if (pieces)
             pieces[count].shard = shard;
