@@ -56,6 +56,7 @@ static const struct slice unsubscribe_words[SESSION_KINDS] = {
     {"UNSUBSCRIBE", 11}, {"PUNSUBSCRIBE", 12}, {"SUNSUBSCRIBE", 12}};
 
 static struct ears *ears_of(struct client *client);
+static bool refuse_before_node(struct client *client, const struct command_at_hand *at_hand);
 static bool is_wanted(const struct ears *ears, struct slice name, enum session_channel_kind kind);
 static bool wait_for(struct ears *ears, uint64_t wait_ms);
 static bool want_channels(struct ears *ears, const struct command_at_hand *at_hand);
@@ -145,8 +146,10 @@ bool ears_hear(struct client *client, const struct command_at_hand *at_hand)
 bool ears_refuse(struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    if (!session_is_confined(&client->session) || session_is_subscribed_here(&client->session))
+    if (!session_is_confined(&client->session))
         return false;
+    if (session_is_subscribed_here(&client->session))
+        return refuse_before_node(client, at_hand);
     if (!command || command->local == LOCAL_UNKNOWN)
         return local_answer_unknown(client, at_hand);
     if ((command->flags & COMMAND_CONTAINER) && at_hand->count > 1)
@@ -159,6 +162,17 @@ bool ears_refuse(struct client *client, const struct command_at_hand *at_hand)
         return false;
     else
         local_refuse_confined(client, command->full_name);
+    return true;
+}
+
+/* A node of a cluster says first where the keys are, of what it would not do there either. */
+static bool refuse_before_node(struct client *client, const struct command_at_hand *at_hand)
+{
+    const struct command *command = at_hand->command;
+    bool has_keys = command && command->keys.finder != KEYS_NONE && command_arity_is_right(command, at_hand->count);
+    if (!has_keys || !client->upstream->topology->is_cluster || (command->flags & COMMAND_WHILE_SUBSCRIBED))
+        return false;
+    local_refuse_confined(client, command->full_name);
     return true;
 }
 

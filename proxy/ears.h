@@ -48,8 +48,8 @@ bool ears_ready(struct client *client, const struct command_at_hand *at_hand);
 /* SSUBSCRIBE or SUNSUBSCRIBE, with channels of one place. True if it was answered; else the client is stalled. */
 bool ears_hear(struct client *client, const struct command_at_hand *at_hand);
 
-/* The client is confined, but no node knows of it, since it has no more than shard channels. True if the command at hand
- * was answered as a node would. */
+/* The client is confined, and no node knows of it, since it has no more than shard channels, or would say something else. True
+ * if the command at hand was answered as a node would that has all slots. */
 bool ears_refuse(struct client *client, const struct command_at_hand *at_hand);
 
 /* The home of a client that is subscribed is about to leave the master that hears of messages. True if it may now; else

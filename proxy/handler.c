@@ -33,7 +33,7 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
 static inline bool may_follow(const struct client *client, const struct request *traits);
 static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream);
 static bool may_follow_sharded(const struct client *client, const struct request *traits);
-static bool is_for_no_transaction(const struct command_at_hand *at_hand);
+static bool is_for_no_transaction(const struct client *client, const struct command_at_hand *at_hand);
 static void note_subscription(struct request *traits, const struct command_at_hand *at_hand);
 
 bool handler_take(struct client *client, const struct command_at_hand *at_hand)
@@ -61,7 +61,7 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
             client_settle(client);
         return true;
     }
-    if (is_right && client->session.in_multi && is_for_no_transaction(at_hand))
+    if (is_right && client->session.in_multi && is_for_no_transaction(client, at_hand))
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand))
         return refuse_dangerous(client, pin);
@@ -565,10 +565,12 @@ static void note_subscription(struct request *traits, const struct command_at_ha
 
 /* What concerns the proxy, or would change the client's connection at EXEC; and subscriptions, since confirmations in
  * the midst of EXEC's array cannot be told from its elements. */
-static bool is_for_no_transaction(const struct command_at_hand *at_hand)
+static bool is_for_no_transaction(const struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
     if (command->flags & COMMAND_NOT_IN_MULTI)
+        return true;
+    if (command->local == LOCAL_CLUSTER && client->upstream->topology->is_cluster) /* the node would do it */
         return true;
     return command->pin == PIN_UNSUBSCRIBE ||
            (command->pin == PIN_SUBSCRIBE && session_kind_of(at_hand->words[0]) != SESSION_SHARD_CHANNELS);

@@ -128,17 +128,22 @@ static bool is_better_error(const struct merge_piece *piece, const struct merge_
     return slice_starts_with(than->reply, idle) && !slice_starts_with(piece->reply, idle);
 }
 
-/* A text of more than one line (RESP3's bulk errors) stays as it is if nothing is added to it. */
+/* A text of more than one line (RESP3's bulk errors) stays as it is if nothing is added to it. "Not executed" is said of one
+ * part, and would be an untruth about all. */
 static bool put_failure(struct merge_buffer *buffer, struct slice reply, uint32_t good, uint32_t count)
 {
+    static const struct slice promise = {"; not executed", 14};
     struct reader reader;
     char told[96];
 
     if (good == 0) return merge_buffer_put(buffer, reply);
     if (!open_reply(&reader, reply)) return false;
+    struct slice text = reader.head.text;
+    if (text.size > promise.size && memcmp(text.bytes + text.size - promise.size, promise.bytes, promise.size) == 0)
+        text.size -= promise.size;
     int size =
         snprintf(told, sizeof(told), " (%u of %u parts of the command were carried out)\r\n", good, count);
-    return merge_buffer_put(buffer, SLICE("-")) && put_one_line(buffer, reader.head.text) &&
+    return merge_buffer_put(buffer, SLICE("-")) && put_one_line(buffer, text) &&
            merge_buffer_put(buffer, (struct slice){told, (size_t)size});
 }
 

@@ -180,16 +180,21 @@ def test_what_follows_goes_where_the_key_is_now_when_all_is_answered_where_it_wa
     own = RedisCluster(3, 0, settings={"cluster-node-timeout": "30000"}).start()
     try:
         one, two, three = own.masters()
-        key, other = own.key_of(one, 10), own.key_of(three, 20)
+        other = own.key_of(three, 20)
         with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw(timeout=60) as client:
-            for master in own.masters():
-                client.ask("GET", own.key_of(master, 1))
-            own.move_slot(slot_of(key), two, one)
-            three.ask("CLUSTER", "SETSLOT", slot_of(key), "NODE", two.id)
-            with pointsman.raw(timeout=30) as another:
+            for number in range(9):
+                for master in own.masters():
+                    client.ask("GET", own.key_of(master, 1))
+                key = own.key_of(one, 10 + number)
+                own.move_slot(slot_of(key), two, one)
+                three.ask("CLUSTER", "SETSLOT", slot_of(key), "NODE", two.id)
                 one.pause()
                 client.command("SET", key, 100)
-                time.sleep(0.1)
+                if client.is_silent(0.2):
+                    break
+                one.resume()  # the proxy has asked for the map just now
+                client.read()
+            with pointsman.raw(timeout=30) as another:
                 own.move_slot(slot_of(other), two, three)
                 assert another.ask("GET", other) is None  # MOVED, whereupon the proxy asks for the map
                 time.sleep(3)

@@ -520,6 +520,29 @@ def test_a_script_that_keeps_a_replica_busy_can_be_killed_where_there_are_severa
         own.stop()
 
 
+@pytest.mark.parametrize(
+    "words", [("NODES",), ("INFO",), ("FORGET", "0" * 40), ("DELSLOTSRANGE", 1, 9), ("BUMPEPOCH",), ("RESET",), ("FAILOVER",), ("NEW", 1)]
+)
+@pytest.mark.parametrize("first", [("PING",), ("GET", "k")])
+def test_a_transaction_does_nothing_to_the_cluster_and_tells_nothing_of_it(link, nodes, words, first):
+    before = nodes.masters()[0].ask("CLUSTER", "SHARDS")
+    link.send(b"".join(encode(*each) for each in (("MULTI",), first, ("CLUSTER", *words), ("EXEC",))))
+    replies = [link.read() for _ in range(4)]
+    assert replies[2] == b"ERR Command not allowed inside a transaction"
+    assert replies[3].startswith(b"EXECABORT")
+    assert [len(shard[1]) for shard in before] == [len(shard[1]) for shard in nodes.masters()[0].ask("CLUSTER", "SHARDS")]
+
+
+def test_a_subscriber_is_refused_other_commands_wherever_their_keys_are(nodes, link, through):
+    with Raw(through.port) as subscriber:
+        subscriber.ask("SUBSCRIBE", "news")
+        for node in nodes.masters():
+            for words in (("GET", "K"), ("BLPOP", "K", 1), ("SET", "K", 1), ("MGET", "K", "other"), ("EVAL", "return 1", 1, "K")):
+                words = [nodes.key_of(node, 5) if word == "K" else word for word in words]
+                assert subscriber.ask(*words).startswith(b"ERR Can't execute '%s': only" % words[0].lower().encode())
+        assert subscriber.ask("PING") == [b"pong", b""]
+
+
 @pytest.mark.parametrize("reason", ["TIMEOUT", "ERROR"])
 def test_a_wait_for_several_masters_can_be_ended(link, nodes, through, reason):
     with Raw(through.port, timeout=20) as waiting:

@@ -274,6 +274,7 @@ static void a_write_that_failed_in_part_says_how_much_was_carried_out(void **sta
         const char *expected;
     } cases[] = {
         {{"+OK\r\n", "-ERR no\r\n", "+OK\r\n"}, "-ERR no" CARRIED_OUT("2 of 3")},
+        {{"+OK\r\n", "-ERR why; not executed\r\n"}, "-ERR why" CARRIED_OUT("1 of 2")},
         {{"-ERR no\r\n", "-ERR nor I\r\n", "+OK\r\n"}, "-ERR no" CARRIED_OUT("1 of 3")},
         {{"-ERR no\r\n", "-ERR nor I\r\n"}, "-ERR no\r\n"},
         {{"-ERR no\r\n"}, "-ERR no\r\n"},
