@@ -445,7 +445,8 @@ def test_servers_without_cluster_shards_are_asked_for_slots(made, watching):
     killed_us = now_us()
     watch.tell("master")
     watch.wait(lambda f: master_of(f, 0) == heir, killed_us)
-    assert sum(server.rejected().get("cluster|shards", 0) for server in cluster.servers if server.is_alive()) <= 6
+    asked = [server.rejected().get("cluster|shards", 0) for server in cluster.servers if server.is_alive()]
+    assert sum(asked) <= 2 * len(asked)  # once each, or once more where the first answer came late
 
 
 def test_a_cluster_that_was_gone_is_found_again(made, watching):
