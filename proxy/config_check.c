@@ -56,10 +56,13 @@ static void check_peers(struct loader *loader, const struct config_address_list 
         fault_of(loader, "proxy", "peers",
                  "is for addresses as cluster, and proxy.listen has none; write host:port as cluster there, or "
                  "remove this key");
-    for (size_t i = 0; i < peers->count; i++)
+    for (size_t i = 0; i < peers->count; i++) {
+        const char *host = peers->items[i].host;
         if (config_address_is_unix(&peers->items[i]))
-            fault_of(loader, "proxy", "peers", "unix:%s cannot be reached by clients of a Cluster; write host:port",
-                     peers->items[i].host);
+            fault_of(loader, "proxy", "peers", "unix:%s cannot be reached by clients of a Cluster; write host:port", host);
+        else if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
+            fault_of(loader, "proxy", "peers", "%s is no address that clients can connect to; write that of the host", host);
+    }
 }
 
 /* A Sentinel is asked for the address of a master: it must have one to tell. */

@@ -282,6 +282,14 @@ bool handler_ask_place(struct client *client, const struct command_at_hand *at_h
     return true;
 }
 
+void handler_note_select(struct client *client, const struct command_at_hand *at_hand)
+{
+    bool is_select = at_hand->command && at_hand->command->local == LOCAL_SELECT && at_hand->count == 2;
+    int64_t database = is_select ? local_read_database(at_hand->words[1]) : -1;
+    if (database >= 0)
+        session_queues_select(&client->session, (uint32_t)database);
+}
+
 /* Commands that are else answered here but queued by the node inside MULTI: a SELECT takes effect when EXEC carries
  * it out; a name is taken at once, since a discarded transaction that names its client is not worth more. */
 static void note_queued(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
@@ -289,11 +297,7 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     struct session *session = &client->session;
     const struct command *command = at_hand->command;
     session->queues_write |= command && command_may_change(command);
-    if (command && command->local == LOCAL_SELECT && at_hand->count == 2) {
-        int64_t database = local_read_database(at_hand->words[1]);
-        if (database >= 0)
-            session_queues_select(session, (uint32_t)database);
-    }
+    handler_note_select(client, at_hand);
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
     if (traits->pin == PIN_DISCARD || (traits->pin == PIN_MULTI && !session->in_multi))

@@ -33,6 +33,9 @@ bool handler_note(struct client *client, const struct command_at_hand *at_hand, 
 /* Sends a SELECT of a database that nobody has tried yet to a node; its answer decides. */
 bool handler_try_database(struct client *client, const struct command_at_hand *at_hand, uint32_t database);
 
+/* A SELECT is about to be queued in the transaction; other commands are no matter. */
+void handler_note_select(struct client *client, const struct command_at_hand *at_hand);
+
 /* Sends a command that concerns a place without a key of it to its master. */
 bool handler_ask_place(struct client *client, const struct command_at_hand *at_hand, uint16_t place);
 

@@ -329,10 +329,10 @@ enum placement placement_refuse(struct client *client, enum request_inspection i
 static bool may_be_kept(const struct command_at_hand *at_hand, const struct request *traits)
 {
     const struct command *command = at_hand->command;
-    bool is_plain = command->local == LOCAL_NONE || command->local == LOCAL_PING || command->local == LOCAL_ECHO;
-    bool is_same_database = command->local == LOCAL_SELECT && slice_is(at_hand->words[1], "0");
+    bool is_plain = command->local == LOCAL_NONE || command->local == LOCAL_PING || command->local == LOCAL_ECHO ||
+                    command->local == LOCAL_SELECT;
     bool is_queued = traits->pin == PIN_NONE || traits->pin == PIN_UNWATCH;
-    return is_queued && !command->special && !traits->leaves_traces && (is_plain || is_same_database) &&
+    return is_queued && !command->special && !traits->leaves_traces && is_plain &&
            !(command->flags & (COMMAND_IN_MULTI | COMMAND_DANGEROUS | COMMAND_NOT_IN_MULTI | COMMAND_STATEFUL));
 }
 
@@ -346,6 +346,7 @@ static enum placement keep(struct client *client, const struct command_at_hand *
         client_close(client, "a transaction without a key beyond proxy.client_input_limit");
         return PLACEMENT_TAKEN;
     }
+    handler_note_select(client, at_hand);
     session_sent(&client->session, (enum command_pin)traits->pin);
     client->session.queues_effects |= traits->pin == PIN_NONE && !traits->is_read;
     client->session.queues_write |= traits->pin == PIN_NONE && at_hand->command && command_may_change(at_hand->command);

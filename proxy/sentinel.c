@@ -386,7 +386,8 @@ static bool sentinel_choose_master_name(struct sentinel *sentinel)
     }
     if (strcmp(sentinel->choice_logged, name) != 0) {
         snprintf(sentinel->choice_logged, sizeof(sentinel->choice_logged), "%s", name);
-        log_error("%s: sentinel %s monitors several masters: %s; set upstream.master_name to one of them",
+        log_error("%s: sentinel %s monitors several masters: %s; set upstream.master_name to one of "
+                  "them, or to several, with upstream.distribution",
                   sentinel->setup.label, teller->name, name);
     }
     return false;

@@ -442,6 +442,23 @@ def test_sort_does_not_take_for_missing_what_other_masters_have(shards, processe
         assert link.ask("EXEC").startswith(b"EXECABORT")
 
 
+def test_a_transaction_may_begin_with_another_database(shards, processes, keys):
+    pointsman = processes(
+        Pointsman(None, reads_policy="master", upstream_distribution="slots",
+                  **{f"upstream_{name}": value for name, value in shards.settings.items()})
+    )  # fmt: skip
+    for key in ("a", "b", "c", "d", "e", "f"):
+        with pointsman.raw() as link:
+            link.send(b"".join(encode(*words) for words in (("MULTI",), ("SELECT", 3), ("SET", key, "in 3"), ("EXEC",))))
+            assert [link.read() for _ in range(4)] == [b"OK", b"QUEUED", b"QUEUED", [b"OK", b"OK"]]
+            assert link.ask("GET", key) == b"in 3" and link.ask("DEL", "a", "b", "c", "d", "e", "f") == 1
+            link.send(b"".join(encode(*words) for words in (("MULTI",), ("PING",), ("SELECT", 0), ("EXEC",))))
+            assert [link.read() for _ in range(4)][-1] == [b"PONG", b"OK"]
+            assert link.ask("SET", key, "in 0") == b"OK"
+        with pointsman.raw() as link:
+            assert link.ask("GET", key) == b"in 0" and link.ask("DEL", key) == 1
+
+
 def test_writes_of_a_shard_without_master_wait_and_those_of_others_do_not(shards, processes, keys):
     pointsman = processes(
         Pointsman(None, upstream_distribution="slots", failover_hold_time="60s",

@@ -410,6 +410,10 @@ static void personas_that_cannot_be_are_told(void **state)
     }
     assert_refused("[proxy]\nlisten = :1 as cluster\npeers = a:1, A:1\n",
                    "x.ini:3: proxy.peers: A:1 is given twice; keep one of them\n");
+    assert_refused("[proxy]\nlisten = :1 as cluster\npeers = 0.0.0.0:7\n",
+                   "x.ini:3: proxy.peers: 0.0.0.0 is no address that clients can connect to; write that of the host\n");
+    assert_refused("[proxy]\nlisten = :1 as cluster\npeers = [::]:7\n",
+                   "x.ini:3: proxy.peers: :: is no address that clients can connect to; write that of the host\n");
     assert_refused("[proxy]\npeers = a:1\n",
                    "x.ini:2: proxy.peers: is for addresses as cluster, and proxy.listen has none; write host:port as "
                    "cluster there, or remove this key\n");
