@@ -432,7 +432,7 @@ static bool is_unknown(struct slice endpoint)
 static bool text_copy(char *out, size_t size, struct slice text)
 {
     if (text.size >= size || memchr(text.bytes ? text.bytes : "", '\0', text.size)) return false;
-    if (text.size) memcpy(out, text.bytes, text.size);
+    if (text.size && text.bytes) memcpy(out, text.bytes, text.size);
     out[text.size] = '\0';
     return true;
 }
