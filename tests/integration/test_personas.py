@@ -609,8 +609,7 @@ def test_commands_for_all_nodes_concern_each_replica_of_the_address_once(process
             node.ask("SLOWLOG", "RESET")
         for replica in replicas:
             replica.ask("CONFIG", "SET", "slowlog-log-slower-than", -1)
-        with Raw(pointsman.replica_port, timeout=20) as link:
-            wait_for(lambda: link.ask("SUBSCRIBE", "x")[0] == b"subscribe", 20, "replicas to be known")
+        wait_for(lambda: pointsman.log_text().count("fit as replica") == 2, 20, "replicas to be known")
         with Raw(pointsman.replica_port, timeout=20) as link:
             assert link.ask("SLOWLOG", "LEN") == sum(replica.ask("SLOWLOG", "LEN") for replica in replicas) > 0
     finally:
@@ -620,6 +619,7 @@ def test_commands_for_all_nodes_concern_each_replica_of_the_address_once(process
 def test_a_replica_that_dies_is_left_for_another(own_cluster, processes):
     pointsman = processes(Personas(own_cluster))
     wait_until_replicas_are_read(pointsman)
+    own_cluster.wait_synced()
     clients = [pointsman.at(pointsman.replica_port) for _ in range(10)]
     assert all(client.get("harness:ready") == b"1" for client in clients)
     own_cluster.replicas[0].kill()
