@@ -261,7 +261,7 @@ class Demo:
         same = [not worker.problem and worker.identity() == worker.before for worker in self.workers]
         identity = self.workers[0].before
         self.claim(all(same), opening + f"on the very same connections: CLIENT ID {identity[0]}, local port {identity[1]}, "
-                   f"as before the kill (and so for all {WORKERS})")  # fmt: skip
+                   f"as before the kill (and so for all {len(self.workers)})")  # fmt: skip
         stored = [self.stored(worker) for worker in self.workers]
         told = [(worker.writes, worker.unknown) for worker in self.workers]
         # A write that the old master acknowledged in its last moment may not have left it; Redis replicates later.

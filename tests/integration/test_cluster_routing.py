@@ -533,6 +533,19 @@ def test_a_transaction_does_nothing_to_the_cluster_and_tells_nothing_of_it(link,
     assert [len(shard[1]) for shard in before] == [len(shard[1]) for shard in nodes.masters()[0].ask("CLUSTER", "SHARDS")]
 
 
+def test_scan_is_queued_where_one_master_has_all():
+    own = RedisCluster(1, 0).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman, pointsman.raw() as link:
+            assert link.ask("SET", "k", 1) == b"OK"
+            link.send(encode("MULTI") + encode("SCAN", 0, "COUNT", 100) + encode("EXEC"))
+            assert [link.read(), link.read()] == [b"OK", b"QUEUED"]
+            [[cursor, keys]] = link.read()
+            assert cursor == b"0" and b"k" in keys
+    finally:
+        own.stop()
+
+
 def test_a_subscriber_is_refused_other_commands_wherever_their_keys_are(nodes, link, through):
     with Raw(through.port) as subscriber:
         subscriber.ask("SUBSCRIBE", "news")
