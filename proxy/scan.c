@@ -16,12 +16,9 @@
 
 static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool has_odd_options(const struct command_at_hand *at_hand);
-static void name_shards(const struct topology *topology, const char *names[TOPOLOGY_SHARDS_MAX]);
-static uint32_t shard_of_rank(const char *const *names, uint32_t count, uint32_t rank);
 static struct slice text_of(struct slice reply);
 static enum placement pass_over(struct client *client, const struct scan_cursor *scan);
 static struct slice empty_page(char *reply, size_t room, const struct scan_cursor *next, uint32_t masters);
-static uint32_t slots_owned(const struct topology *topology);
 static void answer_empty(struct request *whole, const struct scan_cursor *next);
 static void answer(struct request *request, struct slice reply);
 
@@ -44,9 +41,7 @@ enum placement scan_place(struct client *client, const struct command_at_hand *a
     traits->scan = cursor;
     traits->is_for_shard = true;
     traits->needs_master = true; /* replicas do not agree where in it a cursor is */
-    const char *names[TOPOLOGY_SHARDS_MAX];
-    name_shards(topology, names);
-    traits->place = (uint16_t)shard_of_rank(names, topology->shard_count, scan.rank);
+    traits->place = topology->ranked[scan.rank].shard;
     if (topology->shards[traits->place].is_spare && !upstream_master(client->upstream, traits->place))
         return pass_over(client, &scan);
     return PLACEMENT_GOES;
@@ -112,16 +107,14 @@ void scan_checked(struct request *whole, const struct merge_piece *pieces, uint3
         answer_empty(whole, &before);
         return;
     }
-    const char *names[TOPOLOGY_SHARDS_MAX];
-    name_shards(topology, names);
     for (uint32_t rank = 0; rank < count; rank++) {
-        uint32_t shard = shard_of_rank(names, count, rank);
+        uint32_t shard = topology->ranked[rank].shard;
         uint32_t master = topology->shards[shard].master;
         uint32_t mark = master == TOPOLOGY_NO_NODE ? 0 : upstream->by_node[master]->run_mark;
         struct slice nodes = topology->is_cluster ? text_of(pieces[shard].reply) : SLICE("");
-        has_moving |= scan_add(&hash, &slots, slice_of(names[shard]), mark, nodes);
+        has_moving |= scan_add(&hash, &slots, slice_of(topology->ranked[rank].name), mark, nodes);
     }
-    if (topology->is_cluster && slots < slots_owned(topology)) { /* some have gone to a master that is not known yet */
+    if (topology->is_cluster && slots < topology->slots_owned) { /* some have gone to a master that is not known yet */
         control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
         has_before = false;
     }
@@ -147,14 +140,6 @@ static struct slice empty_page(char *reply, size_t room, const struct scan_curso
     return (struct slice){reply, (size_t)size};
 }
 
-static uint32_t slots_owned(const struct topology *topology)
-{
-    uint32_t count = 0;
-    for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS; slot++)
-        count += topology->slots[slot] != TOPOLOGY_NO_SHARD;
-    return count;
-}
-
 static enum placement check(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
     static const struct slice words[] = {{"CLUSTER", 7}, {"NODES", 5}};
@@ -165,36 +150,6 @@ static enum placement check(struct client *client, const struct command_at_hand 
     traits->special = SPECIAL_SCAN; /* so that connections learn which run they lead to (cursors.h) */
     traits->is_read = traits->needs_master = true;
     return scatter_take(client, &question, traits, &plan) || client->is_closed ? PLACEMENT_TAKEN : PLACEMENT_STALLED;
-}
-
-/* By the first of its nodes' names: that stays when the master is lost for a while. */
-static void name_shards(const struct topology *topology, const char *names[TOPOLOGY_SHARDS_MAX])
-{
-    for (uint32_t shard = 0; shard < topology->shard_count; shard++)
-        names[shard] = "";
-    for (uint32_t i = 0; i < topology->node_count; i++) {
-        const struct topology_node *node = &topology->nodes[i];
-        if (node->shard >= topology->shard_count)
-            continue;
-        const char **name = &names[node->shard];
-        if (!(*name)[0] || strcmp(node->name, *name) < 0)
-            *name = node->name;
-    }
-}
-
-/* The one whose name has so many before it. */
-static uint32_t shard_of_rank(const char *const *names, uint32_t count, uint32_t rank)
-{
-    for (uint32_t shard = 0; shard < count; shard++) {
-        uint32_t before = 0;
-        for (uint32_t other = 0; other < count; other++) {
-            int order = strcmp(names[other], names[shard]);
-            before += order < 0 || (order == 0 && other < shard);
-        }
-        if (before == rank)
-            return shard;
-    }
-    return UINT32_MAX;
 }
 
 /* What a bulk or verbatim string says. */

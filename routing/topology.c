@@ -11,6 +11,8 @@ static bool topology_copy(struct topology *topology, const struct topology_draft
 static bool topology_copy_node(struct topology_node *to, const struct topology_node *from);
 static bool topology_make_shards(struct topology *topology, const struct topology_draft *draft);
 static bool topology_list_replicas(struct topology *topology);
+static bool topology_rank_shards(struct topology *topology);
+static int compare_ranks(const void *a, const void *b);
 static bool is_fit_replica(const struct topology *topology, uint32_t index);
 static void topology_map_places(struct topology *topology, const uint16_t *slots);
 static void topology_find_spare(struct topology *topology);
@@ -140,7 +142,7 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
         shard->epoch = drafts[i].epoch;
         topology->shard_count++;
     }
-    return topology_list_replicas(topology);
+    return topology_list_replicas(topology) && topology_rank_shards(topology);
 }
 
 static bool topology_list_replicas(struct topology *topology)
@@ -160,6 +162,30 @@ static bool topology_list_replicas(struct topology *topology)
         ((uint32_t *)shard->replicas)[shard->replica_count++] = i;
     }
     return true;
+}
+
+static bool topology_rank_shards(struct topology *topology)
+{
+    struct topology_rank *ranked = calloc(topology->shard_count, sizeof(*ranked));
+    topology->ranked = ranked;
+    if (!ranked) return false;
+    for (uint32_t i = 0; i < topology->shard_count; i++)
+        ranked[i] = (struct topology_rank){.name = "", .shard = (uint16_t)i};
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        const struct topology_node *node = &topology->nodes[i];
+        if (node->shard >= topology->shard_count) continue;
+        const char **name = &ranked[node->shard].name;
+        if (!(*name)[0] || strcmp(node->name, *name) < 0) *name = node->name;
+    }
+    qsort(ranked, topology->shard_count, sizeof(*ranked), compare_ranks);
+    return true;
+}
+
+static int compare_ranks(const void *a, const void *b)
+{
+    const struct topology_rank *one = a, *other = b;
+    int order = strcmp(one->name, other->name);
+    return order ? order : (int)one->shard - (int)other->shard;
 }
 
 static bool is_fit_replica(const struct topology *topology, uint32_t index)
@@ -183,14 +209,13 @@ static void topology_find_spare(struct topology *topology)
 {
     for (uint32_t i = 0; i < topology->shard_count; i++)
         topology->shards[i].is_spare = true;
-    bool is_anyones = false;
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
         if (topology->slots[place] == TOPOLOGY_NO_SHARD) continue;
         topology->shards[topology->slots[place]].is_spare = false;
-        is_anyones = true;
+        topology->slots_owned++;
     }
     for (uint32_t i = 0; i < topology->shard_count; i++)
-        topology->shards[i].is_spare &= is_anyones;
+        topology->shards[i].is_spare &= topology->slots_owned > 0;
 }
 
 static void topology_free(struct topology *topology)
@@ -204,6 +229,7 @@ static void topology_free(struct topology *topology)
     }
     for (uint32_t i = 0; i < topology->shard_count; i++)
         free((uint32_t *)topology->shards[i].replicas);
+    free((struct topology_rank *)topology->ranked);
     free(topology->shards);
     free(topology->nodes);
     free((char *)topology->kind);

@@ -68,6 +68,12 @@ struct topology_shard {
     bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
 };
 
+/* A shard by the least of its nodes' names: that stays when its master is replaced, or lost for a while. */
+struct topology_rank {
+    const char *name; /* of the node; "" for a shard without any */
+    uint16_t shard;
+};
+
 struct topology {
     atomic_uint references;
     uint64_t version;  /* counts snapshots of one upstream, from 1 */
@@ -78,6 +84,8 @@ struct topology {
     uint32_t node_count;
     struct topology_shard *shards;
     uint32_t shard_count;      /* at least 1 */
+    const struct topology_rank *ranked; /* all shards, by name: an order that who sees the same nodes agrees on */
+    uint32_t slots_owned;      /* those that some shard has */
     bool is_cluster;           /* the nodes are a Redis Cluster: they redirect, and each command keeps to one slot */
     const struct distribution *distribution; /* how keys are spread over shards, if not by Redis' own slots; NULL
                                                 mostly. Outlives all snapshots. */

@@ -191,6 +191,47 @@ static void snapshots_are_the_same_but_for_versions_epochs_and_times(void **stat
     topology_release(first);
 }
 
+/* The order stays when a replica takes over and when a master is lost; a shard without slots is told apart. */
+static void shards_are_ranked_by_the_least_name_of_their_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint16_t shard_of[5];
+        uint32_t masters[3];
+        uint16_t ranked[3];
+    } cases[] = {
+        {{2, 1, 0, 1, 2}, {2, 1, 0}, {2, 1, 0}},
+        {{2, 1, 0, 1, 2}, {2, 3, 4}, {2, 1, 0}},
+        {{2, 1, 0, 1, 2}, {TOPOLOGY_NO_NODE, 1, TOPOLOGY_NO_NODE}, {2, 1, 0}},
+        {{0, 0, 0, 2, 2}, {0, TOPOLOGY_NO_NODE, 3}, {1, 0, 2}}, /* one that has no node at all */
+    };
+    uint16_t slots[TOPOLOGY_SLOTS];
+    for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS; slot++)
+        slots[slot] = slot < 100 ? TOPOLOGY_NO_SHARD : slot % 2;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct topology_draft given = draft();
+        struct topology_node copy[5];
+        struct topology_draft_shard shards[3] = {{.master = 0}};
+        for (size_t node = 0; node < 5; node++) {
+            copy[node] = nodes[node];
+            copy[node].shard = cases[i].shard_of[node];
+        }
+        for (size_t shard = 0; shard < 3; shard++)
+            shards[shard].master = cases[i].masters[shard];
+        given.nodes = copy;
+        given.shards = shards;
+        given.shard_count = 3;
+        given.slots = slots;
+        struct topology *topology = topology_create(&given);
+        for (size_t rank = 0; rank < 3; rank++)
+            assert_int_equal(topology->ranked[rank].shard, cases[i].ranked[rank]);
+        assert_int_equal(topology->slots_owned, TOPOLOGY_SLOTS - 100);
+        assert_false(topology->shards[0].is_spare);
+        assert_true(topology->shards[2].is_spare);
+        topology_release(topology);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +239,7 @@ int main(void)
         cmocka_unit_test(snapshot_may_have_no_master_and_no_nodes),
         cmocka_unit_test(gauge_lives_as_long_as_somebody_holds_it),
         cmocka_unit_test(snapshots_are_the_same_but_for_versions_epochs_and_times),
+        cmocka_unit_test(shards_are_ranked_by_the_least_name_of_their_nodes),
     };
     return cmocka_run_group_tests(tests, make_gauges, release_gauges);
 }
