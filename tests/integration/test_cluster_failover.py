@@ -381,6 +381,18 @@ def test_a_master_that_joins_after_a_failover_is_nobodys_heir_to_wait():
         own.stop()
 
 
+def test_the_log_tells_of_a_replica_that_is_a_master_without_slots_now():
+    """As many nodes as before, but other ones."""
+    own = RedisCluster(3, 1).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster") as pointsman:
+            wait_for(lambda: "3 shards, 3 masters and 3 replicas" in pointsman.log_text(), 20, "the cluster to be known")
+            own.replicas_of(own.masters()[0])[0].ask("CLUSTER", "RESET", "SOFT")
+            wait_for(lambda: "4 shards, 4 masters and 2 replicas" in pointsman.log_text(), 30, "the master to be known")
+    finally:
+        own.stop()
+
+
 def test_a_master_that_has_said_it_is_none_needs_more_than_its_own_word(nodes):
     """It may have been replaced, and call itself master by mistake for a moment: most nodes have to name it again."""
     master = nodes.masters()[0]
