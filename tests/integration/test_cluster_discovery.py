@@ -77,7 +77,7 @@ class DiscoveredCluster:
 
     def replicate(self, server, master):
         self.ask(server, "CLUSTER", "REPLICATE", self.id(master))
-        wait_for(lambda: self.ask(server, "ROLE")[3] == "connected", 20, f"{server.name} to follow")
+        wait_for(lambda: self.ask(server, "ROLE")[3:4] == ["connected"], 20, f"{server.name} to follow")
 
     def settle(self):
         """Until all nodes say the same."""
