@@ -58,7 +58,8 @@ struct cluster {
     uint32_t troubled;   /* shards in trouble, strangers and the like */
     uint64_t trouble_us; /* since when that has not grown; 0 = there is none */
     bool is_silence_logged;
-    uint32_t uncovered_logged, extent_logged[3]; /* slots without an owner; shards, masters, replicas */
+    uint32_t uncovered_logged;
+    uint32_t shards_logged;
 };
 
 static void *cluster_start(struct survey *survey);
@@ -556,10 +557,11 @@ static void cluster_log_extent(struct cluster *cluster, const struct cluster_vie
     uint32_t masters = 0, uncovered = TOPOLOGY_SLOTS - view->slot_count;
     for (uint32_t i = 0; i < view->node_count; i++)
         masters += view->nodes[i].is_master;
-    const uint32_t extent[] = {cluster->shard_count, masters, view->node_count - masters};
-    if (memcmp(extent, cluster->extent_logged, sizeof(extent)) != 0)
-        log_info("%s: a cluster of %u shards, %u masters and %u replicas", label, extent[0], extent[1], extent[2]);
-    memcpy(cluster->extent_logged, extent, sizeof(extent));
+    bool is_changed = !cluster->accepted || cluster->accepted->node_count != view->node_count;
+    if (is_changed || cluster->shards_logged != cluster->shard_count)
+        log_info("%s: a cluster of %u shards, %u masters and %u replicas", label, cluster->shard_count,
+                 masters, view->node_count - masters);
+    cluster->shards_logged = cluster->shard_count;
     if (uncovered && !cluster->uncovered_logged)
         log_error("%s: nobody has %u of the %d slots; requests for them are held", label, uncovered,
                   TOPOLOGY_SLOTS);

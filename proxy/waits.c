@@ -188,7 +188,6 @@ static void ask_all(struct waits *waits)
         if (is_asked)
             waits->is_incomplete |= !ask(waits, i);
     }
-    waits->is_incomplete |= waits->left == 1; /* nobody was, since the one belongs to no shard any more */
     waits->left--;
     settle(waits);
 }
