@@ -270,6 +270,7 @@ def test_a_master_that_most_nodes_name_later_is_confirmed_then(made, watching):
         watch.wait(lambda f: master_of(f, 0) == cluster.address(heir) and watch.is_whole(3)(f), frozen_us, 10)
         old.resume()
         wait_for(lambda: cluster.ask(old, "ROLE")[3:4] == ["connected"], 20, "the old master to follow")
+        cluster.settle()  # a replica that has not heard of its master's slots yet would not stand for election
 
 
 def test_a_failover_that_a_redirect_tells_of_is_seen_at_once(made, watching):

@@ -410,10 +410,12 @@ def test_a_master_that_has_said_it_is_none_needs_more_than_its_own_word(nodes):
             assert link.ask("SET", key, 1) == b"OK"
             between.left = {b"ROLE": 1 << 30}
             wait_for(lambda: "does not say that it is the master" in pointsman.log_text(), 20, "the denial")
+            held = pointsman.log_text().count("requests are held")
+            link.send(encode("SET", key, 2))
+            wait_for(lambda: pointsman.log_text().count("requests are held") > held, 20, "the write to be held")
             for node in others:
                 node.pause()
             between.left = {}
-            link.send(encode("SET", key, 2))
             assert link.is_silent(1.5)
             for node in others:
                 node.resume()
