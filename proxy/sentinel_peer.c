@@ -424,8 +424,7 @@ static bool list_read(struct peer_list *list, const redisReply *reply)
         snprintf(item->host, sizeof(item->host), "%s", field(entry, "ip"));
         snprintf(item->run_id, sizeof(item->run_id), "%s", field(entry, "runid"));
         item->port = port_of(field(entry, "port"));
-        item->is_down =
-            has_flag(flags, "s_down") || has_flag(flags, "o_down") || has_flag(flags, "disconnected");
+        item->is_down = has_flag(flags, "s_down") || has_flag(flags, "o_down");
         if (item->host[0] && item->port) count++;
     }
     free(list->items);

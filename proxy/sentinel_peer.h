@@ -41,7 +41,7 @@ struct peer_listed {
     char host[PEER_HOST_SIZE];
     uint16_t port;
     char run_id[PEER_RUN_ID_SIZE];
-    bool is_down; /* s_down, o_down or disconnected */
+    bool is_down; /* s_down or o_down; "disconnected" is also one that it has only just found */
 };
 
 struct peer_list {

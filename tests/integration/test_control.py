@@ -34,15 +34,15 @@ class Servers:
         self.sentinels = [free_port() for _ in range(sentinels)]
         self.processes = {}
 
-    def start_node(self, port, master=None):
-        words = ["redis-server", "--port", str(port), "--save", "", "--repl-diskless-sync-delay", "0"]
+    def start_node(self, port, master=None, *settings):
+        words = ["redis-server", "--port", str(port), "--save", "", "--repl-diskless-sync-delay", "0", *settings]
         self.start(port, words + (["--replicaof", "127.0.0.1", str(master)] if master else []))
 
-    def start_sentinel(self, port):
+    def start_sentinel(self, port, down_after_ms=2000):
         path = os.path.join(self.directory, f"{port}.conf")
         with open(path, "w", encoding="ascii") as conf:
             conf.write(f"port {port}\nsentinel monitor main 127.0.0.1 {self.nodes[0]} {len(self.sentinels) // 2 + 1}\n")
-            conf.write("sentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 5000\n")
+            conf.write(f"sentinel down-after-milliseconds main {down_after_ms}\nsentinel failover-timeout main 5000\n")
         self.start(port, ["redis-sentinel", path])
 
     def start(self, port, words):
@@ -218,6 +218,24 @@ def test_master_that_says_it_is_a_replica_is_vetoed(servers):
     servers.client(servers.nodes[0]).execute_command("REPLICAOF", "127.0.0.1", servers.nodes[1])
     _, fields = watch.wait(lambda f: f["master"] == "none", began_us)
     assert fields["replicas"].count(",") >= 1  # reads go on
+    watch.close()
+
+
+def test_replica_that_sentinels_have_no_link_to_yet_serves(servers):
+    """They list it as "disconnected" from when they find it; here for long, as nothing is where it announces to be."""
+    replica, announced = servers.nodes[1], free_port()
+    servers.start_node(servers.nodes[0])
+    servers.start_node(replica, servers.nodes[0], "--replica-announce-port", str(announced))
+    sentinel = servers.sentinels[0]
+    servers.start_sentinel(sentinel, down_after_ms=60000)
+    watch = Watch(
+        f"--upstream.nodes={address(sentinel)}",
+        "--upstream.master_name=main",
+        f"--upstream.map={address(announced)}={address(replica)}",
+    )
+    watch.wait(lambda f: address(replica) in f["replicas"])
+    listed = servers.client(sentinel).sentinel_slaves("main")
+    assert [(node["port"], node["flags"]) for node in listed] == [(announced, "slave,disconnected")]
     watch.close()
 
 
