@@ -237,7 +237,7 @@ size_t census_describe(const struct client *client, size_t asked, char *line, si
         subscriptions_count(&session->subscriptions[SESSION_CHANNELS]),
         subscriptions_count(&session->subscriptions[SESSION_PATTERNS]),
         subscriptions_count(&session->subscriptions[SESSION_SHARD_CHANNELS]), session->in_multi ? (int)session->queued : -1, kept,
-        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes + names,
+        asked, client->pending, client->output.bytes, sizeof *client + kept + client->output.bytes + client->pushed.bytes + names,
         client->io.events & EV_READ ? "r" : "", client->io.events & EV_WRITE ? "w" : "", client->last_command,
         session->is_tracking ? 0 : -1, session_protocol(session), client->library_name ? client->library_name : "",
         client->library_version ? client->library_version : "");

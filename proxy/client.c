@@ -153,6 +153,7 @@ void client_close(struct client *client, const char *reason)
     chunk_release(&worker->chunks, client->input);
     client->input = NULL;
     spans_clear(&worker->chunks, &client->output);
+    spans_clear(&worker->chunks, &client->pushed);
     client->next_dead = worker->dead_clients;
     worker->dead_clients = client;
 }
@@ -820,7 +821,7 @@ void client_finish_whole(struct request *whole)
 
 static void limit_output(struct client *client, size_t unfinished)
 {
-    uint64_t waiting = client->output.bytes + client->stored_bytes + unfinished;
+    uint64_t waiting = client->output.bytes + client->pushed.bytes + client->stored_bytes + unfinished;
     if (client->is_closed || waiting <= (uint64_t)config_of(client)->client_output_limit)
         return;
     log_warning("client %llu: does not read its replies, proxy.client_output_limit reached: closed",
@@ -841,6 +842,7 @@ static void deliver_answered(struct client *client)
             client->stored_bytes -= request->reply.bytes;
         is_first = false;
         spans_move(&client->output, &request->reply);
+        spans_move(&client->output, &client->pushed);
         request_destroy(&worker->requests, &worker->chunks, request);
     }
     if (!client->first)
@@ -966,10 +968,16 @@ static void inspect_exec(struct request *request)
     chunk_release(&client->worker->chunks, whole);
 }
 
+/* A push may come over another connection than a reply of which a part is written already. */
+static struct spans *output_for_push(struct client *client)
+{
+    return client->first && client->first->is_streaming ? &client->pushed : &client->output;
+}
+
 void client_push(struct client *client, const struct spans *frame)
 {
     struct worker *worker = client->worker;
-    struct spans *output = &client->output;
+    struct spans *output = output_for_push(client);
     if (client->reply_mode == REPLY_OFF && frame->first && frame->first->bytes[0] == '+')
         return; /* to Redis the lines of MONITOR are replies, and messages are not */
     for (const struct span *span = frame->first; span; span = span->next) {
@@ -998,7 +1006,7 @@ void client_limit_subscriptions(struct client *client)
 void client_push_text(struct client *client, struct slice frame)
 {
     struct worker *worker = client->worker;
-    if (spans_add_copy(&worker->chunks, &client->output, frame))
+    if (spans_add_copy(&worker->chunks, output_for_push(client), frame))
         worker_mark_client(worker, client);
     else
         client_close(client, "out of memory");

@@ -114,6 +114,7 @@ struct client {
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;
+    struct spans pushed; /* what goes behind the reply that is in part with the output; see client_push() */
     uint64_t stored_bytes; /* replies that wait for earlier ones */
 
     uint32_t database;
