@@ -2,6 +2,7 @@
 /* A client whose connection of its own is gone, and with it what the session had begun there. */
 #include "proxy/client.h"
 
+#include "proxy/again.h"
 #include "proxy/connection.h"
 #include "proxy/ears.h"
 #include "proxy/log.h"
@@ -34,6 +35,8 @@ void client_lost_dedicated(struct client *client, bool had_session, bool transac
         restore(client);
     else
         client_unstall(client); /* what the proxy itself asked there is over, too */
+    if (client->aside > 0)
+        again_look(client);
 }
 
 /* Ahead of all that the client has sent: it goes to the front of each queue that it comes to. */
@@ -103,6 +106,8 @@ void client_restored(struct client *client)
     client->restoring = NULL;
     session_restored(&client->session);
     client_unstall(client);
+    if (client->aside > 0)
+        again_look(client); /* it may have waited for this connection to have nothing on it */
 }
 
 void client_reset_session(struct client *client)

@@ -1001,6 +1001,7 @@ class Refuser(Forwarder):
     def __init__(self, target_port, error):
         self.instead = ("EVAL", f"return redis.error_reply('{error}')", 0)
         self.left = {}  # first words of commands: how often they are still refused
+        self.late_s = {}  # first words of commands: the next waits for so long
         super().__init__(target_port)
 
     def _pump(self, source, sink, gate, chunk):
@@ -1021,6 +1022,7 @@ class Refuser(Forwarder):
 
     def _instead(self, words):
         first = b" ".join(words[:2])
+        time.sleep(self.late_s.pop(first, 0))
         if not self.left.get(first):
             return words
         self.left[first] -= 1
