@@ -717,6 +717,8 @@ static void take_frame(struct connection *connection, struct slice frame)
     }
     if (head->question)
         connection_own_answered(connection, head, frame);
+    if (head->in_multi && frame.bytes[0] == '-')
+        transaction_flaw(head);
     if (head->is_mark && frame.bytes[0] == '-')
         connection->marked_for = 0; /* the next WAIT needs another */
     if (head->pin != PIN_NONE && (frame.bytes[0] != '-' || head->pin == PIN_EXEC))
@@ -793,10 +795,10 @@ static void finish_request(struct connection *connection, struct request *reques
         connection_own_end(connection, request);
 }
 
-/* True if the error was not an answer but a refusal, and the request goes on its way again. */
+/* True if the error was not an answer but a refusal, and the request goes on its way again. The request may be NULL, not wholly
+ * written yet, where everybody is refused. */
 static bool was_refused(struct connection *connection, struct request *request, struct slice error)
 {
-    enum refusal refusal = refusal_of_request(request, error);
     if (refuses_everything(connection, error)) {
         connection->unsent = connection->queue.first; /* the node has not looked at any of them */
         connection->unsent_offset = 0;
@@ -807,6 +809,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
     }
     if (request->question == QUESTION_OPENING)
         return false;
+    enum refusal refusal = refusal_of_request(request, error);
     if (request->special == SPECIAL_EVALSHA && scripts_should_repeat(connection, request, error)) {
         connection_send_again(connection, request);
         return true;

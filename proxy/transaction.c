@@ -22,7 +22,8 @@ struct transaction {
     char *bytes; /* from MULTI on, as they were sent */
     size_t size, room;
     uint32_t commands;
-    bool is_whole; /* nothing of it is missing */
+    bool is_whole;  /* nothing of it is missing */
+    bool is_flawed; /* a node has refused to queue a command of it, so that EXEC must fail */
     uint32_t script_count;
     struct script_sha scripts[SCRIPTS_MOST]; /* of its EVALSHA */
 };
@@ -41,6 +42,7 @@ void transaction_begin(struct client *client)
         return;
     transaction->size = 0;
     transaction->commands = transaction->script_count = 0;
+    transaction->is_flawed = false;
     transaction->is_whole = !client->session.is_watching;
 }
 
@@ -94,13 +96,23 @@ void transaction_needs_script(struct client *client, struct slice word)
         transaction->scripts[transaction->script_count++] = sha;
 }
 
+void transaction_flaw(const struct request *request)
+{
+    bool is_queued = request->in_multi && request->pin != PIN_MULTI && request->pin != PIN_WATCH && !transaction_ends_with(request);
+    if (is_queued && request->client && request->client->transaction)
+        request->client->transaction->is_flawed = true;
+}
+
 bool transaction_open(struct connection *connection, struct request *request)
 {
     const struct transaction *transaction = request->client->transaction;
     struct slice opening = {transaction->bytes, request->opening_bytes};
     for (uint32_t i = 0; i < transaction->script_count; i++)
         scripts_bring(connection, &transaction->scripts[i]);
-    if (connection_say(connection, opening, request->opening_commands, QUESTION_OPENING))
+    bool is_said = connection_say(connection, opening, request->opening_commands, QUESTION_OPENING);
+    if (is_said && transaction->is_flawed) /* what was refused before may be queued now */
+        is_said = connection_say(connection, SLICE("*1\r\n$17\r\nPOINTSMAN-REFUSED\r\n"), 1, QUESTION_OPENING);
+    if (is_said)
         return true;
     client_fail(request, ERROR_MEMORY);
     return false;

@@ -47,6 +47,9 @@ void transaction_note(struct request *request);
  * kept, or one of too many, the transaction cannot begin again from here on. */
 void transaction_needs_script(struct client *client, struct slice word);
 
+/* The request was answered with an error. Where that means that it is not queued, EXEC will fail, wherever it is sent to. */
+void transaction_flaw(const struct request *request);
+
 /* Ahead of a request that opens_transaction, each time that it is queued. False, and the request has failed, if memory
  * is short. */
 bool transaction_open(struct connection *connection, struct request *request);

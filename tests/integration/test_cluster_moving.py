@@ -442,6 +442,28 @@ def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nod
     assert replies[:-1] == [b"OK"] + [b"QUEUED"] * len(commands) and len(replies[-1]) == len(commands)
 
 
+@pytest.mark.parametrize("how", ["moved", "lost"])
+def test_a_transaction_of_which_a_command_was_refused_is_not_carried_out_elsewhere(nodes, link, how):
+    """There it would be queued: what has kept it from that is over."""
+    source, target = nodes.masters()[:2]
+    key, other = (f"{{{nodes.key_of(source, 6)}}}:{number}" for number in range(2))
+    assert [link.ask(*words) for words in [("MULTI",), ("GET", key)]] == [b"OK", b"QUEUED"]
+    source.ask("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert link.ask("SET", key, "refused").startswith(b"OOM ")
+    finally:
+        source.ask("CONFIG", "SET", "maxmemory", 0)
+    if how == "moved":
+        nodes.move_slot(slot_of(key), target)
+    else:
+        source.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert link.ask("SET", other, "queued") == b"QUEUED"
+    assert link.ask("EXEC").startswith(b"EXECABORT ")
+    assert [link.ask("GET", each) for each in (key, other)] == [None, None]
+    replies = [link.ask(*words) for words in [("MULTI",), ("SET", key, "good"), ("EXEC",)]]
+    assert replies == [b"OK", b"QUEUED", [b"OK"]]
+
+
 def test_a_transaction_waits_for_keys_that_are_on_their_way(nodes, link):
     slot = slot_of("{half}")
     source = nodes.master_of(slot)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Publish and subscribe over a whole cluster, by a client that takes it for one Redis."""
 
+import contextlib
 import threading
 import time
 from collections import Counter
 
 import pytest
 
-from harness import HOST, SLOWNESS, Pointsman, Raw, encode, free_port, wait_for
+from harness import HOST, SLOWNESS, Pointsman, Push, Raw, Refuser, encode, free_port, wait_for
 from redis_cluster import Flipper, RedisCluster, slot_of
 
 
@@ -257,6 +258,79 @@ def test_a_node_without_a_free_connection_is_told_of(nodes):
             first.ask("SUNSUBSCRIBE", channel)
             assert list(second.ask("SSUBSCRIBE", channel)) == [b"ssubscribe", channel.encode(), 1]
         assert small.log_text().count("no connection free for what it is to hear") == 1
+
+
+def test_a_node_at_its_maxclients_refuses_a_subscription_that_is_not_wholly_written_yet(nodes):
+    """It says so before it has read anything, so that there is no command which the error answers."""
+    owner = nodes.masters()[1]
+    channel = nodes.key_of(owner, 78).ljust(12_000_000, "x")
+    owner = nodes.master_of(channel)
+    with Pointsman(nodes.seeds, upstream_kind="cluster", proxy_threads=1) as through, through.raw(timeout=20) as link:
+        link.ask("PING")
+        with Raw(owner.port) as node:
+            most = node.ask("CONFIG", "GET", "maxclients")[1]
+            node.ask("CONFIG", "SET", "maxclients", 1)
+            try:
+                link.send(encode("SSUBSCRIBE", channel))
+                wait_for(lambda: "has reached its maxclients" in through.log_text(), 20, "the node to refuse the connection")
+                assert through.is_alive()
+            finally:
+                node.ask("CONFIG", "SET", "maxclients", most)
+        assert list(link.read()) == [b"ssubscribe", channel.encode(), 1]
+
+
+def test_a_message_comes_before_or_behind_a_long_reply_and_not_in_it(link, through, nodes):
+    """The one comes over another connection than the other."""
+    value = b"x" * 20_000_000
+    ending, published = threading.Event(), []
+
+    def publish():
+        with Raw(through.port) as publisher:
+            while not ending.is_set():
+                published.append(publisher.ask("PUBLISH", "beside", f"message {len(published)}"))
+
+    publisher = threading.Thread(target=publish)
+    assert link.ask("SET", "long", value) == b"OK"
+    with through.raw(timeout=30 * SLOWNESS) as listener:
+        listener.ask("HELLO", 3)
+        listener.ask("SUBSCRIBE", "beside")
+        publisher.start()
+        try:
+            heard = 0
+            for _ in range(5):
+                listener.send(encode("GET", "long"))
+                while isinstance(frame := listener.read(), Push):
+                    assert list(frame) == [b"message", b"beside", f"message {heard}".encode()]
+                    heard += 1
+                assert frame == value
+        finally:
+            ending.set()
+            publisher.join()
+        assert heard > 0
+    link.ask("DEL", "long")
+
+
+def test_what_was_refused_while_a_subscription_was_being_restored_goes_again_after_that(nodes):
+    masters = nodes.masters()
+    with contextlib.ExitStack() as stack:
+        between = [stack.enter_context(Refuser(node.port, "TRYAGAIN It is on its way")) for node in masters]
+        mapping = ", ".join(f"{node.address} = {each.address}" for node, each in zip(masters, between))
+        settings = {"upstream_kind": "cluster", "upstream_map": mapping, "proxy_threads": 1}
+        through = stack.enter_context(Pointsman(nodes.seeds, **settings))
+        with through.raw(timeout=20) as link:
+            link.ask("HELLO", 3)
+            link.ask("SUBSCRIBE", "kept")
+            (home,) = [node for node in nodes.nodes if node.ask("PUBSUB", "NUMSUB", "kept")[1]]
+            late, refused = {b"SUBSCRIBE kept": 1}, {}
+            for each in between:
+                each.late_s, each.left = late, refused
+            home.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            wait_for(lambda: not late, what="the subscription to be on its way")
+            key = nodes.key_of(next(node for node in masters if node is not home), 77)
+            refused[f"SET {key}".encode()] = 1
+            assert link.ask("SET", key, "after") == b"OK"
+            assert not refused[f"SET {key}".encode()]
+            assert link.ask("GET", key) == b"after"
 
 
 def test_a_shard_channel_is_followed_when_its_slot_moves(subscriber, link, nodes):
