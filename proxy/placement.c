@@ -106,7 +106,9 @@ static enum placement place_alone(struct client *client, const struct command_at
     }
     bool is_at_home = plan->kind == PLAN_ANYWHERE || (is_bound(client) && plan->kind == PLAN_PLACE &&
                                                       traits->place == client->bound_place);
-    bool is_free = session_is_pinned(&client->session) && !traits->is_blocking && traits->pin == PIN_NONE && !is_at_home;
+    bool has_several = client->upstream->topology->shard_count > 1;
+    bool is_free = has_several && session_is_pinned(&client->session) && !traits->is_blocking &&
+                   traits->pin == PIN_NONE && !is_at_home;
     if (is_free)
         traits->needs_dedicated = at_hand->command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY);
     if (traits->is_blocking && at_hand->command && at_hand->command->block == BLOCK_REPLICAS)

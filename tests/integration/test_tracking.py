@@ -4,6 +4,7 @@
 import pytest
 
 from harness import Pointsman, Server, encode, wait_for
+from redis_cluster import RedisCluster
 from test_resp3 import wait_for_bytes
 
 INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n"
@@ -56,6 +57,19 @@ def test_what_a_tracking_client_reads_is_read_where_it_is_tracked(pointsman, pai
             link.command("GET", f"read:{number}")
         wait_for_bytes(link, b"_\r\n", times=20)
     assert counts.each(pair.servers, "get") == [20, 0]
+
+
+def test_a_cluster_of_one_master_tells_of_what_was_read_there():
+    cluster = RedisCluster(1, 1).start()
+    try:
+        with Pointsman(cluster.seeds, upstream_kind="cluster") as proxy, tracking(proxy) as link, proxy.client() as other:
+            other.set("key", 1)
+            link.command("GET", "key")
+            wait_for_bytes(link, b"$1\r\n1\r\n")
+            other.set("key", 2)
+            assert wait_for_bytes(link, b"key\r\n") == invalidation(b"key")
+    finally:
+        cluster.stop()
 
 
 def test_each_gets_what_concerns_it(pointsman):
