@@ -11,6 +11,7 @@
 
 enum {
     MERGED_KEPT = 4 * 1024 * 1024, /* bytes of memory for replies that are kept for the next one */
+    SCRIPT_MS = 6000, /* by then a node says that a script runs (busy-reply-threshold, 5 s where nobody has changed it) */
 };
 
 struct scatter {
@@ -21,6 +22,7 @@ struct scatter {
     uint32_t left;  /* ... that are not answered */
     uint32_t limit; /* of entries; see plan.h */
     uint32_t shard_count; /* there were when it began */
+    uint64_t began_ms;
     uint32_t *order;
     struct scattered {
         struct request *request; /* NULL: not made yet */
@@ -69,6 +71,7 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     scatter->whole = whole;
     scatter->policy = plan->merge;
     scatter->limit = plan->limit;
+    scatter->began_ms = client->worker->now_ms;
     scatter->shard_count = client->upstream->topology->shard_count;
     scatter->is_write = !traits->is_read;
     if (plan->kind != PLAN_SPLIT)
@@ -126,6 +129,39 @@ bool scatter_is_any(const struct request *whole, again_test *test, const struct 
     return false;
 }
 
+bool scatter_may_leave_out(const struct request *piece)
+{
+    const struct scatter *scatter = piece->is_spare ? piece->scatter : NULL;
+    uint64_t patience_ms = scatter && scatter->policy == MERGE_ONE_OK ? SCRIPT_MS : 0;
+    return scatter && piece->client && piece->client->worker->now_ms >= scatter->began_ms + patience_ms;
+}
+
+/* Another stands in for it with the scatter; it stays in its connection's queue, as one without a client. */
+bool scatter_leave_out(struct request *piece)
+{
+    struct scatter *scatter = piece->scatter;
+    struct client *client = piece->client;
+    struct request *instead = request_create(&client->worker->requests);
+    if (!instead)
+        return false;
+    *instead = *piece;
+    chunk_take(instead->chunk);
+    instead->next = NULL;
+    instead->connection = NULL;
+    instead->reply = (struct spans){0};
+    instead->state = REQUEST_NEW;
+    instead->is_skipped = true;
+    for (uint32_t i = 0; i < scatter->count; i++) {
+        if (scatter->pieces[i].request == piece)
+            scatter->pieces[i].request = instead;
+    }
+    client_unrouted(client, piece->connection);
+    piece->client = NULL;
+    piece->scatter = NULL;
+    client_finish(instead);
+    return true;
+}
+
 void scatter_abandon(struct client *client, struct request *whole)
 {
     struct worker *worker = client->worker;
@@ -172,9 +208,12 @@ static uint32_t find_nodes(const struct client *client, const struct request *tr
         count++;
     }
     for (uint32_t i = 0; i < topology->node_count; i++) {
-        bool is_for_it = (is_for_replicas && is_there(upstream, i)) || (traits->is_urgent && is_busy(upstream, i));
         const struct topology_node *node = &topology->nodes[i];
-        if (!is_for_it || node->role != NODE_ROLE_REPLICA || node->shard == TOPOLOGY_NO_SHARD)
+        if (node->shard == TOPOLOGY_NO_SHARD || topology->shards[node->shard].master == i)
+            continue;
+        bool is_replica = node->role == NODE_ROLE_REPLICA; /* else a master that was replaced, since a script keeps it busy */
+        bool is_for_it = is_for_replicas && is_replica && is_there(upstream, i);
+        if (!is_for_it && !(traits->is_urgent && is_busy(upstream, i)))
             continue;
         if (pieces) {
             pieces[count].shard = node->shard;

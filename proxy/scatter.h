@@ -31,6 +31,12 @@ void scatter_answered(struct request *piece);
 /* True if the test holds for any piece and the other request. */
 bool scatter_is_any(const struct request *whole, again_test *test, const struct request *other);
 
+/* True if the piece is one that nobody waits for while its node says nothing; for longer than Redis lets a script run before
+ * it says so, where it is to end one. scatter_leave_out() then has the command answered without it; false, and nothing is
+ * changed, if memory is short. */
+bool scatter_may_leave_out(const struct request *piece);
+bool scatter_leave_out(struct request *piece);
+
 /* The client goes: what is on a connection stays there until it is answered, all else is freed, the whole too. */
 void scatter_abandon(struct client *client, struct request *whole);
 

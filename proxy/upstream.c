@@ -6,6 +6,7 @@
 #include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
+#include "proxy/scatter.h"
 #include "proxy/transaction.h"
 #include "proxy/worker.h"
 
@@ -65,6 +66,8 @@ static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static enum error error_of_wait(const struct request *request);
 static void tick_held(struct upstream *upstream);
+static void leave_out_silent(struct upstream *upstream);
+static struct request *spare_piece(const struct backend *backend);
 static uint64_t held_until_ms(const struct request *request);
 static struct request_queue take_held(struct upstream *upstream, uint64_t deadline_ms);
 static struct request *pop_of_client(struct upstream *upstream, struct request_queue *queue);
@@ -298,9 +301,35 @@ void upstream_tick(struct upstream *upstream)
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
     tick_held(upstream);
+    if (upstream->is_sharded)
+        leave_out_silent(upstream);
     end_waiting_for_topology(upstream, false);
     ears_refresh(upstream, false);
     tell_end_of_holding(upstream);
+}
+
+/* What was sent to a node before it was known to say nothing, and need not be waited for. */
+static void leave_out_silent(struct upstream *upstream)
+{
+    const struct topology *topology = upstream->topology;
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        struct request *piece = NULL;
+        while (topology->nodes[i].is_silent && (piece = spare_piece(upstream->by_node[i]))) {
+            if (!scatter_leave_out(piece))
+                return;
+        }
+    }
+}
+
+static struct request *spare_piece(const struct backend *backend)
+{
+    for (const struct connection *connection = backend->connections; connection; connection = connection->next) {
+        for (struct request *request = connection->queue.first; request; request = request->next) {
+            if (scatter_may_leave_out(request))
+                return request;
+        }
+    }
+    return NULL;
 }
 
 struct backend *upstream_master(const struct upstream *upstream, uint16_t shard)

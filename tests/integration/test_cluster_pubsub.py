@@ -290,7 +290,7 @@ def test_a_message_comes_before_or_behind_a_long_reply_and_not_in_it(link, throu
                 published.append(publisher.ask("PUBLISH", "beside", f"message {len(published)}"))
 
     publisher = threading.Thread(target=publish)
-    assert link.ask("SET", "long", value) == b"OK"
+    assert link.ask("SET", "long", value) == b"OK" and link.ask("WAIT", 1, 20000) == 1
     with through.raw(timeout=30 * SLOWNESS) as listener:
         listener.ask("HELLO", 3)
         listener.ask("SUBSCRIBE", "beside")

@@ -520,6 +520,24 @@ def test_a_script_that_keeps_a_replica_busy_can_be_killed_where_there_are_severa
         own.stop()
 
 
+def test_a_script_that_has_cost_its_master_the_role_can_still_be_killed():
+    """What keeps a node busy for longer than cluster-node-timeout has it replaced; it hears of that when the script is over."""
+    own = RedisCluster(3, 1).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="60s") as pointsman:
+            old = own.masters()[0]
+            key = own.key_of(old, 1)
+            with pointsman.raw(timeout=60) as busy, pointsman.raw(timeout=60) as killer:
+                assert busy.ask("SET", key, "before") == b"OK"
+                busy.send(encode("EVAL", "while true do end", 1, key))
+                assert b"outcome unknown" in busy.read()
+                assert killer.ask("SET", key, "after") == b"OK"
+                wait_for(lambda: killer.ask("SCRIPT", "KILL") == b"OK", 20, "the script to be killed", every=0.2)
+                wait_for(lambda: not old.is_master(), 20, "the old master to be a replica")
+    finally:
+        own.stop()
+
+
 @pytest.mark.parametrize(
     "words", [("NODES",), ("INFO",), ("FORGET", "0" * 40), ("DELSLOTSRANGE", 1, 9), ("BUMPEPOCH",), ("RESET",), ("FAILOVER",), ("NEW", 1)]
 )

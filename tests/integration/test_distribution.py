@@ -5,6 +5,7 @@ Guards against: a key that is looked for on another server than the one to which
 failover disturbs the others, a node that counts for the wrong master.
 """
 
+import contextlib
 import os
 import pathlib
 import random
@@ -400,6 +401,31 @@ def test_what_twemproxy_has_written_pointsman_reads_and_the_other_way_round(shar
         with Raw(reader) as link:
             link.send(b"".join(encode("GET", key) for key in sample))
             assert [link.read() for _ in sample] == [b"of " + key for key in sample]
+
+
+def test_a_master_that_freezes_is_left_out_of_what_need_not_wait_for_it(shards, processes):
+    """Also where that was sent before anybody could know."""
+    settings = {**shards.settings, "distribution": "slots"}
+    pointsman = processes(
+        Pointsman(None, proxy_request_timeout="120s", **{f"upstream_{name}": value for name, value in settings.items()})
+    )
+    frozen = shards.groups[2].servers
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(pointsman.raw(timeout=60)) for _ in range(4)]
+        for server in frozen:
+            server.pause()
+        try:
+            for number, link in enumerate(links):
+                link.command("INFO", "server") if number % 2 else link.command("SCRIPT", "KILL")
+            replies = [link.read() for link in links]
+            assert all(reply.startswith(b"NOTBUSY") for reply in replies[::2])
+            assert all(b"redis_version" in reply for reply in replies[1::2])
+            assert links[0].ask("SCRIPT", "KILL").startswith(b"NOTBUSY")
+            assert all(link.ask("PING") == b"PONG" for link in links)
+        finally:
+            for server in frozen:
+                server.resume()
+        wait_for(lambda: isinstance(links[0].ask("DBSIZE"), int), what="all masters to answer")
 
 
 def test_commands_over_keys_of_all_masters_are_those_of_twemproxy(shards, processes, keys):
