@@ -122,6 +122,8 @@ void connection_queue(struct connection *connection, struct request *request)
     assert(connection->state != CONNECTION_CLOSED);
     if (request->special)
         prepare(connection, request);
+    if (request->is_asking)
+        redirect_ask(connection, request);
     request->state = REQUEST_QUEUED;
     request->connection = connection;
     if (request->timeout_ms && !request->deadline_ms)

@@ -81,13 +81,10 @@ void redirect_wait(struct connection *connection, struct request *wait)
         session_void(&client->session);
 }
 
-bool redirect_ask(struct connection *connection, struct request *request)
+void redirect_ask(struct connection *connection, struct request *request)
 {
     request->is_asking = false;
-    if (connection_ask(connection, &SLICE("ASKING"), 1, QUESTION_ASKING))
-        return true;
-    client_fail(request, ERROR_MEMORY);
-    return false;
+    connection_ask(connection, &SLICE("ASKING"), 1, QUESTION_ASKING);
 }
 
 void redirect_uncovered(const struct upstream *upstream, struct request *request)

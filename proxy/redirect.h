@@ -38,8 +38,9 @@ bool redirect_note(struct connection *connection, struct slice error);
 /* The oldest request is a WAIT, whose mark was redirected: it goes again, in a while, on another connection. */
 void redirect_wait(struct connection *connection, struct request *wait);
 
-/* Queues ASKING, ahead of the request. False, and the request has ended, if memory is short. */
-bool redirect_ask(struct connection *connection, struct request *request);
+/* Queues ASKING, right ahead of the request, or of what opens its transaction: it holds for the next command only. Where memory
+ * is short the node will send the request back. */
+void redirect_ask(struct connection *connection, struct request *request);
 
 /* Nobody is known to have the request's place. */
 void redirect_uncovered(const struct upstream *upstream, struct request *request);

@@ -109,6 +109,8 @@ bool transaction_open(struct connection *connection, struct request *request)
     struct slice opening = {transaction->bytes, request->opening_bytes};
     for (uint32_t i = 0; i < transaction->script_count; i++)
         scripts_bring(connection, &transaction->scripts[i]);
+    if (request->is_asking)
+        redirect_ask(connection, request);
     bool is_said = connection_say(connection, opening, request->opening_commands, QUESTION_OPENING);
     if (is_said && transaction->is_flawed) /* what was refused before may be queued now */
         is_said = connection_say(connection, SLICE("*1\r\n$17\r\nPOINTSMAN-REFUSED\r\n"), 1, QUESTION_OPENING);

@@ -687,8 +687,6 @@ void upstream_send_dedicated(struct upstream *upstream, struct connection *conne
         connection_identify(connection);
     if (request->is_blocking && !blocked_prepare(connection, request))
         return;
-    if (request->is_asking && !redirect_ask(connection, request))
-        return;
     if (request->opens_transaction && !transaction_open(connection, request))
         return;
     if (!is_wait) {
@@ -771,8 +769,6 @@ static bool dispatch_redirected(struct upstream *upstream, struct request *reque
         connection = backend_redirected_lane(backend, request);
     if (!connection)
         return false;
-    if (request->is_asking && !redirect_ask(connection, request))
-        return true;
     note_write(upstream, connection, request);
     client_routed(client, connection);
     connection_queue(connection, request);

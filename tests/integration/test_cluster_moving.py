@@ -442,6 +442,32 @@ def test_a_transaction_that_cannot_begin_again_is_refused_without_a_redirect(nod
     assert replies[:-1] == [b"OK"] + [b"QUEUED"] * len(commands) and len(replies[-1]) == len(commands)
 
 
+@pytest.mark.parametrize("how", ["script", "transaction", "scan"])
+def test_what_the_proxy_asks_itself_does_not_come_between_ASKING_and_the_command(nodes, through, how):
+    """ASKING holds for one command only, so that the node would send the other one back."""
+    source, target = nodes.masters()[:2]
+    key = f"{{{nodes.key_of(source, 8)}}}:{how}"
+    with through.raw(timeout=30) as link:
+        link.ask("SADD", key, 1, 2, 3)
+        script = f"return redis.call('SCARD', KEYS[1]) -- {how}"
+        assert link.ask("EVAL", script, 1, key) == 3
+        sha = hashlib.sha1(script.encode()).hexdigest()
+        nodes.begin_move(slot_of(key), source, target)
+        nodes.move_keys(slot_of(key), source, target)
+        target.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # nothing is known of a new connection
+        target.reset_stats()
+        if how == "script":
+            assert link.ask("EVALSHA", sha, 1, key) == 3
+        elif how == "transaction":
+            assert [link.ask(*words) for words in [("MULTI",), ("EVALSHA", sha, 1, key)]] == [b"OK", b"QUEUED"]
+            assert link.ask("EXEC") == [3]
+        else:
+            assert sorted(link.ask("SSCAN", key, 0)[1]) == [b"1", b"2", b"3"]
+        assert target.commandstats()["asking"] == 1
+        nodes.end_move(slot_of(key), source, target)
+        link.ask("DEL", key)
+
+
 @pytest.mark.parametrize("how", ["moved", "lost"])
 def test_a_transaction_of_which_a_command_was_refused_is_not_carried_out_elsewhere(nodes, link, how):
     """There it would be queued: what has kept it from that is over."""
