@@ -27,6 +27,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology);
 static uint16_t first_shard_of(const struct topology *topology);
 static void cut_changed_roles(struct upstream *upstream, struct request_queue *waiting);
 static void drop_retired(struct upstream *upstream, struct request_queue *waiting);
+static void close_hearers_of_one(struct upstream *upstream);
 static void release(struct upstream *upstream, struct request_queue *waiting);
 static void tell_end_of_holding(struct upstream *upstream);
 static void note_write(const struct upstream *upstream, const struct connection *connection,
@@ -102,6 +103,7 @@ void upstream_finish(struct upstream *upstream)
 
 void upstream_adopt(struct upstream *upstream, struct topology *topology)
 {
+    bool had_one_shard = upstream->topology->kind[0] && upstream->topology->shard_count == 1;
     if (!bind_backends(upstream, topology)) {
         log_error("out of memory: a new topology is not acted on");
         topology_release(topology);
@@ -110,11 +112,26 @@ void upstream_adopt(struct upstream *upstream, struct topology *topology)
     struct request_queue waiting = {0};
     cut_changed_roles(upstream, &waiting);
     drop_retired(upstream, &waiting);
+    if (had_one_shard && topology->shard_count > 1)
+        close_hearers_of_one(upstream);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_adopted(backend);
     end_waiting_for_topology(upstream, true);
     ears_refresh(upstream, true);
     release(upstream, &waiting);
+}
+
+/* Who began while there was one master would hear but that one, and could not know. */
+static void close_hearers_of_one(struct upstream *upstream)
+{
+    for (struct client *client = upstream->worker->clients, *next; client; client = next) {
+        next = client->next;
+        if (client->upstream != upstream || !(client->session.is_monitoring || client->session.is_tracking))
+            continue;
+        log_warning("client %llu: closed, since there are several masters now, and %s is not supported over these",
+                    (unsigned long long)client->id, client->session.is_monitoring ? "MONITOR" : "CLIENT TRACKING");
+        client_close(client, "several masters now");
+    }
 }
 
 bool upstream_awaits_topology(struct upstream *upstream, struct client *client, const struct request *traits)

@@ -68,6 +68,10 @@ def test_a_cluster_of_one_master_tells_of_what_was_read_there():
             wait_for_bytes(link, b"$1\r\n1\r\n")
             other.set("key", 2)
             assert wait_for_bytes(link, b"key\r\n") == invalidation(b"key")
+            cluster.add_node()
+            with pytest.raises(EOFError):  # what it has read may be anywhere from now on
+                link.read()
+            assert "CLIENT TRACKING is not supported" in proxy.log_text() and other.get("key") == b"2"
     finally:
         cluster.stop()
 
