@@ -915,6 +915,9 @@ static void inspect(struct request *request)
     case INSPECT_CROSSED:
     case INSPECT_BARRED:
     case INSPECT_READONLY:
+    case INSPECT_NO_MOVE:
+    case INSPECT_NO_SWAPDB:
+    case INSPECT_NO_COPY:
         reply_instead(request, client_text_of((enum request_inspection)request->inspection, PIN_NONE));
         return;
     }
@@ -922,12 +925,16 @@ static void inspect(struct request *request)
 
 struct slice client_text_of(enum request_inspection inspection, enum command_pin pin)
 {
-    if (inspection == INSPECT_CROSSED)
-        return SLICE("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
-    if (inspection == INSPECT_READONLY)
-        return PERSONA_READONLY;
-    if (inspection == INSPECT_BARRED)
-        return SLICE("-ERR Command not allowed inside a transaction\r\n");
+    static const char *const texts[] = {
+        [INSPECT_CROSSED] = "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+        [INSPECT_READONLY] = "-READONLY You can't write against a read only replica.\r\n",
+        [INSPECT_BARRED] = "-ERR Command not allowed inside a transaction\r\n",
+        [INSPECT_NO_MOVE] = "-ERR MOVE is not allowed in cluster mode\r\n",
+        [INSPECT_NO_SWAPDB] = "-ERR SWAPDB is not allowed in cluster mode\r\n",
+        [INSPECT_NO_COPY] = "-ERR Copying to another database is not allowed in cluster mode\r\n",
+    };
+    if (inspection < sizeof texts / sizeof *texts && texts[inspection])
+        return slice_of(texts[inspection]);
     return error_reply(pin == PIN_SYNC ? ERROR_REPLICATION : ERROR_DANGEROUS);
 }
 

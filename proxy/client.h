@@ -260,7 +260,7 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
 /* Redis' answer to EXEC after a command that was not queued. */
 #define CLIENT_EXEC_ABORTED SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n")
 
-/* What a client is told instead of the node's answer to what was refused in its transaction. */
+/* What a client is told of what is refused: instead of the node's answer, where that was in its transaction. */
 struct slice client_text_of(enum request_inspection inspection, enum command_pin pin);
 
 /* Puts a request for a command that goes in pieces into the client's queue; NULL if memory is short. */

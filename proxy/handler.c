@@ -65,11 +65,11 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
         return spoil_multi(client, PIN_NONE, INSPECT_BARRED);
     if (is_right && (command->flags & COMMAND_DANGEROUS) && !is_let_through(client, at_hand))
         return refuse_dangerous(client, pin);
-    enum request_inspection barred = is_right ? persona_bars(client, command) : INSPECT_NOTHING;
+    enum request_inspection barred = is_right ? persona_bars(client, at_hand) : INSPECT_NOTHING;
     if (barred != INSPECT_NOTHING && client->session.in_multi)
         return spoil_multi(client, pin, barred);
     if (barred != INSPECT_NOTHING) {
-        client_reply(client, PERSONA_READONLY);
+        client_reply(client, client_text_of(barred, pin));
         return true;
     }
     if (is_right && client->persona == PERSONA_REPLICA && command->block == BLOCK_REPLICAS && !client->session.in_multi) {

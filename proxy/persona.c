@@ -18,8 +18,17 @@ static const struct {
     [PERSONA_SENTINEL] = {"sentinel", NULL},
 };
 
+/* How each reach into another database is refused. */
+static const enum request_inspection refusals[] = {
+    [REACH_NONE] = INSPECT_NOTHING,
+    [REACH_MOVE] = INSPECT_NO_MOVE,
+    [REACH_SWAPDB] = INSPECT_NO_SWAPDB,
+    [REACH_COPY] = INSPECT_NO_COPY,
+};
+
 static void write_address(const struct sockaddr_storage *bound, struct persona_address *address);
 static bool is_wildcard(const struct sockaddr_storage *bound);
+static bool leaves_database(const struct client *client, const struct command_at_hand *at_hand);
 
 void persona_reached(const struct client *client, struct persona_address *address)
 {
@@ -101,12 +110,22 @@ void persona_id(const char *kind, const struct persona_address *address, char id
 const char *persona_mode(const struct client *client) { return words[client->persona].mode; }
 const char *persona_role(const struct client *client) { return words[client->persona].role; }
 
-enum request_inspection persona_bars(const struct client *client, const struct command *command)
+enum request_inspection persona_bars(const struct client *client, const struct command_at_hand *at_hand)
 {
+    const struct command *command = at_hand->command;
     bool is_of_cluster = command->local == LOCAL_CLUSTER || command->local == LOCAL_SELECT;
     if (client->persona == PERSONA_REPLICA && command_is_write(command))
         return INSPECT_READONLY;
     if (client->persona == PERSONA_CLUSTER && client->session.in_multi && is_of_cluster)
         return INSPECT_BARRED;
-    return INSPECT_NOTHING;
+    return client->persona == PERSONA_CLUSTER && leaves_database(client, at_hand) ? refusals[command->reach]
+                                                                                  : INSPECT_NOTHING;
+}
+
+/* What would be out of reach there, since SELECT is refused. A node of a cluster says so itself; one that is subscribed to
+ * in RESP2 refuses it for that. */
+static bool leaves_database(const struct client *client, const struct command_at_hand *at_hand)
+{
+    return !client->upstream->topology->is_cluster && !session_is_confined(&client->session) &&
+           command_reaches(at_hand->command, at_hand->words, at_hand->count);
 }

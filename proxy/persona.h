@@ -24,9 +24,7 @@ enum {
     PERSONA_ID_SIZE = 41,   /* 40 hexadecimal digits and NUL */
 };
 
-/* The words of a replica that is asked to write. */
-#define PERSONA_READONLY SLICE("-READONLY You can't write against a read only replica.\r\n")
-/* ... and of one that is asked to WAIT. */
+/* The words of a replica that is asked to WAIT. */
 #define PERSONA_NO_WAIT                                                                                                \
     SLICE("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is "    \
           "configured to be writable (which is not the default) writes to replicas are just local and are not "        \
@@ -56,8 +54,8 @@ const char *persona_mode(const struct client *client);
 const char *persona_role(const struct client *client); /* in HELLO; NULL: a Sentinel has none */
 
 /* How the proxy refuses this command (with the right number of words) where Redis would do it and our nodes might not:
- * INSPECT_READONLY, INSPECT_BARRED, or INSPECT_NOTHING. */
-enum request_inspection persona_bars(const struct client *client, const struct command *command);
+ * INSPECT_READONLY, INSPECT_BARRED, INSPECT_NO_MOVE and its like, or INSPECT_NOTHING. */
+enum request_inspection persona_bars(const struct client *client, const struct command_at_hand *at_hand);
 
 /* CLUSTER of a client that takes us for a node of a Redis Cluster, and ASKING, READONLY, READWRITE. A handler as those
  * in local.h. */

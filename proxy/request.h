@@ -58,6 +58,9 @@ enum request_inspection {
     INSPECT_REFUSED,/* whatever the node says, the proxy refuses the command */
     INSPECT_BARRED, /* the same; it is not for transactions */
     INSPECT_READONLY, /* the same; its client takes us for a replica */
+    INSPECT_NO_MOVE, /* the same; its client takes us for a Redis Cluster, which has one database */
+    INSPECT_NO_SWAPDB,
+    INSPECT_NO_COPY,
     INSPECT_MONITOR,/* an error: it is not monitoring */
     INSPECT_CURSOR, /* the cursor at its head is marked */
     INSPECT_FLUSH,  /* +OK: the node has forgotten its scripts */

@@ -6,6 +6,7 @@
 #include "routing/command.h"
 
 #include "routing/command_set.h"
+#include "routing/number.h"
 
 #include <limits.h>
 
@@ -66,6 +67,7 @@ enum { DANGERS_ENDING_NODE = 7 };
 
 static bool names_danger(const char *danger, const struct command *command, const struct slice *arguments,
                          size_t count);
+static bool copies_elsewhere(const struct slice *arguments, size_t count);
 static size_t values_of_option(const struct option *options, size_t option_count, struct slice word);
 static size_t find_word(const struct slice *arguments, size_t count, size_t from, const char *word);
 static bool read_count(struct slice text, size_t *number);
@@ -97,6 +99,29 @@ uint32_t command_block_position(const struct command *command, const struct slic
             i += values_of_option(OPTIONS(stream_options), arguments[i]);
     }
     return position;
+}
+
+bool command_reaches(const struct command *command, const struct slice *arguments, size_t count)
+{
+    switch ((enum command_reach)command->reach) {
+    case REACH_NONE: return false;
+    case REACH_MOVE:
+    case REACH_SWAPDB: return true;
+    case REACH_COPY: return copies_elsewhere(arguments, count);
+    }
+    return false;
+}
+
+/* COPY source destination [DB number] [REPLACE]; of several numbers the last holds. */
+static bool copies_elsewhere(const struct slice *arguments, size_t count)
+{
+    int64_t database = 0;
+    for (size_t i = 3; i < count; i++) {
+        if (slice_is(arguments[i], "REPLACE")) continue;
+        if (!slice_is(arguments[i], "DB") || ++i == count) return false;
+        if (!number_read(arguments[i], &database) || database < 0 || database > INT_MAX) return false;
+    }
+    return database != 0;
 }
 
 bool command_may_change(const struct command *command)

@@ -100,6 +100,14 @@ enum command_special {
     SPECIAL_FCALL,        /* word 1 is the name of a function */
 };
 
+/* How it reaches into another database: what a Redis Cluster, which has one, refuses. */
+enum command_reach {
+    REACH_NONE,
+    REACH_MOVE,
+    REACH_SWAPDB,
+    REACH_COPY, /* only with its option DB, and another one there than 0 */
+};
+
 /* Where it goes if there are several shards and no single one has all that it is about; see routing/plan.h. */
 enum command_spread {
     SPREAD_NONE,    /* to one node */
@@ -165,6 +173,7 @@ struct command {
     uint8_t special;   /* enum command_special */
     uint8_t spread;    /* enum command_spread */
     uint8_t merge;     /* enum merge_policy: how the replies of several nodes become one */
+    uint8_t reach;     /* enum command_reach */
     uint16_t subcommand_count;
     uint32_t flags;    /* enum command_flag */
     struct command_keys keys;
@@ -206,13 +215,16 @@ bool command_is_write(const struct command *command);
 /* True if nothing about it is special: it is sent to a node over a shared connection, and its reply is what it is. */
 static inline bool command_is_plain(const struct command *command)
 {
-    return !(command->pin | command->local | command->special) &&
+    return !(command->pin | command->local | command->special | command->reach) &&
            !(command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY | COMMAND_NO_TIMEOUT | COMMAND_DANGEROUS |
                                COMMAND_NOT_IN_MULTI));
 }
 
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
+
+/* True if these arguments make it reach into another database than 0. Options that are wrong are the node's to refuse. */
+bool command_reaches(const struct command *command, const struct slice *arguments, size_t count);
 
 /* Where the milliseconds of the last BLOCK option stand (may be behind the end); 0 if there is none. */
 uint32_t command_block_position(const struct command *command, const struct slice *arguments, size_t count);

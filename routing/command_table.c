@@ -840,6 +840,7 @@ const struct command command_table[] = {
 
     /* ---- Keys of any type ---- */
     {NAMES("COPY", "copy"), .arity = -3, .access = COMMAND_WRITE, .keys = RANGE(1, 2, 1),
+     .reach = REACH_COPY,
      .redis_flags = "write denyoom", .categories = "@keyspace @write @slow"},
     {NAMES("DEL", "del"), .arity = -2, .access = COMMAND_WRITE, .keys = RANGE(1, -1, 1), SPLIT(SUM),
      .redis_flags = "write", .categories = "@keyspace @write @slow"},
@@ -860,6 +861,7 @@ const struct command command_table[] = {
      .keys = {.finder = KEYS_MIGRATE, .first = 3, .search_from = 6}, .flags = COMMAND_NO_TIMEOUT,
      .redis_flags = "write movablekeys", .categories = "@keyspace @write @slow @dangerous"},
     {NAMES("MOVE", "move"), .arity = 3, .access = COMMAND_WRITE, .keys = KEY(1),
+     .reach = REACH_MOVE,
      .redis_flags = "write fast", .categories = "@keyspace @write @fast"},
     {NAMES("OBJECT", "object"), .arity = -2, .access = COMMAND_WRITE, .flags = COMMAND_CONTAINER,
      SUBCOMMANDS(object_subcommands),
@@ -1096,6 +1098,7 @@ const struct command command_table[] = {
      .redis_flags = "", .categories = "@slow"},
     {NAMES("SWAPDB", "swapdb"), .arity = 3, .access = COMMAND_WRITE, .flags = COMMAND_UNKEYED_WRITE,
      APART(OK),
+     .reach = REACH_SWAPDB,
      .redis_flags = "write fast", .categories = "@keyspace @write @fast @dangerous"},
     {NAMES("SYNC", "sync"), .arity = 1, .pin = PIN_SYNC, .flags = COMMAND_NOT_IN_MULTI | COMMAND_ADMIN | COMMAND_DANGEROUS,
      .redis_flags = "admin noscript no_async_loading no_multi", .categories = "@admin @slow @dangerous"},

@@ -146,6 +146,10 @@ ALIKE_IN_A_CLUSTER = [
     "CLUSTER COUNTKEYSINSLOT -1", "CLUSTER COUNTKEYSINSLOT 16384", "CLUSTER COUNTKEYSINSLOT 99999999999999999999",
     "CLUSTER GETKEYSINSLOT 1", "CLUSTER GETKEYSINSLOT 1 -1", "CLUSTER GETKEYSINSLOT 16384 1", "CLUSTER GETKEYSINSLOT 1 x",
     "CLUSTER GETKEYSINSLOT x 1", "CLUSTER LINKS",
+    "MOVE", "MOVE a", "MOVE a 1", "MOVE a 0", "MOVE a x", "MOVE a b c", "SWAPDB", "SWAPDB 0", "SWAPDB 0 1", "SWAPDB x y",
+    "COPY a", "COPY a a DB 1", "COPY a a DB 0", "COPY {a}1 {a}2 DB 1", "COPY {a}1 {a}2 DB x", "COPY {a}1 {a}2 DB -1",
+    "COPY {a}1 {a}2 DB", "COPY {a}1 {a}2 DB 1 FOO", "COPY {a}1 {a}2 DB 1 DB 0", "COPY {a}1 {a}2 DB 1 REPLACE",
+    "COPY {a}1 {a}2 REPLACE DB 0", "COPY {a}1 {a}2 DB 99999999999",
 ]  # fmt: skip
 
 
@@ -175,6 +179,28 @@ def test_select_stays_out_of_transactions_in_a_cluster(personas):
         assert ours.ask("SET", "personas:db", 1) == b"OK"
     with personas.client() as plain:
         assert plain.get("personas:db") == b"1"
+
+
+REACHES = {
+    "MOVE personas:k 1": b"ERR MOVE is not allowed in cluster mode",
+    "SWAPDB 0 1": b"ERR SWAPDB is not allowed in cluster mode",
+    "COPY personas:k personas:k DB 1": b"ERR Copying to another database is not allowed in cluster mode",
+}
+
+
+@pytest.mark.parametrize("line", REACHES)
+def test_no_key_gets_into_a_database_that_cannot_be_selected(personas, line):
+    with personas.client() as plain, Raw(personas.cluster_ports[0]) as ours:
+        plain.delete("personas:other")
+        plain.set("personas:k", 1)
+        assert ours.ask(*line.split()) == REACHES[line]
+        assert ours.ask("MULTI") == b"OK"
+        assert ours.ask("SET", "personas:other", 1) == b"QUEUED"
+        assert ours.ask(*line.split()) == REACHES[line]
+        assert ours.ask("EXEC") == b"EXECABORT Transaction discarded because of previous errors."
+        assert ours.ask("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        assert ours.ask(*line.split()).startswith(b"ERR Can't execute")
+        assert (plain.get("personas:k"), plain.exists("personas:other")) == (b"1", 0)
 
 
 def test_without_peers_the_address_that_one_is_connected_to_has_all_slots(cluster):

@@ -288,6 +288,33 @@ static void what_would_end_the_node_or_change_its_role_is_known_by_name(void **s
     }
 }
 
+static void what_reaches_into_another_database_is_known(void **state)
+{
+    static const struct {
+        const char *given;
+        bool expected;
+    } cases[] = {
+        {"MOVE a 1", true},           {"MOVE a 0", true},
+        {"SWAPDB 0 1", true},         {"SELECT 1", false},
+        {"RENAME a b", false},        {"COPY a b", false},
+        {"COPY a b DB 1", true},      {"copy a b replace db 2", true},
+        {"COPY a b DB 1 REPLACE", true}, {"COPY a b DB 0", false},
+        {"COPY a b DB 1 DB 0", false}, {"COPY a b DB 0 DB 1", true},
+        {"COPY a b DB", false},       {"COPY a b DB x", false},
+        {"COPY a b DB 01", false},    {"COPY a b DB -1", false},
+        {"COPY a b DB 1 FOO", false}, {"COPY a b DB 99999999999", false},
+        {"COPY DB 1", false},         {"COPY a", false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        const struct command *row = find(cases[i].given);
+        struct words words = split(cases[i].given);
+        if (command_reaches(row, words.items, words.count) != cases[i].expected) fail_msg("%s", cases[i].given);
+        assert_true(!cases[i].expected || !command_is_plain(row));
+    }
+}
+
 static void arity_counts_the_words_or_the_least_of_them(void **state)
 {
     static const struct {
@@ -993,6 +1020,7 @@ int main(void)
         cmocka_unit_test(what_pause_of_writes_holds_back_is_what_redis_says_may_replicate),
         cmocka_unit_test(what_a_replica_refuses_is_what_redis_calls_a_write),
         cmocka_unit_test(what_would_end_the_node_or_change_its_role_is_known_by_name),
+        cmocka_unit_test(what_reaches_into_another_database_is_known),
         cmocka_unit_test(arity_counts_the_words_or_the_least_of_them),
         cmocka_unit_test(only_what_may_wait_for_others_blocks),
         cmocka_unit_test(keys_are_found_where_the_command_has_them),
