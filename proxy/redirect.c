@@ -36,6 +36,7 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
         upstream_unsettle(upstream, place, UNSETTLED_MS);
     request->refusal = (uint8_t)refusal;
+    request->down = (uint8_t)redirect_down_of(error);
     bool restarts = transaction_may_restart(connection, request);
     if (!restarts && !may_go_again(connection, request)) {
         if (request->client && !transaction_make_void(connection, request))
@@ -90,6 +91,7 @@ void redirect_ask(struct connection *connection, struct request *request)
 void redirect_uncovered(const struct upstream *upstream, struct request *request)
 {
     request->refusal = REFUSAL_CLUSTERDOWN;
+    request->down = DOWN_SLOT;
     control_report(upstream->worker->group->control, upstream->index, REPORT_UNCOVERED, "");
 }
 
@@ -101,7 +103,7 @@ struct slice redirect_end(const struct request *request)
         return SLICE("-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
     case REFUSAL_CLUSTERDOWN:
     case REFUSAL_MOVED:
-        return SLICE("-CLUSTERDOWN Hash slot not served\r\n");
+        return redirect_down_text((enum redirect_down)request->down);
     case REFUSAL_NONE:
     case REFUSAL_READONLY:
     case REFUSAL_LOADING:
@@ -116,7 +118,7 @@ struct slice redirect_end(const struct request *request)
 struct slice redirect_refusal(const struct request *request)
 {
     if (request->refusal == REFUSAL_CLUSTERDOWN)
-        return SLICE("-CLUSTERDOWN Hash slot not served\r\n");
+        return redirect_down_text((enum redirect_down)request->down);
     if (request->pin == PIN_EXEC)
         return SLICE("-EXECABORT Transaction discarded because of: TRYAGAIN a slot is on its way to another node\r\n");
     return SLICE("-TRYAGAIN a slot is on its way to another node; not executed\r\n");

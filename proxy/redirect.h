@@ -9,7 +9,7 @@
  *      CLUSTERDOWN nobody has the place: the same, and the control thread looks who has it.
  *
  * A few redirects in a row are followed at once, then there is a pause before each. In all a request is kept no
- * longer than failover.hold_time, then its client is told in Redis' own words, but never MOVED or ASK.
+ * longer than failover.hold_time, then its client is told what was said last, in Redis' own words, but never MOVED or ASK.
  *
  * Order. A request may have been sent behind the one that is redirected and find the place settled again. So once a
  * place is known to be on its way (unsettled), requests of one client for it go one by one.
@@ -42,7 +42,7 @@ void redirect_wait(struct connection *connection, struct request *wait);
  * is short the node will send the request back. */
 void redirect_ask(struct connection *connection, struct request *request);
 
-/* Nobody is known to have the request's place. */
+/* Nobody is known to have the request's place: no node need be asked what it says to that. */
 void redirect_uncovered(const struct upstream *upstream, struct request *request);
 
 /* What the client is told when the time of such a request is over; empty if no node had anything against it. */

@@ -121,6 +121,7 @@ struct request {
     uint8_t hops;                 /* redirects in a row */
     uint8_t pauses;               /* times it was told to try again later */
     uint8_t refusal;              /* enum refusal: the last that a node of a cluster had for it */
+    uint8_t down;                 /* enum redirect_down: which, if that is CLUSTERDOWN */
     uint8_t state;                /* enum request_state */
     uint8_t inspection;           /* enum request_inspection */
     uint8_t question;             /* enum request_question */

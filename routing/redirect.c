@@ -3,6 +3,12 @@
 
 enum { SLOTS = 16384 };
 
+static const char *const down_texts[] = {
+    [DOWN_SLOT] = "-CLUSTERDOWN Hash slot not served\r\n",
+    [DOWN_CLUSTER] = "-CLUSTERDOWN The cluster is down\r\n",
+    [DOWN_WRITES] = "-CLUSTERDOWN The cluster is down and only accepts read commands\r\n",
+};
+
 static bool read_number(struct slice text, uint32_t below, uint32_t *number);
 static struct slice until(struct slice *text, char end);
 
@@ -23,6 +29,19 @@ bool redirect_read(struct slice reply, struct redirect *redirect)
     redirect->host = (struct slice){rest.bytes, host_size};
     if (slice_is(redirect->host, "?")) redirect->host.size = 0;
     return true;
+}
+
+enum redirect_down redirect_down_of(struct slice reply)
+{
+    for (size_t i = 0; i < sizeof down_texts / sizeof *down_texts; i++) {
+        if (slice_equals(reply, slice_of(down_texts[i]))) return (enum redirect_down)i;
+    }
+    return DOWN_SLOT;
+}
+
+struct slice redirect_down_text(enum redirect_down down)
+{
+    return slice_of(down_texts[down]);
 }
 
 static bool read_number(struct slice text, uint32_t below, uint32_t *number)

@@ -369,6 +369,28 @@ def test_a_slot_without_owner_waits_and_others_go_on(nodes):
         own.stop()
 
 
+@pytest.mark.parametrize("reads_when_down", ["no", "yes"])
+def test_a_cluster_that_is_down_for_one_slot_says_of_each_what_its_nodes_say(reads_when_down):
+    own = RedisCluster(3, 0, settings={"cluster-allow-reads-when-down": reads_when_down}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="1s") as pointsman, pointsman.raw() as one:
+            slot, master = slot_of("{uncovered}x"), own.masters()[0]
+            owned = own.key_of(master, 1)
+            assert one.ask("SET", owned, 1) == b"OK"
+            for node in own.nodes:
+                with contextlib.suppress(redis.ResponseError):  # it has heard of it already
+                    node.ask("CLUSTER", "DELSLOTS", slot)
+            wait_for(lambda: {node.cluster_info()["cluster_state"] for node in own.nodes} == {"fail"}, 20, "all to be down")
+            with master.raw() as node:
+                for words in ("SET", owned, 2), ("GET", owned):
+                    said = node.ask(*words)
+                    assert said == b"1" or said.startswith(b"CLUSTERDOWN The cluster is down")
+                    assert one.ask(*words) == said
+            assert one.ask("GET", "{uncovered}x") == b"CLUSTERDOWN Hash slot not served"
+    finally:
+        own.stop()
+
+
 def test_transactions_and_blocking_clients_see_no_redirect(through, nodes, link):
     """While their slot goes back and forth, none gets an error: a transaction begins again where the slot is, and one that
     watches is told that what it watched was changed."""

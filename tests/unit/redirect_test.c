@@ -47,11 +47,32 @@ static void what_is_no_redirect_is_refused(void **state)
     }
 }
 
+static void the_words_of_a_cluster_that_is_down_are_kept(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *reply, *told;
+    } rows[] = {
+        {"-CLUSTERDOWN Hash slot not served\r\n", NULL},
+        {"-CLUSTERDOWN The cluster is down\r\n", NULL},
+        {"-CLUSTERDOWN The cluster is down and only accepts read commands\r\n", NULL},
+        {"-CLUSTERDOWN\r\n", "-CLUSTERDOWN Hash slot not served\r\n"},
+        {"-CLUSTERDOWN The cluster is do", "-CLUSTERDOWN Hash slot not served\r\n"},
+        {"-MOVED 1 host:1\r\n", "-CLUSTERDOWN Hash slot not served\r\n"},
+        {"", "-CLUSTERDOWN Hash slot not served\r\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct slice told = redirect_down_text(redirect_down_of(slice_of(rows[i].reply)));
+        assert_true(slice_equals(told, slice_of(rows[i].told ? rows[i].told : rows[i].reply)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_place_and_the_node_are_read),
         cmocka_unit_test(what_is_no_redirect_is_refused),
+        cmocka_unit_test(the_words_of_a_cluster_that_is_down_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
