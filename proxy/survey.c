@@ -367,6 +367,7 @@ static bool is_fit_replica(struct survey *survey, struct probe *probe)
     struct roles_replica replica = {
         .is_heard = probe->answers && !probe->is_busy && probe->role != NODE_ROLE_UNKNOWN,
         .is_called_down = probe->is_called_down,
+        .is_in_cluster = survey->verdict.is_cluster,
         .says_replica = probe->role == NODE_ROLE_REPLICA,
         .follows_master = shard && survey_follows(survey, shard->followed, probe),
         .is_linked = probe->is_linked,

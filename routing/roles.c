@@ -43,7 +43,8 @@ const char *roles_replica_fault(const struct roles_replica *replica)
 {
     if (!replica->is_heard) return replica->no_answer;
     if (!replica->says_replica) return "says it is a master, but it is not the one accepted";
-    if (replica->is_called_down) return "the Sentinels call it down";
+    if (replica->is_called_down)
+        return replica->is_in_cluster ? "the cluster calls it failing" : "the Sentinels call it down";
     if (!replica->follows_master) return "follows another master";
     if (replica->is_linked) return NULL;
     if (replica->was_linked && !replica->master_works) return NULL;

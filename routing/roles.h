@@ -11,7 +11,7 @@
  *   3. more of our other nodes replicate from it
  *   4. its replication offset is higher
  *
- * roles_replica_fault() answers the second for static sets and Sentinels alike.
+ * roles_replica_fault() answers the second for static sets, Sentinels and clusters alike.
  *
  * Owner:   borrows everything; allocates nothing.
  * Threads: any.
@@ -47,7 +47,8 @@ struct roles_answer roles_decide(const struct roles_node *nodes, size_t count, s
 /* What is known of a node that is not the master. */
 struct roles_replica {
     bool is_heard;         /* answers our PING now */
-    bool is_called_down;   /* by most of the Sentinels that list it */
+    bool is_called_down;   /* by most of the Sentinels that list it, or by nodes of its cluster */
+    bool is_in_cluster;    /* a Redis Cluster: there are no Sentinels */
     bool says_replica;     /* ROLE: slave */
     bool follows_master;   /* ... of the master (of the last one accepted, while there is none) */
     bool is_linked;        /* ... and its link to it is up */

@@ -116,6 +116,8 @@ static void replica_is_fit_unless_something_is_wrong(void **state)
     replica = fit;
     replica.is_called_down = true;
     assert_string_equal(roles_replica_fault(&replica), "the Sentinels call it down");
+    replica.is_in_cluster = true;
+    assert_string_equal(roles_replica_fault(&replica), "the cluster calls it failing");
     replica = fit;
     replica.follows_master = false;
     assert_string_equal(roles_replica_fault(&replica), "follows another master");
