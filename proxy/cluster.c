@@ -20,13 +20,13 @@
 #define CLUSTER_HURRY_GAP_US     10000U
 #define CLUSTER_STRANGER_US                                                                                  \
     1000000U /* a node that was named so lately is not forgotten for not being listed */
-#define CLUSTER_NOBODY UINT32_MAX
+#define CLUSTER_SPARE_ROUNDS 5U /* rounds that end before all asked have answered */
+#define CLUSTER_NOBODY       UINT32_MAX
 
 /* What the accepted view says of a shard; beside the survey's, at the same index. */
 struct cluster_claim {
     struct probe *named; /* the master; NULL if it cannot be reached at all */
     struct cluster_node node;
-    bool is_failing;
     bool has_slots;
     uint32_t first_slot;
     uint64_t since_us;      /* when the refresh began that first named it */
@@ -46,6 +46,7 @@ struct cluster {
     bool is_wanted_again; /* somebody doubts what the refresh under way may have heard already */
     uint64_t next_us;     /* when the next one begins */
     uint32_t failures;    /* refreshes in a row that nobody has answered */
+    uint64_t rounds;      /* refreshes whose views were of use */
     ev_timer due;
 
     struct cluster_vote vote;
@@ -80,6 +81,14 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard);
 static void cluster_log_silence(struct cluster *cluster);
 static void cluster_note_names(struct cluster *cluster, const struct cluster_view *const *views,
                                size_t count);
+static void cluster_note_failing(struct cluster *cluster, const struct cluster_view *const *views, size_t count,
+                                 const struct cluster_choice *choice);
+static void note_failing_nodes(struct cluster *cluster, const struct cluster_view *view, const struct probe *asked,
+                               const struct probe *elected);
+static const struct probe *elected_one(const struct cluster *cluster, const struct cluster_view *const *views,
+                                       size_t count, const struct cluster_choice *choice);
+static uint64_t rounds_for_all(const struct cluster *cluster);
+static bool is_any_forgiven(const struct cluster *cluster);
 static bool cluster_accept(struct cluster *cluster, size_t winner);
 static bool cluster_adopt(struct cluster *cluster, const struct cluster_view *view);
 static bool find_probes(struct survey *survey, const struct cluster_view *view, struct probe **probes);
@@ -95,6 +104,7 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
 static void cluster_drop_nodes(struct cluster *cluster);
 static void cluster_log_extent(struct cluster *cluster, const struct cluster_view *view);
 static bool is_denied(const struct cluster_claim *claim, uint64_t now_us);
+static bool is_failing(const struct cluster *cluster, uint32_t index);
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us);
 static void shard_lose(struct cluster *cluster, uint32_t index);
 static void shard_accept(struct cluster *cluster, uint32_t index, uint64_t now_us);
@@ -288,6 +298,7 @@ static void cluster_conclude(struct cluster *cluster, uint64_t now_us)
 
     bool is_accepted = choice.winner != CLUSTER_VOTE_NOBODY && cluster_accept(cluster, choice.winner);
     if (is_accepted && choice.is_elected) cluster->refresh.elected = cluster->refresh.questions[choice.winner].probe;
+    if (is_accepted) cluster_note_failing(cluster, views, count, &choice);
     cluster_note_names(cluster, views, count);
     bool is_whole = is_accepted && cluster->accepted->slot_count; /* else its nodes may not have met yet */
     if (is_whole)
@@ -316,7 +327,7 @@ static void cluster_plan_next(struct cluster *cluster, size_t heard)
     } else {
         cluster->failures = 0;
     }
-    if (cluster->is_wanted_again) cluster_want(cluster, CLUSTER_QUICK_GAP_US);
+    if (cluster->is_wanted_again || is_any_forgiven(cluster)) cluster_want(cluster, CLUSTER_QUICK_GAP_US);
     bool is_uncovered = cluster->accepted && cluster->accepted->slot_count < TOPOLOGY_SLOTS;
     if (is_uncovered || cluster->is_map_doubted) cluster_want(cluster, CLUSTER_GAP_US);
     cluster->is_map_doubted = false;
@@ -345,6 +356,65 @@ static void cluster_note_names(struct cluster *cluster, const struct cluster_vie
         claim->named_us = began_us;
         if (are_many && began_us > claim->denied_us) claim->denied_us = 0;
     }
+}
+
+/* A node is called failing when most masters have agreed on that, and each takes it back in its own time, so those asked
+ * in one round say it and those in the next do not. It is failing if any but itself says so, until all have been heard
+ * once more and none did: what one round finds the next does not undo. */
+static void cluster_note_failing(struct cluster *cluster, const struct cluster_view *const *views, size_t count,
+                                 const struct cluster_choice *choice)
+{
+    const struct probe *elected = elected_one(cluster, views, count, choice);
+    cluster->rounds++;
+    for (size_t i = 0; i < count; i++) {
+        if (cluster_vote_counts(views, count, i))
+            note_failing_nodes(cluster, views[i], cluster->refresh.questions[i].probe, elected);
+    }
+    for (struct probe *probe = cluster->survey->probes; probe; probe = probe->next)
+        probe->is_called_down = probe->is_listed && probe != elected && cluster->rounds < probe->called_down_until;
+}
+
+static void note_failing_nodes(struct cluster *cluster, const struct cluster_view *view, const struct probe *asked,
+                               const struct probe *elected)
+{
+    for (uint32_t i = 0; i < view->node_count; i++) {
+        const char *host = view->nodes[i].host;
+        uint16_t port = view->nodes[i].port;
+        if (!view->nodes[i].is_failing) continue;
+        survey_map(cluster->survey, &host, &port);
+        struct probe *probe = survey_known_node(cluster->survey, host, port);
+        if (probe && probe != asked && probe != elected)
+            probe->called_down_until = cluster->rounds + rounds_for_all(cluster);
+    }
+}
+
+/* Who was elected last, by its own word, was called failing before that. NULL: nobody, or it is not heard to say so. */
+static const struct probe *elected_one(const struct cluster *cluster, const struct cluster_view *const *views,
+                                       size_t count, const struct cluster_choice *choice)
+{
+    const struct cluster_refresh *refresh = &cluster->refresh;
+    for (size_t i = 0; i < count; i++) {
+        if (refresh->elected && refresh->questions[i].probe == refresh->elected && views[i])
+            return choice->is_elected && choice->winner == i ? refresh->elected : NULL;
+    }
+    return refresh->elected && refresh->elected->answers ? refresh->elected : NULL; /* its answer was not waited for */
+}
+
+/* How many it takes until each node was heard once; the one elected last is always asked. */
+static uint64_t rounds_for_all(const struct cluster *cluster)
+{
+    uint32_t in_turn = CLUSTER_ASKED_MAX - 1;
+    return (cluster->accepted->node_count + in_turn - 1) / in_turn + CLUSTER_SPARE_ROUNDS;
+}
+
+/* Nobody has called it failing in this round, and what the others say is to be heard soon. */
+static bool is_any_forgiven(const struct cluster *cluster)
+{
+    for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
+        bool is_called_now = cluster->accepted && probe->called_down_until == cluster->rounds + rounds_for_all(cluster);
+        if (probe->is_called_down && probe->answers && !is_called_now) return true;
+    }
+    return false;
 }
 
 /* ---- taking a view over ---- */
@@ -501,7 +571,6 @@ static void claim_set(struct cluster *cluster, uint32_t index, const struct clus
         first_slot++;
     claim->has_slots = view->shards[shard].slot_count != 0;
     claim->first_slot = first_slot;
-    claim->is_failing = named && view->nodes[view->shards[shard].master].is_failing;
     if (named) claim->node = view->nodes[view->shards[shard].master];
     if (claim->named == named) return;
     claim->named = named;
@@ -516,13 +585,12 @@ static void cluster_list_nodes(struct cluster *cluster, const struct cluster_vie
     struct survey *survey = cluster->survey;
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
         probe->shard = TOPOLOGY_NO_SHARD;
-        probe->is_listed = probe->is_called_down = false;
+        probe->is_listed = false;
     }
     for (uint32_t i = 0; i < view->node_count; i++) {
         uint16_t shard = view->nodes[i].shard;
         uint32_t index = shard < view->shard_count ? at[shard] : CLUSTER_NOBODY;
         probes[i]->is_listed = true;
-        probes[i]->is_called_down = view->nodes[i].is_failing;
         if (index != CLUSTER_NOBODY) probes[i]->shard = (uint16_t)index;
     }
     for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS; slot++) {
@@ -577,7 +645,19 @@ static bool is_denied(const struct cluster_claim *claim, uint64_t now_us)
     return claim->denied_us && now_us - claim->denied_us < (uint64_t)CLUSTER_VOTE_RESET_MS * 1000;
 }
 
-/* The master is who is named, is not called down, and says master itself; one newly named has to say so since. One that
+/* Where no other node of the shard could be elected in its place, it is what it says it is although it is called failing:
+ * the cluster takes that back only after twice its node timeout. */
+static bool is_failing(const struct cluster *cluster, uint32_t index)
+{
+    const struct probe *named = cluster->claims[index].named;
+    if (!named->is_called_down) return false;
+    for (const struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
+        if (probe != named && probe->is_listed && probe->shard == index && probe->answers) return true;
+    }
+    return !named->answers;
+}
+
+/* The master is who is named, is not failing, and says master itself; one newly named has to say so since. One that
  * has said otherwise may have been replaced without our knowledge: its own word is not enough any more. */
 static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us)
 {
@@ -585,7 +665,7 @@ static void shard_judge(struct cluster *cluster, uint32_t index, uint64_t now_us
     struct cluster_claim *claim = &cluster->claims[index];
     struct probe *named = claim->named;
     if (named && named == shard->followed && named->role == NODE_ROLE_REPLICA) claim->denied_us = now_us;
-    bool agrees = named && !claim->is_failing && named->role == NODE_ROLE_MASTER && !is_denied(claim, now_us) &&
+    bool agrees = named && !is_failing(cluster, index) && named->role == NODE_ROLE_MASTER && !is_denied(claim, now_us) &&
                   (named == shard->followed || named->role_asked_us >= claim->since_us);
     if (agrees)
         shard_accept(cluster, index, now_us);
@@ -604,9 +684,9 @@ static void shard_lose(struct cluster *cluster, uint32_t index)
     if (shard->master && claim->has_slots)
         log_warning("%s: no master of the shard of slot %u: %s %s; its writes are held",
                     survey_label(cluster->survey), claim->first_slot, shard->master->name,
-                    claim->named != shard->master ? "is not named any more, and the one that is has to agree"
-                    : claim->is_failing           ? "is called failing by the cluster"
-                                                  : "does not say that it is the master");
+                    claim->named != shard->master   ? "is not named any more, and the one that is has to agree"
+                    : shard->master->is_called_down ? "is called failing by the cluster"
+                                                    : "does not say that it is the master");
     shard->master = NULL;
 }
 

@@ -21,6 +21,9 @@
  * shards go and leave gaps. A master counts as confirmed as of the beginning of the last refresh in which
  * most of the nodes asked named it, or of its own ROLE if that was asked before.
  *
+ * A node that others call failing is failing until all have been heard once more and none says so any more; but not who
+ * was elected since by its own word, nor a master in whose place no other node of its shard could be elected.
+ *
  * The functions are in the table cluster_discovery of discovery.h.
  *
  * Threads: the control thread only.

@@ -13,7 +13,7 @@ enum {
 
 static uint64_t patience_us_of(const struct cluster_refresh *refresh);
 static void choose(struct cluster_refresh *refresh, bool must_answer);
-static void choose_one(struct cluster_refresh *refresh, struct probe *probe, bool must_answer);
+static bool choose_one(struct cluster_refresh *refresh, struct probe *probe, bool must_answer);
 static bool question_ask(struct cluster_question *question);
 static struct cluster_refresh *refresh_of(const struct probe *probe);
 static struct cluster_question *question_of(struct cluster_refresh *refresh, const struct probe *probe,
@@ -83,34 +83,37 @@ static uint64_t patience_us_of(const struct cluster_refresh *refresh)
     return PATIENCE_US + ROUND_TRIPS * slowest_us;
 }
 
-/* The node that a redirect has named and the one elected last, then others in turn. */
+/* The node that a redirect has named and the one elected last, then others in turn, none of them left out. */
 static void choose(struct cluster_refresh *refresh, bool must_answer)
 {
     struct survey *survey = refresh->survey;
-    size_t count = 0, i = 0;
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        count++;
-    if (!count) return;
+    size_t at = 0, next = refresh->turn;
 
     if (refresh->hint) choose_one(refresh, refresh->hint, must_answer);
     if (refresh->elected) choose_one(refresh, refresh->elected, must_answer);
-    refresh->turn = (refresh->turn + CLUSTER_ASKED_MAX) % count;
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
-        if (i++ >= refresh->turn) choose_one(refresh, probe, must_answer);
+        if (at++ >= refresh->turn && choose_one(refresh, probe, must_answer)) next = at;
     }
-    for (struct probe *probe = survey->probes; probe; probe = probe->next)
-        choose_one(refresh, probe, must_answer);
+    at = 0;
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        at++;
+        if (choose_one(refresh, probe, must_answer)) next = at;
+    }
+    refresh->turn = next;
 }
 
-static void choose_one(struct cluster_refresh *refresh, struct probe *probe, bool must_answer)
+/* False if it is not asked, or was chosen before. */
+static bool choose_one(struct cluster_refresh *refresh, struct probe *probe, bool must_answer)
 {
-    if (refresh->asked == CLUSTER_ASKED_MAX || probe->owes_view || (must_answer && !probe->answers)) return;
+    if (refresh->asked == CLUSTER_ASKED_MAX || probe->owes_view || (must_answer && !probe->answers)) return false;
     for (size_t i = 0; i < refresh->asked; i++) {
-        if (refresh->questions[i].probe == probe) return;
+        if (refresh->questions[i].probe == probe) return false;
     }
     struct cluster_question *question = &refresh->questions[refresh->asked];
     *question = (struct cluster_question){.probe = probe, .is_by_slots = probe->lacks_shards};
-    if (question_ask(question)) refresh->asked++;
+    if (!question_ask(question)) return false;
+    refresh->asked++;
+    return true;
 }
 
 static bool question_ask(struct cluster_question *question)

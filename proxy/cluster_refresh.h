@@ -36,7 +36,7 @@ struct cluster_refresh {
     bool is_under_way;    /* from cluster_refresh_begin() on, until the discovery says that it is not */
     uint64_t began_us;    /* this round, or the last */
     uint64_t patience_us; /* how long it waits for answers */
-    size_t turn;          /* where the choice of nodes begins */
+    size_t turn;          /* how many nodes, from the first on, were asked since it was theirs again */
     bool had_slots;       /* set by the discovery: what a node says that knows of none, since it was reset perhaps, counts
                              for nothing after better views */
     struct probe *hint;   /* to be asked first in the next round: named by a redirect; NULL: nobody */

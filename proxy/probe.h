@@ -76,6 +76,7 @@ struct probe {
     /* For discovery. */
     uint16_t shard; /* index in the verdict, or TOPOLOGY_NO_SHARD; 0 where there is but one */
     bool is_called_down;
+    uint64_t called_down_until; /* the round of questions to a cluster with which that is over */
     unsigned listers, listers_down; /* Sentinels that list it, and those of them that call it down */
     uint64_t listed_us;             /* when it last had a reason to keep the node */
     bool is_listed;                 /* the cluster's view has it */

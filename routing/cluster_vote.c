@@ -38,13 +38,15 @@ struct cluster_choice cluster_vote_decide(struct cluster_vote *vote, const struc
 bool cluster_vote_confirms(const struct cluster_view *const *views, size_t count,
                            const struct cluster_node *master, bool has_slots)
 {
-    bool only_well = is_any_well(views, count);
     size_t named = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!views[i] || (only_well && views[i]->is_down)) continue;
-        named += cluster_view_names(views[i], master, has_slots);
-    }
+    for (size_t i = 0; i < count; i++)
+        named += cluster_vote_counts(views, count, i) && cluster_view_names(views[i], master, has_slots);
     return named * 2 > count;
+}
+
+bool cluster_vote_counts(const struct cluster_view *const *views, size_t count, size_t index)
+{
+    return views[index] && !(views[index]->is_down && is_any_well(views, count));
 }
 
 bool cluster_vote_is_settled(const struct cluster_view *const *views, size_t count)

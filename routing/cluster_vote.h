@@ -53,6 +53,9 @@ struct cluster_choice cluster_vote_decide(struct cluster_vote *vote, const struc
 bool cluster_vote_confirms(const struct cluster_view *const *views, size_t count,
                            const struct cluster_node *master, bool has_slots);
 
+/* True if there is such a view, and what it says counts by rule 1. */
+bool cluster_vote_counts(const struct cluster_view *const *views, size_t count, size_t index);
+
 /* True if the answers still to come cannot change what wins: most of the nodes asked are well and agree. */
 bool cluster_vote_is_settled(const struct cluster_view *const *views, size_t count);
 

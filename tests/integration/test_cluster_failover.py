@@ -162,6 +162,65 @@ def test_a_master_is_frozen_and_comes_back_as_a_replica(nodes):
         assert writers[2].told - 5 <= stored <= writers[2].told + writers[2].unknown
 
 
+def freeze_until_failing(nodes, frozen):
+    """Until all others have heard that most masters call them failing."""
+    ids = {node.id for node in frozen}
+    for node in frozen:
+        node.pause()
+
+    def is_known():
+        flags = [flags_of(node) for node in nodes.alive() if node not in frozen]
+        return all("fail" in each[node_id] for each in flags for node_id in ids)
+
+    wait_for(is_known, 30, "the others to call the frozen ones failing")
+
+
+def flags_of(node):
+    return {words[0]: words[2].split(",") for words in map(str.split, node.ask("CLUSTER", "NODES").splitlines())}
+
+
+def test_what_the_cluster_takes_back_step_by_step_changes_nothing_back_and_forth(nodes):
+    """That a node is failing each takes back in its own time, and a node never says it of itself: who is asked just now
+    does not matter."""
+    master = min(nodes.masters(), key=lambda node: int(node.cluster_info()["cluster_my_epoch"]))
+    frozen = [master, *nodes.replicas_of(master)]
+    with Pointsman(nodes.seeds, upstream_kind="cluster") as pointsman:
+        wait_for(lambda: pointsman.log_text().count("fit as") >= len(nodes.nodes), 20, "all nodes to be fit")
+        freeze_until_failing(nodes, frozen)
+        wait_for(lambda: "is called failing by the cluster" in pointsman.log_text(), 20, "the log to tell")
+        for node in frozen:
+            node.resume()
+
+        def is_taken_back():
+            return not any("fail" in flags for node in nodes.nodes for flags in flags_of(node).values())
+
+        wait_for(is_taken_back, 30, "no node to be called failing any more")
+        nodes.wait_ok()
+        log = pointsman.log_text()
+    assert "Sentinel" not in log
+    counts = {text: log.count(text) for text in ("no master of the shard", "but it is not the one accepted", "calls it failing")}
+    counts |= {f"{node.address}: fit": log.count(f"{node.address}: fit as") - 1 for node in frozen}
+    assert max(counts.values()) <= 4, counts
+
+
+def test_a_master_that_nobody_can_succeed_is_written_to_as_soon_as_it_is_back():
+    """The cluster goes on calling it failing for twice its node timeout."""
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
+    try:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="30s") as pointsman:
+            master, other = own.masters()[:2]
+            key = own.key_of(master, 1)
+            with pointsman.raw(timeout=60) as one:
+                assert one.ask("SET", key, 1) == b"OK"
+                freeze_until_failing(own, [master])
+                wait_for(lambda: "is called failing by the cluster" in pointsman.log_text(), 20, "the log to tell")
+                master.resume()
+                assert one.ask("SET", key, 2) == b"OK"
+                assert "fail" in flags_of(other)[master.id]
+    finally:
+        own.stop()
+
+
 def test_a_master_without_a_replica_dies_and_comes_back(nodes, through):
     """Its keys wait for it; what cannot wait is told."""
     own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no", "appendonly": "yes"}).start()

@@ -272,6 +272,28 @@ static void a_master_is_confirmed_by_most_of_those_asked(void **state)
     }
 }
 
+static void what_a_node_in_trouble_says_counts_where_all_are_in_trouble(void **state)
+{
+    static const struct {
+        struct said said[3];
+        bool counts[3];
+    } cases[] = {
+        {{SAID("abc", 3, 1), SAID("abc", 3, 2), SILENT}, {true, true, false}},
+        {{SAID("abc", 3, 1), DOWN("abc", 3, 2), DOWN("xbc", 4, 4)}, {true, false, false}},
+        {{DOWN("abc", 3, 1), DOWN("abc", 3, 2), SILENT}, {true, true, false}},
+        {{SILENT, SILENT, SILENT}, {false, false, false}},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct cluster_view *views[VIEWS_MAX];
+        size_t count = make_views(cases[i].said, 3, views);
+        for (size_t k = 0; k < count; k++)
+            assert_int_equal(cluster_vote_counts(views, count, k), cases[i].counts[k]);
+        free_views(views, count);
+    }
+}
+
 static void a_vote_is_settled_when_the_rest_cannot_change_it(void **state)
 {
     (void)state;
@@ -303,6 +325,7 @@ int main(void)
         cmocka_unit_test(what_the_elected_says_of_itself_is_not_taken_back_by_those_that_know_its_epoch),
         cmocka_unit_test(who_was_elected_is_told),
         cmocka_unit_test(a_master_is_confirmed_by_most_of_those_asked),
+        cmocka_unit_test(what_a_node_in_trouble_says_counts_where_all_are_in_trouble),
         cmocka_unit_test(a_vote_is_settled_when_the_rest_cannot_change_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
