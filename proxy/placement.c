@@ -8,6 +8,7 @@
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
+#include "proxy/tracking.h"
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/waits.h"
@@ -363,13 +364,15 @@ static bool is_bound(const struct client *client)
     return client->is_bound && (client->session.in_multi || client->session.is_watching);
 }
 
-/* One connection hears but one master. */
+/* One connection hears but one master. What is wrong with the command any node tells, and that TRACKING is OFF. */
 static bool is_refused(const struct client *client, const struct command_at_hand *at_hand)
 {
     const struct command *command = at_hand->command;
-    if (client->upstream->topology->shard_count == 1 || !command)
+    if (client->upstream->topology->shard_count == 1 || !command || !command_arity_is_right(command, at_hand->count))
         return false;
-    return command->pin == PIN_MONITOR || command->pin == PIN_SYNC || command->local == LOCAL_CLIENT_TRACKING;
+    if (command->local == LOCAL_CLIENT_TRACKING)
+        return tracking_begins(at_hand);
+    return command->pin == PIN_MONITOR || command->pin == PIN_SYNC;
 }
 
 static void refuse_crossed(struct client *client)

@@ -32,12 +32,17 @@ static bool redirects(const struct command_at_hand *at_hand)
     return false;
 }
 
+bool tracking_begins(const struct command_at_hand *at_hand)
+{
+    return slice_is(at_hand->words[2], "ON");
+}
+
 enum request_inspection tracking_inspection(const struct command_at_hand *at_hand)
 {
     struct slice what = at_hand->words[2];
     if (slice_is(what, "OFF"))
         return INSPECT_TRACKING_OFF;
-    if (!slice_is(what, "ON"))
+    if (!tracking_begins(at_hand))
         return INSPECT_NOTHING;
     for (size_t i = 3; i < at_hand->count; i++) {
         if (slice_is(at_hand->words[i], "PREFIX"))

@@ -22,6 +22,9 @@
 /* A handler of local.h: on its way to the node, or refused. */
 bool tracking_answer(struct client *client, const struct command_at_hand *at_hand);
 
+/* True if it asks for invalidations: not OFF, nor what is wrong. */
+bool tracking_begins(const struct command_at_hand *at_hand);
+
 /* What must be seen of the answer: INSPECT_TRACKING_ON, _OPTIN, _BCAST, _OFF, or nothing. */
 enum request_inspection tracking_inspection(const struct command_at_hand *at_hand);
 

@@ -686,3 +686,21 @@ def test_the_files_of_conf_are_sound(name):
 def test_what_one_connection_cannot_hear_is_refused_clearly(link):
     for command in (("MONITOR",), ("CLIENT", "TRACKING", "ON")):
         assert b"not supported where keys are spread over several masters" in link.ask(*command)
+
+
+ALIKE_ALTHOUGH_NOTHING_IS_HEARD = [
+    "MONITOR x", "SYNC x", "CLIENT TRACKING", "CLIENT TRACKING OFF", "CLIENT TRACKING off", "CLIENT TRACKING OFF BCAST",
+    "CLIENT TRACKING OFF FOO", "CLIENT TRACKING MAYBE", "CLIENT TRACKING OFF REDIRECT 999999",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ALIKE_ALTHOUGH_NOTHING_IS_HEARD)
+def test_what_asks_to_hear_nothing_is_answered_as_by_a_node(nodes, through, line):
+    key = nodes.key_of(nodes.masters()[1], 1)
+    for protocol in (2, 3):
+        with nodes.masters()[0].raw() as real, Raw(through.port) as ours:
+            real.ask("HELLO", protocol), ours.ask("HELLO", protocol)
+            assert ours.ask("SET", key, 1) == b"OK"
+            assert ours.ask(*line.split()) == real.ask(*line.split())
+            assert ours.ask("GET", key) == b"1"
+            assert [ours.ask("MULTI"), ours.ask("GET", key), ours.ask("EXEC")] == [b"OK", b"QUEUED", [b"1"]]
