@@ -20,6 +20,7 @@ enum {
     ADDRESSES_MAX = 64, /* of one persona that are told */
     DOWN_AFTER_MS = 30000,
     FAILOVER_TIMEOUT_MS = 180000,
+    SUBCOMMANDS_MAX = 32, /* of one command */
 };
 
 /* A command, or one of SENTINEL's. */
@@ -36,11 +37,16 @@ struct field {
 };
 
 static local_handler answer_shared, answer_ping, answer_info, answer_role, answer_container, answer_subscribe,
-    answer_unsubscribe, answer_publish, answer_shutdown;
+    answer_unsubscribe, answer_publish, answer_shutdown, answer_commands, answer_command_count, answer_command_info,
+    answer_command_list;
 static local_handler answer_masters, answer_master, answer_replicas, answer_sentinels, answer_address, answer_quorum,
     answer_my_id, answer_is_down, answer_no_scripts, answer_help;
 
+/* All that COMMAND lists; those of answer_shared are found in the command table. */
 static const struct row commands[] = {
+    {"HELLO", "hello", -1, answer_shared},
+    {"AUTH", "auth", -2, answer_shared},
+    {"COMMAND", "command", -1, answer_commands},
     {"PING", "ping", -1, answer_ping},
     {"INFO", "info", -1, answer_info},
     {"ROLE", "role", 1, answer_role},
@@ -69,11 +75,32 @@ static const struct row subcommands[] = {
     {"HELP", "sentinel|help", 2, answer_help},
 };
 
+static const struct row command_subcommands[] = {
+    {"COUNT", "command|count", 2, answer_command_count},
+    {"INFO", "command|info", -2, answer_command_info},
+    {"LIST", "command|list", -2, answer_command_list},
+};
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* What has subcommands of this persona. */
+static const struct {
+    const char *name;
+    const struct row *rows;
+    size_t count;
+} containers[] = {
+    {"SENTINEL", subcommands, COUNT(subcommands)},
+    {"COMMAND", command_subcommands, COUNT(command_subcommands)},
+};
 
 static struct row row_of(const struct command_at_hand *at_hand);
 static const struct row *find(const struct row *rows, size_t count, struct slice word);
 static bool is_shared(const struct command *command);
+static void reply_commands(struct reply *reply);
+static void reply_row(struct reply *reply, const struct row *row);
+static size_t subcommands_of(const struct row *row, struct row *found);
+static const struct command *known_as(const char *full_name);
+static bool find_listed(struct slice full_name, struct row *found);
 static bool is_allowed_while_subscribed(const struct command_at_hand *at_hand);
 static size_t master_count(const struct client *client);
 static const char *master_name(const struct client *client, size_t index);
@@ -124,8 +151,10 @@ static struct row row_of(const struct command_at_hand *at_hand)
     const struct row *row = find(commands, COUNT(commands), at_hand->words[0]);
     if (!row)
         return (struct row){0};
-    if (slice_is(at_hand->words[0], "SENTINEL") && at_hand->count > 1) {
-        const struct row *sub = find(subcommands, COUNT(subcommands), at_hand->words[1]);
+    for (size_t i = 0; i < COUNT(containers) && at_hand->count > 1; i++) {
+        if (!slice_is(at_hand->words[0], containers[i].name))
+            continue;
+        const struct row *sub = find(containers[i].rows, containers[i].count, at_hand->words[1]);
         return sub ? *sub : *row;
     }
     return *row;
@@ -225,6 +254,155 @@ static bool answer_shutdown(struct client *client, const struct command_at_hand 
     (void)at_hand;
     client_reply(client, error_reply(ERROR_DANGEROUS));
     return true;
+}
+
+/* ---- COMMAND: of what is answered here, and of nothing else ---- */
+
+static bool answer_commands(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct reply reply;
+    if (at_hand->count > 1)
+        return answer_container(client, at_hand);
+    reply_begin(&reply, client);
+    reply_commands(&reply);
+    reply_end(&reply);
+    return true;
+}
+
+static void reply_commands(struct reply *reply)
+{
+    reply_array(reply, COUNT(commands));
+    for (size_t i = 0; i < COUNT(commands); i++)
+        reply_row(reply, &commands[i]);
+}
+
+static bool answer_command_count(struct client *client, const struct command_at_hand *at_hand)
+{
+    (void)at_hand;
+    struct reply reply;
+    reply_begin(&reply, client);
+    reply_number(&reply, COUNT(commands));
+    reply_end(&reply);
+    return true;
+}
+
+static bool answer_command_info(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct reply reply;
+    struct row row;
+    reply_begin(&reply, client);
+    if (at_hand->count == 2)
+        reply_commands(&reply);
+    else
+        reply_array(&reply, at_hand->count - 2);
+    for (size_t i = 2; i < at_hand->count; i++) {
+        if (find_listed(at_hand->words[i], &row))
+            reply_row(&reply, &row);
+        else
+            reply_null(&reply);
+    }
+    reply_end(&reply);
+    return true;
+}
+
+static bool answer_command_list(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct reply reply;
+    struct row found[SUBCOMMANDS_MAX];
+    size_t count = COUNT(commands);
+    if (at_hand->count > 2) { /* FILTERBY is not known here */
+        client_reply_error(client, "-ERR syntax error");
+        return true;
+    }
+    for (size_t i = 0; i < COUNT(commands); i++)
+        count += subcommands_of(&commands[i], found);
+    reply_begin(&reply, client);
+    reply_array(&reply, count);
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        reply_text(&reply, commands[i].full_name);
+        size_t subs = subcommands_of(&commands[i], found);
+        for (size_t k = 0; k < subs; k++)
+            reply_text(&reply, found[k].full_name);
+    }
+    reply_end(&reply);
+    return true;
+}
+
+/* Name, arity, flags, first, last and step of keys, categories, tips, keys, subcommands. There are no keys, and tips are for
+ * clients of a cluster. What is SENTINEL's own, the command table does not have. */
+static void reply_row(struct reply *reply, const struct row *row)
+{
+    struct row found[SUBCOMMANDS_MAX];
+    size_t count = subcommands_of(row, found);
+    const struct command *known = known_as(row->full_name);
+    const char *flags = known->redis_flags, *categories = known->categories;
+    if (row->answer == answer_help) {
+        flags = "loading stale";
+        categories = "@slow";
+    } else if (known->local == LOCAL_UNKNOWN) {
+        flags = "admin";
+        categories = "@admin @slow @dangerous";
+    }
+    reply_array(reply, 10);
+    reply_text(reply, row->full_name);
+    reply_number(reply, row->arity);
+    reply_words(reply, flags);
+    for (int i = 0; i < 3; i++)
+        reply_number(reply, 0);
+    reply_words(reply, categories);
+    reply_set(reply, 0);
+    reply_set(reply, 0);
+    if (count > 0)
+        reply_array(reply, count);
+    else
+        reply_set(reply, 0);
+    for (size_t i = 0; i < count; i++)
+        reply_row(reply, &found[i]);
+}
+
+/* found has room for SUBCOMMANDS_MAX. */
+static size_t subcommands_of(const struct row *row, struct row *found)
+{
+    const struct command *known = known_as(row->full_name);
+    size_t count = 0;
+    for (size_t i = 0; i < COUNT(containers); i++) {
+        if (!slice_is(slice_of(row->full_name), containers[i].name))
+            continue;
+        memcpy(found, containers[i].rows, containers[i].count * sizeof *found);
+        return containers[i].count;
+    }
+    for (size_t i = 0; i < known->subcommand_count && count < SUBCOMMANDS_MAX; i++) {
+        const struct command *sub = &known->subcommands[i];
+        if (is_shared(sub))
+            found[count++] = (struct row){sub->name, sub->full_name, sub->arity, answer_shared};
+    }
+    return count;
+}
+
+/* The row of the command table; that of SENTINEL for all that is SENTINEL's. */
+static const struct command *known_as(const char *full_name)
+{
+    size_t size = strcspn(full_name, "|");
+    bool is_subcommand = full_name[size] == '|';
+    const struct slice words[] = {{full_name, size}, slice_of(full_name + size + is_subcommand)};
+    return command_find(command_set_builtin(), words, is_subcommand ? 2 : 1);
+}
+
+static bool find_listed(struct slice full_name, struct row *found)
+{
+    struct row subs[SUBCOMMANDS_MAX];
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        *found = commands[i];
+        if (slice_is(full_name, found->full_name))
+            return true;
+        size_t count = subcommands_of(&commands[i], subs);
+        for (size_t k = 0; k < count; k++) {
+            *found = subs[k];
+            if (slice_is(full_name, found->full_name))
+                return true;
+        }
+    }
+    return false;
 }
 
 /* ---- subscriptions ---- */

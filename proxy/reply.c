@@ -20,6 +20,8 @@ void reply_map(struct reply *reply, size_t count)
     head(reply, is_resp3 ? '%' : '*', is_resp3 ? count : 2 * count);
 }
 
+void reply_set(struct reply *reply, size_t count) { head(reply, reply->client->session.is_resp3 ? '~' : '*', count); }
+
 void reply_push(struct reply *reply, size_t count) { head(reply, reply->client->session.is_resp3 ? '>' : '*', count); }
 
 static void head(struct reply *reply, char type, size_t count)
@@ -49,6 +51,19 @@ void reply_line(struct reply *reply, const char *line)
 {
     if (reply->stream)
         fprintf(reply->stream, "+%s\r\n", line);
+}
+
+void reply_words(struct reply *reply, const char *words)
+{
+    size_t count = *words != '\0';
+    for (const char *at = words; *at; at++)
+        count += *at == ' ';
+    reply_set(reply, count);
+    while (reply->stream && *words) {
+        size_t size = strcspn(words, " ");
+        fprintf(reply->stream, "+%.*s\r\n", (int)size, words);
+        words += size + (words[size] == ' ');
+    }
 }
 
 void reply_null(struct reply *reply)

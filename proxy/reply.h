@@ -31,10 +31,12 @@ void reply_begin(struct reply *reply, struct client *client);
 void reply_array(struct reply *reply, size_t count);
 void reply_map(struct reply *reply, size_t count); /* in RESP2 an array of twice as many */
 void reply_push(struct reply *reply, size_t count);/* in RESP2 an array */
+void reply_set(struct reply *reply, size_t count); /* in RESP2 an array */
 void reply_bulk(struct reply *reply, struct slice text);
 void reply_text(struct reply *reply, const char *text);
 void reply_number(struct reply *reply, int64_t number);
 void reply_line(struct reply *reply, const char *line); /* a simple string */
+void reply_words(struct reply *reply, const char *words); /* a set of simple strings, from a text with blanks between them */
 void reply_null(struct reply *reply);
 void reply_null_array(struct reply *reply);
 

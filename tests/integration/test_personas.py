@@ -365,6 +365,8 @@ ALIKE_IN_A_SENTINEL = [
     "SENTINEL IS-MASTER-DOWN-BY-ADDR 127.0.0.1 1", "SENTINEL IS-MASTER-DOWN-BY-ADDR 127.0.0.1 1 0 *", "SUBSCRIBE",
     "PUBLISH a b", "PUBLISH a", "ROLE", "ROLE x", "CLIENT", "CLIENT foo", "CLIENT SETNAME a", "CLIENT GETNAME", "AUTH x",
     "ACL WHOAMI", "HELLO 4", "HELLO x", "INFO nosuch", "UNSUBSCRIBE", "PUNSUBSCRIBE x", "SSUBSCRIBE a",
+    "COMMAND COUNT", "COMMAND COUNT x", "COMMAND foo", "COMMAND LIST x", "COMMAND INFO nope sentinel| |", "COMMAND INFO role",
+    "COMMAND INFO SENTINEL|myid sentinel|help auth client|setname acl|whoami",
 ]  # fmt: skip
 
 
@@ -375,6 +377,28 @@ def test_what_a_sentinel_knows_and_what_not(personas, cluster, line):
             real.ask("HELLO", protocol), ours.ask("HELLO", protocol)
             answers = [link.command(*line.split()).read_bytes() for link in (real, ours)]
             assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_commands_are_listed_as_by_a_sentinel_but_for_what_is_not_there(personas, cluster, protocol):
+    """Tips are not told: they are for clients of a cluster."""
+
+    def rows_of(link, *words):
+        link.ask("HELLO", protocol)
+        return flat(link.ask("COMMAND", *words))
+
+    def flat(rows):
+        own = {row[0]: [row[1], set(row[2]), row[3:6], set(row[6]), len(row[8])] for row in rows}
+        return own | {name: row for each in rows for name, row in flat(each[9]).items()}
+
+    with cluster.sentinels[0].raw() as real, Raw(personas.sentinel_ports[0]) as ours:
+        theirs, told = rows_of(real), rows_of(ours)
+        assert {name: theirs[name] for name in told if name in theirs} == {n: row for n, row in told.items() if n in theirs}
+        assert {name for name in theirs if b"|" not in name} == {name for name in told if b"|" not in name}
+        assert set(ours.ask("COMMAND", "LIST")) == set(told) == set(rows_of(ours, "INFO"))
+    for name in told:
+        with Raw(personas.sentinel_ports[0]) as ours:
+            assert "unknown" not in repr(ours.ask(*name.split(b"|")))
 
 
 def test_a_sentinel_is_not_changed_through_its_address(personas):
