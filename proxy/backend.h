@@ -44,6 +44,7 @@ struct backend {
     uint32_t connection_count;
     struct connection *idle;       /* dedicated ones to lend, last used first */
     struct request_queue waiting;  /* requests that wait for a dedicated connection */
+    unsigned mark_number;          /* of the key that the last mark on it has written, in a cluster */
     struct script_book *scripts;   /* those that the node has; NULL until one is called */
     uint64_t lost_us;              /* when its connection broke or it refused a write; 0 = never */
     uint64_t retry_at_ms;          /* no new connection before */

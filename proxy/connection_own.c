@@ -11,13 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    NAMES_MOST = 200000, /* names of keys that are tried */
-    NAMES_UNSETTLED = 64, /* slots of the node that are on their way, before one of them has to do */
-};
+enum { NAMES_MOST = 200000 }; /* names of keys that are tried */
+
+/* How much of what a shard has stays where it is. */
+enum holding { HAS_NO_SLOT, HAS_UNSETTLED_SLOTS, HAS_SETTLED_SLOT };
 
 static void take_identity(struct inquiry *inquiry, struct slice reply);
-static size_t name_key_of(const struct backend *backend, char *key, size_t size);
+static size_t name_key_of(struct backend *backend, char *key, size_t size);
+static enum holding holding_of(const struct backend *backend);
+static enum holding holding_in(const struct backend *backend, uint32_t slot);
 static struct request *own_request(struct connection *connection, const struct slice *words, size_t count);
 static struct request *request_of(struct connection *connection, struct chunk *chunk);
 static uint32_t timeout_ms_of(const struct connection *connection);
@@ -147,21 +149,37 @@ bool connection_mark(struct connection *connection)
     return true;
 }
 
-/* A key whose slot is of the node's shard and stays there: one of so many names is, unless it has hardly any slots.
- * Returns its bytes. */
-static size_t name_key_of(const struct backend *backend, char *key, size_t size)
+/* A key whose slot is of the node's shard, and stays there if any does: one of so many names is, and it mostly still is when
+ * the next mark is made, so that the search goes on there. Where the shard has no slot any more every key is refused, which
+ * refuses_mark() sees to. Returns its bytes. */
+static size_t name_key_of(struct backend *backend, char *key, size_t size)
+{
+    enum holding most = holding_of(backend);
+    for (unsigned tries = 0;; tries++) {
+        int length = snprintf(key, size, "__pointsman:wait{%u}", backend->mark_number);
+        if (tries == NAMES_MOST || holding_in(backend, slot_of((struct slice){key, (size_t)length})) == most)
+            return (size_t)length;
+        backend->mark_number = (backend->mark_number + 1) % NAMES_MOST;
+    }
+}
+
+static enum holding holding_of(const struct backend *backend)
+{
+    enum holding most = HAS_NO_SLOT;
+    for (uint32_t slot = 0; slot < TOPOLOGY_SLOTS && most < HAS_SETTLED_SLOT; slot++) {
+        enum holding holding = holding_in(backend, slot);
+        if (holding > most)
+            most = holding;
+    }
+    return most;
+}
+
+static enum holding holding_in(const struct backend *backend, uint32_t slot)
 {
     const struct upstream *upstream = backend->upstream;
-    int length = 0;
-    for (unsigned number = 0, unsettled = 0; number < NAMES_MOST; number++) {
-        length = snprintf(key, size, "__pointsman:wait{%u}", number);
-        uint32_t slot = slot_of((struct slice){key, (size_t)length});
-        if (topology_shard_of(upstream->topology, slot) != backend->shard)
-            continue;
-        if (!upstream_is_unsettled(upstream, slot, upstream->worker->now_ms) || ++unsettled == NAMES_UNSETTLED)
-            break;
-    }
-    return (size_t)length;
+    if (topology_shard_of(upstream->topology, slot) != backend->shard)
+        return HAS_NO_SLOT;
+    return upstream_is_unsettled(upstream, slot, upstream->worker->now_ms) ? HAS_UNSETTLED_SLOTS : HAS_SETTLED_SLOT;
 }
 
 /* A request without a client. */

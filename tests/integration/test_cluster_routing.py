@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from harness import HOST, Counts, Pointsman, Raw, encode, free_port, run_pointsman, wait_for
+from harness import HOST, SLOWNESS, Counts, Pointsman, Raw, encode, free_port, run_pointsman, wait_for
 from redis_cluster import RedisCluster, slot_of
 
 CROSSSLOT = b"CROSSSLOT Keys in request don't hash to the same slot"
@@ -656,6 +656,32 @@ def test_wait_does_not_confirm_the_second_time_what_it_did_not_the_first(link, n
             assert [link.ask("WAIT", 1, 300), link.ask("WAIT", 1, 300)] == [0, 0]
         finally:
             replica.resume()
+
+
+def test_wait_costs_little_at_a_master_that_has_no_slot_any_more():
+    """There is no key that could be written ahead of it there, so none is searched for."""
+    own = RedisCluster(2, 0, settings={"cluster-allow-replica-migration": "no"}).start()
+    links = []
+    try:
+        left = own.add_node()
+        with Pointsman(own.seeds, upstream_kind="cluster", proxy_threads=1) as pointsman:
+            wait_for(lambda: "3 shards" in pointsman.log_text(), 20, "the third to be known")
+            own.move_slot(0, left)
+            links = [pointsman.raw(timeout=30) for _ in range(30)]
+            for link in links:
+                assert link.ask("SET", own.key_in(0), 1) == b"OK"
+            own.move_slot(0, own.masters()[1], left)
+            assert left.is_master() and not left.own_slots()
+            before = pointsman.cpu()
+            for link in links:  # each is tried again until its time is over
+                link.send(encode("WAIT", 0, 1500))
+            assert [link.read() for link in links] == [0] * len(links)
+            assert pointsman.cpu() - before < 0.4 * SLOWNESS
+            assert links[0].ask("SET", own.key_in(0), 2) == b"OK"
+    finally:
+        for link in links:
+            link.close()
+        own.stop()
 
 
 def test_publish_reaches_subscribers_wherever_they_are(through, nodes):
