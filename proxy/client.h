@@ -111,6 +111,7 @@ struct client {
     struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */
     struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
     struct ears *ears;       /* at masters where it has no connection of its own; NULL mostly */
+    struct client *next_unarranged;
     struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
 
     struct spans output;
@@ -142,6 +143,7 @@ struct client {
     bool is_not_evicted : 1;    /* CLIENT NO-EVICT */
     bool script_is_missing : 1; /* waited for it in vain; the command at hand goes as it is */
     bool is_looked_at : 1;      /* among worker->again_clients */
+    bool is_unarranged : 1;     /* among worker->unarranged_clients */
     bool is_served : 1;         /* the last of its requests that went alone was answered: the others may go together */
     bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */

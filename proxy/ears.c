@@ -66,6 +66,7 @@ static void confirm(struct reply *reply, const char *word, struct slice name);
 static void reply_always(struct reply *reply);
 static void refuse(struct ears *ears, const struct command_at_hand *at_hand);
 static bool drop_undone(struct ears *ears);
+static void arrange_soon(struct ears *ears);
 static void arrange(struct ears *ears);
 static void drop_misplaced(struct ears *ears);
 static bool belongs(const struct ears *ears, const struct ear *ear, enum session_channel_kind kind, struct slice name);
@@ -91,6 +92,7 @@ static bool read_saying(struct slice frame, struct saying *saying);
 static void pass_on(struct ear *ear, const struct saying *saying);
 static void take_answer(struct ear *ear, const struct saying *saying);
 static void take_refusal(struct ear *ear, struct slice error);
+static bool is_about_to_leave(const struct ear *ear, const struct saying *command);
 static bool refused(struct ear *ear, const struct saying *command, struct slice error);
 static bool was_asked(const struct connection *connection, struct saying *command);
 
@@ -235,6 +237,19 @@ void ears_lost(struct connection *connection)
         subscriptions_clear(&ear->said[kind]);
     look_again(ear->ears, 0);
     go_on(ear->ears);
+}
+
+void ears_arrange_all(struct worker *worker)
+{
+    while (worker->unarranged_clients) {
+        struct client *client = worker->unarranged_clients;
+        worker->unarranged_clients = client->next_unarranged;
+        client->is_unarranged = false;
+        if (!client->ears)
+            continue;
+        arrange(client->ears);
+        go_on(client->ears);
+    }
 }
 
 void ears_refresh(struct upstream *upstream, bool is_new)
@@ -448,6 +463,18 @@ static bool drop_undone(struct ears *ears)
 
 /* ---- which ear has which names ---- */
 
+/* Arranging goes over all names: a node may have something to say of each of them in one turn. */
+static void arrange_soon(struct ears *ears)
+{
+    struct client *client = ears->client;
+    struct worker *worker = client->worker;
+    if (client->is_unarranged)
+        return;
+    client->is_unarranged = true;
+    client->next_unarranged = worker->unarranged_clients;
+    worker->unarranged_clients = client;
+}
+
 /* Every name is where it should be, as far as that can be reached; else this is tried again. */
 static void arrange(struct ears *ears)
 {
@@ -651,6 +678,8 @@ static bool say(struct ear *ear, struct slice word, struct slice name)
 
 static bool is_ready(const struct ears *ears)
 {
+    if (ears->client->is_unarranged)
+        return false;
     const struct subscription *name = subscriptions_next(&ears->asked, NULL);
     if (!name) {
         const struct ear *ear = ears->first;
@@ -737,7 +766,7 @@ static void take_answer(struct ear *ear, const struct saying *saying)
             go_on(ears);
     } else if (saying->is_undoing && saying->kind == SESSION_SHARD_CHANNELS) {
         subscriptions_remove(&ear->said[SESSION_SHARD_CHANNELS], saying->name);
-        arrange(ears); /* the node says where the slot is now */
+        arrange_soon(ears); /* the node says where the slot is now */
     } else {
         connection_close(connection, OUTCOME_CUT, NULL); /* nobody knows any more what is answered */
     }
@@ -758,12 +787,20 @@ static void take_refusal(struct ear *ear, struct slice error)
     bool is_of_interest = !command.is_undoing && subscriptions_has(&ear->said[command.kind], command.name);
     if (is_of_interest)
         subscriptions_remove(&ear->said[command.kind], command.name);
+    is_of_interest &= !is_about_to_leave(ear, &command);
     if (is_of_interest && !refused(ear, &command, error))
         return; /* its client is gone */
     connection_done(connection);
     if (ears->arrange_ms && ears->client->worker->now_ms >= ears->arrange_ms)
-        arrange(ears);
+        arrange_soon(ears);
     go_on(ears);
+}
+
+/* True if another refusal in this turn has told already that the name is elsewhere. */
+static bool is_about_to_leave(const struct ear *ear, const struct saying *command)
+{
+    const struct ears *ears = ear->ears;
+    return ears->client->is_unarranged && !belongs(ears, ear, command->kind, command->name);
 }
 
 /* Sees what is to be done about it. False if the client was closed. */

@@ -19,8 +19,8 @@
  *      it has confirmed                   the client is told, with the count of all of its shard channels
  *
  * So whoever has got the confirmation hears of everything that happens from then on. When a slot goes, its node says so
- * by a sunsubscribe that nobody asked for; the channel is then subscribed to where the slot is, and the client does not
- * learn of it. An ear that is lost, or whose master is another one now, is opened anew; for notifications, a master that
+ * by a sunsubscribe that nobody asked for, one for each channel; all are then subscribed to where the slot is, at the end
+ * of the loop turn, and the client does not learn of it. An ear that is lost, or whose master is another one now, is opened anew; for notifications, a master that
  * cannot be reached is not waited for.
  *
  * Masters that know nothing of each other do not pass messages on: there the ear at the first of them, to which all
@@ -64,6 +64,9 @@ void ears_take(struct connection *connection, struct slice frame);
 
 /* An ear's connection is gone. */
 void ears_lost(struct connection *connection);
+
+/* At the end of a loop turn: what nodes have said in it of any number of names is acted upon once. */
+void ears_arrange_all(struct worker *worker);
 
 /* Time has passed, or the topology has changed (is_new): every client has the ears that it needs. */
 void ears_refresh(struct upstream *upstream, bool is_new);

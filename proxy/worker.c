@@ -5,6 +5,7 @@
 #include "proxy/client.h"
 #include "proxy/clock.h"
 #include "proxy/connection.h"
+#include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/tunnel.h"
 
@@ -38,6 +39,7 @@ void worker_await_unpause(struct worker *worker, uint64_t end_ms)
 static void *worker_run(void *argument);
 static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events);
 static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events);
+static bool has_work(const struct worker *worker);
 static void reroute_requests(struct worker *worker);
 static void clear_marks(struct worker *worker);
 static void resume_clients(struct worker *worker);
@@ -139,6 +141,7 @@ static void clear_marks(struct worker *worker)
 {
     worker->dirty_clients = worker->resumable_clients = NULL;
     worker->dirty_connections = NULL;
+    worker->unarranged_clients = NULL;
     worker->dirty_clients_end = &worker->dirty_clients;
     worker->resumable_clients_end = &worker->resumable_clients;
     worker->dirty_connections_end = &worker->dirty_connections;
@@ -227,13 +230,20 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *worker = watcher->data;
-    while (worker->reroute.first || worker->again_clients || worker->resumable_clients || worker->dirty_connections || worker->dirty_clients) {
+    while (has_work(worker)) {
+        ears_arrange_all(worker);
         reroute_requests(worker);
         resume_clients(worker);
         flush_connections(worker);
         flush_clients(worker);
     }
     bury_the_dead(worker);
+}
+
+static bool has_work(const struct worker *worker)
+{
+    return worker->unarranged_clients || worker->reroute.first || worker->again_clients || worker->resumable_clients ||
+           worker->dirty_connections || worker->dirty_clients;
 }
 
 /* Where one request of a client must go to the master, all of that client do, so that they stay in order. */

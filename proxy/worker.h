@@ -82,6 +82,7 @@ struct worker {
     struct tunnel *tunnels;
     struct request_queue reroute;      /* to be dispatched once more (again.h) */
     struct client *again_clients;      /* whose requests that are aside may go now, perhaps */
+    struct client *unarranged_clients; /* whose ears are to be arranged (ears.h) */
 
     uint32_t ticks;
     bool is_draining;

@@ -352,6 +352,29 @@ def test_a_shard_channel_is_followed_when_its_slot_moves(subscriber, link, nodes
     assert list(subscriber.ask("SUNSUBSCRIBE", channel)) == [b"sunsubscribe", channel.encode(), 3]
 
 
+def test_a_slot_with_very_many_channels_moves_at_little_cost(nodes):
+    """The node that has lost it says so once for each of them, and so does it when it is asked for them again."""
+    masters, count = nodes.masters(), 8000
+    tag = nodes.key_of(masters[0], 52)
+    channels = [f"{i}{{{tag}}}" for i in range(count)]
+    with Pointsman(nodes.seeds, upstream_kind="cluster", proxy_threads=1) as own, own.raw(timeout=30) as subscriber:
+        for i in range(0, count, 500):
+            subscriber.send(encode("SSUBSCRIBE", *channels[i : i + 500]))
+            for number in range(i, i + 500):
+                assert list(subscriber.read()) == [b"ssubscribe", channels[number].encode(), number + 1]
+        for target in (masters[1], masters[0]):
+            before = own.cpu()
+            nodes.move_slot(slot_of(tag), target)
+            wait_for(lambda: len(target.ask("PUBSUB", "SHARDCHANNELS", f"*{{{tag}}}")) == count, 30,  # noqa: B023
+                     "all to be subscribed at the new master")  # fmt: skip
+            assert own.cpu() - before < 1 * SLOWNESS
+            with own.raw() as link:
+                for channel in (channels[0], channels[-1]):
+                    assert link.ask("SPUBLISH", channel, target.name) == 1
+                    assert list(subscriber.read()) == [b"smessage", channel.encode(), target.name.encode()]
+            assert subscriber.is_silent()
+
+
 def test_pubsub_tells_of_all_masters(through, link, nodes):
     subscribers = [Raw(through.port) for _ in range(4)]
     for number, one in enumerate(subscribers):
