@@ -4,9 +4,13 @@
 #include "proxy/client.h"
 #include "proxy/connection.h"
 #include "proxy/scatter.h"
+#include "proxy/tally.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
+enum { TALLIED_FROM = 64 }; /* requests in flight, from which on it is less to count than to look at all */
+
+static bool is_worth_looking(const struct client *client, tally_question *question, const struct request *request);
 static bool is_in_flight(const struct client *client);
 static bool has_older_held(const struct request *request);
 static void note_refusal(struct client *client, struct request *request);
@@ -37,6 +41,8 @@ void again_take(struct worker *worker, struct request *request)
         request_queue_push(&client->again, request);
     client->aside++;
     client->aside_writes += !request->is_read;
+    if (client->tally)
+        tally_set_aside(request);
     client_held(client);
     again_look(client);
 }
@@ -46,6 +52,14 @@ static void note_refusal(struct client *client, struct request *request)
 {
     client->is_served = false;
     upstream_limit_holding(request);
+}
+
+/* False if nobody of the client can be what is looked for, as far as that is known without a look. */
+static bool is_worth_looking(const struct client *client, tally_question *question, const struct request *request)
+{
+    if (!client->tally && client->inflight >= TALLIED_FROM && client->upstream->is_sharded)
+        tally_create(client->first->client);
+    return !client->tally || question(client, request);
 }
 
 static bool is_in_flight(const struct client *client)
@@ -77,6 +91,8 @@ static bool has_older_held(const struct request *request)
 
 bool again_is_barred(const struct client *client, const struct request *request)
 {
+    if (!is_worth_looking(client, tally_has_elsewhere, request))
+        return false;
     for (const struct request *each = client->first; each; each = each->next_of_client) {
         if (is_any(each, is_elsewhere, request))
             return true;
@@ -97,6 +113,8 @@ static bool is_elsewhere(const struct request *other, const struct request *requ
 /* Before the request was refused: what came behind it was quicker, elsewhere. */
 static bool was_overtaken(const struct request *request)
 {
+    if (!is_worth_looking(request->client, tally_has_overtaken, request))
+        return false;
     for (const struct request *each = request->is_piece ? request->client->first : request->next_of_client; each;
          each = each->next_of_client) {
         if (request_is_older(request, each) && is_any(each, has_overtaken, request))
@@ -123,6 +141,8 @@ void again_overtaken_by(const struct request *by)
     enum again_effect effect = (enum again_effect)by->effect;
     client->is_served |= by->goes_alone && effect != AGAIN_LOST;
     if (effect == AGAIN_NONE || (client->aside_writes == 0 && (by->is_read || effect == AGAIN_LOST)))
+        return;
+    if (client->tally && !tally_has_aside(client, by))
         return;
     for (struct request *request = client->again.first, *next; request && request_is_older(request, by); request = next) {
         next = request->next;
@@ -163,6 +183,8 @@ static void take_off(struct client *client, const struct request *request)
 {
     client->aside--;
     client->aside_writes -= !request->is_read;
+    if (client->tally)
+        tally_take_up(request);
     client_unheld(client);
 }
 
@@ -218,6 +240,8 @@ static bool may_go(const struct client *client, const struct request *request)
         return true;
     if (request->goes_alone || request->needs_dedicated || client->dedicated)
         return false;
+    if (!is_worth_looking(client, tally_has_queued, request))
+        return true;
     for (const struct request *each = client->first; each; each = each->next_of_client) {
         if (is_any(each, is_in_its_way, request))
             return false;

@@ -52,7 +52,7 @@ void again_overtaken_by(const struct request *by);
 bool again_is_order(const struct upstream *upstream, const struct request *request, const struct request *other);
 
 /* True if the request, or one with these traits, would overtake another that is on its way to another shard: to one that
- * had its keys when that was sent. Costs a look at all that the client has in flight. */
+ * had its keys when that was sent. May cost a look at all that the client has in flight. */
 bool again_is_barred(const struct client *client, const struct request *request);
 
 /* Something of the client has been answered: perhaps what is aside may go. */

@@ -14,6 +14,7 @@
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
+#include "proxy/tally.h"
 #include "proxy/tracking.h"
 #include "proxy/transaction.h"
 #include "proxy/tunnel.h"
@@ -184,6 +185,7 @@ static void detach_requests(struct client *client)
     struct worker *worker = client->worker;
     client_cancel_restoration(client);
     again_forget(client);
+    tally_destroy(client);
     while (client->first) {
         struct request *request = client->first;
         client->first = request->next_of_client;
@@ -768,6 +770,8 @@ static void completed(struct request *request)
     struct client *client = request->client;
     request->state = REQUEST_ANSWERED;
     request->connection = NULL;
+    if (client->tally)
+        tally_answer(request);
     client->inflight--;
     client->inflight_bytes -= request->size;
     client->subscribing -= request_is_subscription(request);
@@ -815,6 +819,8 @@ void client_finish_whole(struct request *whole)
     if (whole->is_silent)
         spans_clear(&whole->client->worker->chunks, &whole->reply);
     whole->state = REQUEST_ANSWERED;
+    if (whole->client->tally)
+        tally_answer(whole);
     if (!whole->client->is_closed)
         answered(whole);
 }
@@ -845,8 +851,10 @@ static void deliver_answered(struct client *client)
         spans_move(&client->output, &client->pushed);
         request_destroy(&worker->requests, &worker->chunks, request);
     }
-    if (!client->first)
+    if (!client->first) {
         client->last = NULL;
+        tally_destroy(client);
+    }
     worker_mark_client(worker, client);
 }
 

@@ -90,6 +90,7 @@ struct client {
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
     uint32_t map_count;           /* upstream->map_count when the last was sent, and */
     uint32_t unmapped_order;      /* ... the last that was sent before it was that */
+    struct tally *tally;          /* where they stand (tally.h); NULL mostly */
     uint32_t routed;              /* ... of them on shared connections: */
     struct client_route route;    /* one of these, the only one where there is but one shard ... */
     struct client_route *routes;  /* ... and the others; the list is kept */

@@ -10,6 +10,7 @@
 #include "proxy/log.h"
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
+#include "proxy/tally.h"
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -128,6 +129,8 @@ void connection_queue(struct connection *connection, struct request *request)
     request->connection = connection;
     if (request->timeout_ms && !request->deadline_ms)
         request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
+    if (request->client && request->client->tally && !request->is_restoring)
+        tally_take(request);
     request_queue_push(&connection->queue, request);
     connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
@@ -188,6 +191,7 @@ bool connection_take_back(struct connection *connection, struct request *request
     if (connection->unsent == request)
         connection->unsent = request->next;
     request_queue_remove(&connection->queue, request);
+    tally_release(request);
     request->connection = NULL;
     connection->count--;
     connection->backend->load->outstanding--;
@@ -942,6 +946,8 @@ struct request *connection_take_oldest(struct connection *connection)
     connection->count--;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
+    if (request->is_tallied)
+        tally_release(request);
     if (connection->is_dedicated)
         blocked_note_sent(connection);
     else if (request->client)

@@ -139,6 +139,7 @@ struct request {
     bool is_urgent : 1;           /* must be the first thing on its connection: SCRIPT KILL */
     bool is_silent : 1;           /* CLIENT REPLY OFF or SKIP: its reply is dropped */
     bool is_streaming : 1;        /* part of its reply is already with the client */
+    bool is_tallied : 1;          /* counted as QUEUED (tally.h) */
     bool is_overtaken : 1;        /* refused, when one behind it was done already: it must not be done any more */
     bool goes_alone : 1;          /* a node was not ready for it: what is behind it waits until it is answered */
     bool runs_script : 1;         /* now, not at EXEC: its error may be the script's own words */

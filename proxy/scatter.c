@@ -162,6 +162,15 @@ bool scatter_leave_out(struct request *piece)
     return true;
 }
 
+void scatter_visit(const struct request *whole, void (*visit)(struct request *piece))
+{
+    const struct scatter *scatter = whole->scatter;
+    for (uint32_t i = 0; i < scatter->count; i++) {
+        if (scatter->pieces[i].request)
+            visit(scatter->pieces[i].request);
+    }
+}
+
 void scatter_abandon(struct client *client, struct request *whole)
 {
     struct worker *worker = client->worker;

@@ -37,6 +37,9 @@ bool scatter_is_any(const struct request *whole, again_test *test, const struct 
 bool scatter_may_leave_out(const struct request *piece);
 bool scatter_leave_out(struct request *piece);
 
+/* All pieces that are made. */
+void scatter_visit(const struct request *whole, void (*visit)(struct request *piece));
+
 /* The client goes: what is on a connection stays there until it is answered, all else is freed, the whole too. */
 void scatter_abandon(struct client *client, struct request *whole);
 

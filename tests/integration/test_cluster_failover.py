@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A master of a cluster fails or steps down: its shard's writes wait, the other shards do not notice."""
 
+import random
 import threading
 import time
 
@@ -325,6 +326,42 @@ def test_a_pipeline_for_a_shard_that_is_lost_is_held_once(full_coverage):
                 assert all(b"outcome unknown" in a or b"no master" in a or b"CLUSTERDOWN" in a for a in answers[::2])
                 if full_coverage == "no":
                     assert answers[1::2] == list(range(2, 14))
+    finally:
+        own.stop()
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["reads", "reads and writes"])
+def test_many_pieces_that_lose_their_master_together_cost_little(writes):
+    """Each is asked for what its client has in its way, which may be as many; while another master is slow, all of them stay."""
+    own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
+    try:
+        quick, lost, slow = own.masters()
+        names = list({slot_of(f"k{i}"): f"k{i}" for i in range(60000)}.values())
+        chance, slots, expected = random.Random(1), quick.own_slots(), 0
+        commands = []
+        for number in range(600):
+            keys = chance.sample(names, 60)
+            is_write = writes and number % 2
+            commands.append(encode("MSET", *(word for key in keys for word in (key, 1))) if is_write else encode("MGET", *keys))
+            expected += sum(slot_of(key) in slots for key in keys)
+        with Pointsman(
+            own.seeds, upstream_kind="cluster", proxy_threads=1, failover_hold_time="60s", failover_hold_requests=100000
+        ) as pointsman, pointsman.raw(timeout=60) as link:
+            lost.pause()
+            slow.pause()
+            link.send(b"".join(commands))
+            wait_for(lambda: sum(quick.commandstats().get(name, 0) for name in ("mget", "mset")) == expected, 20, "all to be sent")
+            before = pointsman.cpu()
+            lost.kill()
+            lost.start(old_config=False).ready()
+            slow.resume()
+            answers = [link.read() for _ in commands]
+            assert pointsman.cpu() - before < 1.5 * SLOWNESS
+            if not writes:
+                assert answers == [[None] * 60] * len(commands)
+            else:
+                assert all(len(answer) == 60 for answer in answers[::2])
+                assert all(answer == b"OK" or UNKNOWN in answer for answer in answers[1::2])
     finally:
         own.stop()
 

@@ -226,6 +226,44 @@ def test_what_goes_again_does_not_wait_for_a_node_that_hangs_elsewhere():
         own.stop()
 
 
+def test_what_is_sent_behind_many_pieces_when_a_slot_has_moved_costs_little():
+    """Of each it is asked whether something on its way to another node has to come before it."""
+    own = RedisCluster(3, 0, settings={"cluster-node-timeout": "60000"}).start()
+    try:
+        one, two, three = own.masters()
+        names = list({slot_of(f"k{i}"): f"k{i}" for i in range(60000)}.values())
+        moving, chance = names.pop(), random.Random(1)
+
+        def commands():
+            for number in range(300):
+                keys = chance.sample(names, 60)
+                yield encode("MSET", *(word for key in keys for word in (key, 1))) if number % 2 else encode("MGET", *keys)
+
+        with Pointsman(
+            own.seeds, upstream_kind="cluster", proxy_threads=1, reads_policy="master"
+        ) as pointsman, pointsman.raw(timeout=60) as link, pointsman.raw(timeout=20) as another:  # fmt: skip
+            source = own.master_of(slot_of(moving))
+            hanging = next(master for master in (one, two, three) if master is not source)
+            target = next(master for master in (one, two, three) if master not in (source, hanging))
+            assert link.ask("MSET", *(word for key in names for word in (key, 1))) == b"OK"
+            assert another.ask("SET", moving, 1) == b"OK"
+            hanging.pause()
+            link.send(b"".join(commands()))
+            assert link.is_silent(0.5)
+            own.begin_move(slot_of(moving), source, target)
+            own.move_keys(slot_of(moving), source, target)
+            own.end_move(slot_of(moving), source, target)
+            assert another.ask("SET", moving, 2) == b"OK"
+            before = pointsman.cpu()
+            link.send(b"".join(commands()))
+            assert link.is_silent(2)
+            assert pointsman.cpu() - before < 0.5 * SLOWNESS
+            hanging.resume()
+            assert [link.read() for _ in range(600)] == [[b"1"] * 60, b"OK"] * 300
+    finally:
+        own.stop()
+
+
 def test_a_transaction_that_waits_for_a_connection_is_not_cut_in_two(nodes):
     """It begins again elsewhere, where another client has the only connection: nobody else gets it in the midst of it."""
     settings = {"upstream_kind": "cluster", "proxy_threads": 1, "pool_dedicated_connections": 1, "pool_wait": "20s"}
