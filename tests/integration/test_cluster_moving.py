@@ -154,24 +154,30 @@ def test_what_follows_a_script_that_is_redirected_does_not_overtake_it(nodes):
 OVERTAKEN = b"ERR pointsman: the node refused this and carried out what came behind it; not executed"
 
 
-@pytest.mark.parametrize("command", [("FLUSHALL",), ("KEYS", "{late}*"), ("DBSIZE",)])
+@pytest.mark.parametrize("command", [("FLUSHALL",), ("KEYS", "*late"), ("DBSIZE",)])
 def test_what_a_busy_node_refuses_late_is_not_done_after_what_came_behind_it(nodes, link, command):
     """The slot has moved, but the node that it left does not say so yet when the one that has it answers what all are asked."""
     with Pointsman(nodes.seeds, upstream_kind="cluster", reads_policy="master") as pointsman, pointsman.raw(timeout=30) as client:
-        one, two = nodes.masters()[:2]
-        link.ask("FLUSHALL")
-        key = nodes.key_of(one, 900)
-        for master in nodes.masters():
-            client.ask("GET", nodes.key_of(master, 1))
-        nodes.move_slot(slot_of(key), two, one)
-        one.pause()
-        try:
-            client.send(encode("SET", key, 1) + encode(*command))
-            time.sleep(0.3)
-        finally:
-            one.resume()
-        assert client.read() == OVERTAKEN
-        assert client.read() == {"FLUSHALL": b"OK", "KEYS": [], "DBSIZE": 0}[command[0]]
+        for attempt in range(3):
+            one, two = nodes.masters()[:2]
+            link.ask("FLUSHALL")
+            key = f"{{{nodes.key_of(one, 900 + attempt)}}}late"
+            for master in nodes.masters():
+                client.ask("GET", nodes.key_of(master, 1))
+            nodes.move_slot(slot_of(key), two, one)
+            one.pause()
+            try:
+                client.send(encode("SET", key, 1) + encode(*command))
+                time.sleep(0.3)
+            finally:
+                one.resume()
+            first, second = client.read(), client.read()
+            if first == OVERTAKEN:
+                break
+            # it has looked at the slots just now, by chance, and sent all where it belongs
+            assert (first, second) == (b"OK", {"FLUSHALL": b"OK", "KEYS": [key.encode()], "DBSIZE": 1}[command[0]])
+        assert first == OVERTAKEN
+        assert second == {"FLUSHALL": b"OK", "KEYS": [], "DBSIZE": 0}[command[0]]
         assert client.ask("GET", key) is None
 
 

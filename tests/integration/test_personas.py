@@ -661,7 +661,9 @@ def test_commands_for_all_nodes_concern_each_replica_of_the_address_once(process
             replica.ask("CONFIG", "SET", "slowlog-log-slower-than", -1)
         wait_for(lambda: pointsman.log_text().count("fit as replica") == 2, 20, "replicas to be known")
         with Raw(pointsman.replica_port, timeout=20) as link:
-            assert link.ask("SLOWLOG", "LEN") == sum(replica.ask("SLOWLOG", "LEN") for replica in replicas) > 0
+            count = sum(replica.ask("SLOWLOG", "LEN") for replica in replicas)
+            assert count > 0
+            wait_for(lambda: link.ask("SLOWLOG", "LEN") == count, what="the replicas to be asked once each")
     finally:
         nodes.stop()
 
