@@ -263,7 +263,7 @@ def test_a_node_without_a_free_connection_is_told_of(nodes):
 def test_a_node_at_its_maxclients_refuses_a_subscription_that_is_not_wholly_written_yet(nodes):
     """It says so before it has read anything, so that there is no command which the error answers."""
     owner = nodes.masters()[1]
-    channel = nodes.key_of(owner, 78).ljust(12_000_000, "x")
+    channel = nodes.key_of(owner, 78).ljust(6_000_000, "x")
     owner = nodes.master_of(channel)
     with Pointsman(nodes.seeds, upstream_kind="cluster", proxy_threads=1) as through, through.raw(timeout=20) as link:
         link.ask("PING")
