@@ -550,7 +550,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
     request->bytes = bytes.bytes;
     request->size = bytes.size;
     client->subscribing += request_is_subscription(request);
-    if (request->in_multi && client->upstream->is_sharded)
+    if (request->in_multi)
         transaction_note(request);
     if (request->is_blocking)
         client->blocking = request;

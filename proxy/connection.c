@@ -292,6 +292,8 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     struct request_queue again = {0};
     if (survives)
         transaction_take_along(connection, &again);
+    else if (owner)
+        transaction_strand(owner);
     connection->owner = NULL;
     if (owner)
         owner->dedicated = NULL;

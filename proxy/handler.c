@@ -8,6 +8,7 @@
 #include "proxy/placement.h"
 #include "proxy/scripts.h"
 #include "proxy/tracking.h"
+#include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -19,6 +20,7 @@ static bool answer_broken(struct client *client, enum command_pin pin);
 static bool is_let_through(const struct client *client, const struct command_at_hand *at_hand);
 static bool refuse_dangerous(struct client *client, enum command_pin pin);
 static bool become_replica(struct client *client);
+static void follow_transaction(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool spoil_multi(struct client *client, enum command_pin pin, enum request_inspection inspection);
 static enum command_pin pin_of(const struct command_at_hand *at_hand);
 static struct request traits_of(const struct client *client, const struct command_at_hand *at_hand);
@@ -219,6 +221,16 @@ static bool become_replica(struct client *client)
     return true;
 }
 
+/* So that the transaction can begin again at another master; placement_of() does the same where keys are spread. */
+static void follow_transaction(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    if (traits->pin == PIN_MULTI && !client->session.in_multi)
+        transaction_begin(client);
+    if (at_hand->command && at_hand->command->special == SPECIAL_EVALSHA && at_hand->count > 1)
+        transaction_needs_script(client, at_hand->words[1]);
+    traits->opens_transaction = client->defers_multi;
+}
+
 bool handler_forward(struct client *client, const struct command_at_hand *at_hand)
 {
     struct request traits = traits_of(client, at_hand);
@@ -230,6 +242,8 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
             return spoil_multi(client, (enum command_pin)traits.pin, INSPECT_CROSSED);
         if (placement != PLACEMENT_GOES)
             return placement != PLACEMENT_STALLED;
+    } else if (traits.in_multi) {
+        follow_transaction(client, at_hand, &traits);
     } else if (client->dedicated && client->dedicated->target_database == traits.database) {
         traits.needs_dedicated = true; /* it follows what is on its way there */
     }
@@ -510,7 +524,8 @@ bool handler_may_go(const struct client *client, const struct request *traits)
     if (client->held > 0 || client->blocking || traits->pin == PIN_MONITOR)
         return false;
     if (traits->needs_dedicated)
-        return client->routed == 0 && client->dedicated && client->dedicated->target_database == traits->database;
+        return client->routed == 0 && client->dedicated && client->dedicated->target_database == traits->database &&
+               !upstream_spares(client->upstream, client->dedicated, traits);
     return may_follow(client, traits);
 }
 
@@ -528,7 +543,7 @@ static inline bool may_follow(const struct client *client, const struct request 
 static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream)
 {
     return !route->is_retiring && route->target_database == traits->database &&
-           (!traits->needs_master || upstream_is_master(upstream, route)) &&
+           upstream_suits(upstream, route, traits) &&
            (!traits->special || !request_is_script(traits) || route->is_for_scripts);
 }
 

@@ -5,6 +5,7 @@
 #include "proxy/log.h"
 #include "proxy/sentinel_peer.h"
 #include "proxy/survey.h"
+#include "routing/handover.h"
 #include "routing/quorum.h"
 
 #include <stdio.h>
@@ -35,6 +36,10 @@ struct sentinel {
     bool is_refuted;         /* another was named since: not to be fallen back on */
     struct probe *candidate; /* named, and not accepted yet */
     uint64_t candidate_us;   /* since when */
+    struct handover handover;
+    struct probe *heir;      /* the replica that takes over; while a handover is on its way */
+    bool is_ahead;           /* the heir is accepted, and most of the Sentinels are still to name it */
+    char carried_out_by[PEER_HOST_SIZE]; /* the Sentinel that promotes the heir */
     uint64_t masterless_us;  /* since when there is no master; 0 = there is one */
     uint64_t troubled_us;    /* since when the Sentinels disagree or call the master down; 0 = they do not */
     uint64_t heard_us;       /* when any Sentinel was last heard */
@@ -70,7 +75,11 @@ static void sentinel_judge(struct sentinel *sentinel, uint64_t now_us);
 static void sentinel_ask(struct sentinel *sentinel);
 static bool sentinel_is_open(const struct sentinel *sentinel);
 static void sentinel_changed(void *owner);
-static void sentinel_event(void *owner, const char *channel, const char *message);
+static void sentinel_event(void *owner, const char *teller, const char *channel, const char *message);
+static void sentinel_follow(struct sentinel *sentinel, const char *teller, const struct handover_event *event);
+static struct probe *sentinel_node_at(const struct sentinel *sentinel, const struct handover_address *address);
+static void sentinel_forget_heir(struct sentinel *sentinel);
+static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us);
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
                          const char *run_id);
 static void sentinel_mark_twins(struct sentinel *sentinel);
@@ -151,13 +160,15 @@ static void sentinels_stop(void *discovery)
 static void sentinels_judge(void *discovery, uint64_t now_us)
 {
     struct sentinels *sentinels = discovery;
-    bool is_unsettled = false;
+    bool is_unsettled = false, is_urgent = false;
     struct survey *survey = sentinels->items[0]->survey;
     for (uint32_t i = 0; i < sentinels->count; i++) {
         sentinel_judge(sentinels->items[i], now_us);
         is_unsettled |= sentinels->items[i]->is_unsettled;
+        is_urgent |= sentinels->items[i]->shard->is_yielding;
     }
     survey->verdict.is_unsettled = is_unsettled;
+    survey->verdict.is_urgent = is_urgent;
     sentinels_drop_nodes(sentinels, survey);
 }
 
@@ -190,7 +201,8 @@ static bool is_needed(const struct sentinels *sentinels, const struct probe *pro
 {
     for (uint32_t i = 0; i < sentinels->count; i++) {
         const struct sentinel *sentinel = sentinels->items[i];
-        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == sentinel->shard->followed)
+        if (probe == sentinel->accepted || probe == sentinel->candidate || probe == sentinel->heir ||
+            probe == sentinel->shard->followed)
             return true;
     }
     return false;
@@ -250,10 +262,12 @@ static void sentinel_judge(struct sentinel *sentinel, uint64_t now_us)
     sentinel_learn(sentinel, now_us);
 
     struct poll poll;
+    sentinel_hand_over(sentinel, now_us);
     sentinel_poll(sentinel, &poll, now_us);
     struct quorum_answer answer = quorum_decide(&sentinel->quorum, poll.views, poll.count,
                                                 sentinel_known(sentinel, now_us), now_us / 1000);
     sentinel_decide(sentinel, &poll, &answer, now_us);
+    sentinel->shard->is_yielding = sentinel->handover.state == HANDOVER_HOLDING;
     sentinel_watch_trouble(sentinel, &poll, now_us);
     sentinel_list_nodes(sentinel, now_us);
     if (poll.count) sentinel->heard_us = now_us;
@@ -265,13 +279,14 @@ static void sentinel_ask(struct sentinel *sentinel)
     sentinel->has_news = false;
     for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next)
         peer_ask(peer);
+    if (sentinel->heir) probe_hurry(sentinel->heir, SENTINEL_HURRY_GAP_US);
     if (sentinel->candidate) probe_hurry(sentinel->candidate, SENTINEL_HURRY_GAP_US);
     if (sentinel->accepted) probe_hurry(sentinel->accepted, SENTINEL_HURRY_GAP_US);
 }
 
 static bool sentinel_is_open(const struct sentinel *sentinel)
 {
-    return sentinel->is_unsettled || sentinel->has_news || sentinel->shard->reported_us;
+    return sentinel->is_unsettled || sentinel->heir || sentinel->has_news || sentinel->shard->reported_us;
 }
 
 static void sentinel_changed(void *owner)
@@ -280,17 +295,86 @@ static void sentinel_changed(void *owner)
     survey_touch(sentinel->survey);
 }
 
-/* An event is never believed, it only makes us ask. Its text names our master somewhere, or none at all. */
-static void sentinel_event(void *owner, const char *channel, const char *message)
+/* An event is never believed, it only makes us ask, and hold writes for a while. Its text names our master somewhere, or
+ * none at all. */
+static void sentinel_event(void *owner, const char *teller, const char *channel, const char *message)
 {
     struct sentinel *sentinel = owner;
-    (void)channel;
     if (!sentinel->master_name[0] || !strstr(message, sentinel->master_name)) return;
+    struct handover_event event = handover_read(slice_of(channel), slice_of(message));
+    if (event.kind != HANDOVER_EVENT_NONE && slice_equals(event.master_name, slice_of(sentinel->master_name)))
+        sentinel_follow(sentinel, teller, &event);
     sentinel->has_news = true;
     survey_ask(sentinel->survey);
 }
 
 /* ---- the Sentinels ---- */
+
+/* ---- a failover on its way ---- */
+
+static void sentinel_follow(struct sentinel *sentinel, const char *teller, const struct handover_event *event)
+{
+    const char *label = sentinel->setup.label;
+    if (!sentinel->accepted || sentinel_node_at(sentinel, &event->master) != sentinel->accepted) return;
+    if (event->kind == HANDOVER_EVENT_GIVE_UP) {
+        if (sentinel->heir) log_info("%s: sentinel %s has given up its failover", label, teller);
+        sentinel_forget_heir(sentinel);
+        return;
+    }
+
+    struct probe *heir = sentinel_node_at(sentinel, &event->heir);
+    if (!heir || heir == sentinel->accepted || heir->shard != sentinel->shard_index) return;
+    log_info("%s: sentinel %s is about to make %s the master in place of %s; writes are held", label, teller, heir->name,
+             sentinel->accepted->name);
+    sentinel->heir = heir;
+    snprintf(sentinel->carried_out_by, sizeof(sentinel->carried_out_by), "%s", teller);
+    handover_begin(&sentinel->handover, clock_us());
+    survey_touch(sentinel->survey);
+}
+
+/* The node there, after the address map; NULL if it is not known. */
+static struct probe *sentinel_node_at(const struct sentinel *sentinel, const struct handover_address *address)
+{
+    char text[PEER_HOST_SIZE];
+    const char *host = text;
+    uint16_t port = address->port;
+    snprintf(text, sizeof(text), "%.*s", (int)address->host.size, address->host.bytes);
+    survey_map(sentinel->survey, &host, &port);
+    return survey_known_node(sentinel->survey, host, port);
+}
+
+static void sentinel_forget_heir(struct sentinel *sentinel)
+{
+    handover_end(&sentinel->handover);
+    sentinel->heir = NULL;
+    survey_touch(sentinel->survey);
+}
+
+/* Once the heir says that it is the master nothing is left that could make another one of it: the Sentinels will name it. */
+static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
+{
+    struct probe *heir = sentinel->heir;
+    if (!heir) return;
+    uint64_t age_ms = (now_us - sentinel->handover.since_us) / 1000;
+    bool was_held = sentinel->handover.state == HANDOVER_HOLDING;
+    struct handover_heir said = {.is_master = heir->role == NODE_ROLE_MASTER, .role_asked_us = heir->role_asked_us};
+    bool is_done = handover_is_done(&sentinel->handover, &said, now_us);
+    if (was_held && sentinel->handover.state == HANDOVER_LATE)
+        log_warning("%s: %s has not become the master in %llu ms; writes go on at %s meanwhile", sentinel->setup.label,
+                    heir->name, (unsigned long long)age_ms, sentinel->accepted->name);
+    if (sentinel->handover.state == HANDOVER_NONE) sentinel->heir = NULL;
+    if (!is_done || !sentinel_claim(sentinel, heir, true, now_us)) return;
+
+    struct quorum_answer answer = {.name = heir->name, .epoch = sentinel->quorum.epoch + 1, .asked_us = heir->role_asked_us};
+    log_info("%s: %s has become the master, %llu ms after that was announced", sentinel->setup.label, heir->name,
+             (unsigned long long)age_ms);
+    quorum_accept(&sentinel->quorum, heir->name, answer.epoch);
+    sentinel->accepted = heir;
+    sentinel->candidate = NULL;
+    sentinel->is_refuted = false;
+    sentinel->is_ahead = true;
+    sentinel_accept(sentinel, &answer, sentinel->carried_out_by);
+}
 
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
                          const char *run_id)
@@ -492,13 +576,14 @@ static void sentinel_stand_alone(struct sentinel *sentinel, const struct quorum_
     bool agrees = !sentinel->is_refuted && sentinel->accepted->role == NODE_ROLE_MASTER;
     shard->master = agrees ? sentinel->accepted : NULL;
     if (agrees) sentinel_confirm(sentinel, UINT64_MAX);
-    sentinel_set_stance(sentinel, agrees ? STANCE_ALONE : STANCE_VETOED, answer);
+    bool is_ahead = sentinel->is_ahead && answer->verdict == QUORUM_STALE;
+    sentinel_set_stance(sentinel, !agrees ? STANCE_VETOED : is_ahead ? STANCE_AHEAD : STANCE_ALONE, answer);
 }
 
 static void sentinel_keep(struct sentinel *sentinel, const struct poll *poll,
                           const struct quorum_answer *answer)
 {
-    sentinel->is_refuted = false;
+    sentinel->is_refuted = sentinel->is_ahead = false;
     sentinel->candidate = NULL;
     if (!sentinel->accepted || sentinel->accepted->role != NODE_ROLE_MASTER) {
         sentinel->shard->master = NULL;
@@ -543,9 +628,10 @@ static void sentinel_consider(struct sentinel *sentinel, const struct poll *poll
     }
 
     quorum_accept(&sentinel->quorum, named->name, answer->epoch);
+    sentinel_forget_heir(sentinel);
     sentinel->accepted = named;
     sentinel->candidate = NULL;
-    sentinel->is_refuted = false;
+    sentinel->is_refuted = sentinel->is_ahead = false;
     sentinel_accept(sentinel, answer, teller->name);
 }
 
@@ -591,6 +677,7 @@ static void sentinel_set_stance(struct sentinel *sentinel, enum sentinel_stance 
     switch (stance) {
     case STANCE_UNKNOWN:
     case STANCE_ASKING:
+    case STANCE_AHEAD:
         break;
     case STANCE_SETTLED:
         if (before == STANCE_ALONE)

@@ -255,7 +255,7 @@ static void peer_pushed(struct link *link, void *owner, const redisReply *messag
     if (channel->type != REDIS_REPLY_STRING || text->type != REDIS_REPLY_STRING) return;
     if (channel->str[0] != '+' && channel->str[0] != '-') return;
     log_debug("%s: sentinel %s: event %s %.200s", peer->setup->label, peer->name, channel->str, text->str);
-    peer->setup->heard_event(peer->setup->owner, channel->str, text->str);
+    peer->setup->heard_event(peer->setup->owner, peer->name, channel->str, text->str);
 }
 
 static void peer_is_up(struct sentinel_peer *peer)

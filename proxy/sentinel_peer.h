@@ -32,7 +32,7 @@ struct peer_setup {
     uint64_t poll_interval_ms;
     const char *master_name; /* "" until known: then they are asked which masters there are */
     void (*changed)(void *owner);
-    void (*heard_event)(void *owner, const char *channel, const char *message);
+    void (*heard_event)(void *owner, const char *sentinel, const char *channel, const char *message);
     void *owner;
 };
 

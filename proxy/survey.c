@@ -295,7 +295,9 @@ static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events)
 
 static void survey_set_hurry(struct survey *survey)
 {
-    if (!is_reported(survey) && !survey->verdict.is_unsettled) {
+    if (survey->verdict.is_urgent && !ev_is_active(&survey->hurry)) {
+        survey_start_hurry(survey, SURVEY_ASK_GAP_US / 1e6);
+    } else if (!is_reported(survey) && !survey->verdict.is_unsettled) {
         survey->hurry_s = SURVEY_HURRY_FIRST_S;
     } else if (!ev_is_active(&survey->hurry)) {
         survey_start_hurry(survey, survey->hurry_s);
@@ -515,7 +517,10 @@ static void survey_draft_shards(const struct survey_verdict *verdict, struct top
     for (uint32_t i = 0; i < verdict->shard_count; i++) {
         const struct survey_shard *shard = &verdict->shards[i];
         shards[i] = (struct topology_draft_shard){
-            .master = TOPOLOGY_NO_NODE, .confirmed_us = shard->confirmed_us, .epoch = shard->epoch};
+            .master = TOPOLOGY_NO_NODE,
+            .confirmed_us = shard->confirmed_us,
+            .epoch = shard->epoch,
+            .is_yielding = shard->is_yielding};
         if (shard->epoch > draft->epoch) draft->epoch = shard->epoch;
     }
 }

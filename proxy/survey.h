@@ -28,6 +28,7 @@ struct survey_shard {
         *followed; /* whose replicas may be read from: the master, or the last one while there is none */
     uint64_t epoch;
     uint64_t confirmed_us; /* see topology.h */
+    bool is_yielding;      /* the same */
     uint64_t reported_us;  /* the survey's: the newest report that waits for a confirmation; 0 = none */
 };
 
@@ -41,6 +42,7 @@ struct survey_verdict {
     bool is_cluster;
     const struct distribution *distribution;
     bool is_unsettled; /* discovery wants ask() again soon */
+    bool is_urgent;    /* ... and as often as the rate of questions allows */
 };
 
 /* Takes one reference to the snapshot. */

@@ -32,6 +32,7 @@ static bool make_room(struct transaction *transaction, size_t size);
 static bool is_whole(const struct client *client);
 static bool may_leave(const struct client *client, const struct request *request);
 static bool exec_was_sent(const struct connection *connection);
+static struct request *held_of(const struct client *client);
 
 void transaction_begin(struct client *client)
 {
@@ -43,7 +44,7 @@ void transaction_begin(struct client *client)
     transaction->size = 0;
     transaction->commands = transaction->script_count = 0;
     transaction->is_flawed = false;
-    transaction->is_whole = !client->session.is_watching;
+    transaction->is_whole = !client->session.is_watching && client->inflight == 0; /* else there may be one before it */
 }
 
 bool transaction_add(struct client *client, const struct slice *words, size_t count)
@@ -171,16 +172,33 @@ bool transaction_survives(const struct connection *connection, enum outcome outc
         first = first->next;
     if (connection->is_refused || (!first && client->defers_multi))
         return true;
-    bool is_open = first ? first->in_multi : client->session.in_multi;
+    struct request *held = held_of(client), *next = first ? first : held;
+    bool is_open = next ? next->in_multi : client->session.in_multi;
     if (!is_open || !is_whole(client) || !may_leave(client, first) || exec_was_sent(connection))
         return false;
     if (first && first->attempts > connection->backend->upstream->config->retry_attempts)
         return false;
-    if (first)
-        first->opens_transaction = true;
+    if (next)
+        next->opens_transaction = next->opening_commands > 0; /* else it is MULTI itself */
     else
         client->defers_multi = true;
     return true;
+}
+
+/* What is held follows nothing that is on its way, so it is the only one. */
+static struct request *held_of(const struct client *client)
+{
+    struct request *each = client->held ? client->first : NULL;
+    while (each && each->state != REQUEST_HELD)
+        each = each->next_of_client;
+    return each;
+}
+
+void transaction_strand(const struct client *client)
+{
+    struct request *held = held_of(client);
+    if (held)
+        held->is_spoiled |= held->in_multi;
 }
 
 static bool exec_was_sent(const struct connection *connection)

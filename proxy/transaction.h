@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * transaction.h - a transaction that can begin again on another node, where keys are spread over several.
+ * transaction.h - a transaction that can begin again on another node: where its slot is, or at the next master.
  *
  * Until EXEC is carried out nothing of a transaction has happened. So what a client says from MULTI on is kept, and when
  * a node refuses a command of it because the slot is elsewhere, or on its way, all of it is said again where the slot is;
@@ -66,6 +66,9 @@ void transaction_restart(struct connection *connection, struct request *request)
  * there is of it in the queue is taken along, or else the next command opens it. */
 bool transaction_survives(const struct connection *connection, enum outcome outcome);
 void transaction_take_along(struct connection *connection, struct request_queue *taken);
+
+/* It cannot: what is held of it, and would go elsewhere without the rest, must not run. */
+void transaction_strand(const struct client *client);
 
 /* True if its client watches keys, so that the transaction is void now. */
 bool transaction_make_void(const struct connection *connection, struct request *request);

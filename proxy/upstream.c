@@ -62,6 +62,7 @@ static struct backend *named_master(const struct upstream *upstream, uint16_t sh
 static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
+static void tell_of_holding(struct upstream *upstream, const struct request *request);
 static void leave_hold(struct upstream *upstream, const struct request *request);
 static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
@@ -362,6 +363,19 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
            backend->node == upstream->topology->shards[backend->shard].master;
 }
 
+bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request)
+{
+    return !request->needs_master ||
+           (upstream_is_master(upstream, connection) && !upstream_spares(upstream, connection, request));
+}
+
+bool upstream_spares(const struct upstream *upstream, const struct connection *connection, const struct request *request)
+{
+    uint16_t shard = connection->backend->shard;
+    return !request->is_read && shard != TOPOLOGY_NO_SHARD && upstream->topology->shards[shard].is_yielding &&
+           upstream_is_master(upstream, connection);
+}
+
 uint16_t upstream_shard_of(const struct upstream *upstream, const struct request *request)
 {
     if (!upstream->is_sharded)
@@ -635,7 +649,10 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
     if (request->is_blocking && cannot_wait(upstream, request))
         return;
     if (client->dedicated) {
-        upstream_send_dedicated(upstream, client->dedicated, request);
+        if (upstream_spares(upstream, client->dedicated, request))
+            hold(upstream, request);
+        else
+            upstream_send_dedicated(upstream, client->dedicated, request);
         return;
     }
     bool is_behind = !request->is_restoring && (again_is_behind(request) || client->restoring);
@@ -821,8 +838,7 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
     struct connection *route = upstream->is_sharded ? client_route_to(client, shard) : client->route.connection;
     if (!route || client->is_mixed || again_is_behind(request))
         return NULL;
-    if (route->is_retiring || route->target_database != request->database ||
-        (request->needs_master && !upstream_is_master(upstream, route)))
+    if (route->is_retiring || route->target_database != request->database || !upstream_suits(upstream, route, request))
         return NULL;
     return route;
 }
@@ -836,10 +852,9 @@ static struct backend *choose(struct upstream *upstream, const struct request *r
         return backend_for_replicas_client(upstream, request, index);
     bool must_be_master =
         request->needs_master || request->client->follows_master || is_of_unsettled_place(upstream, request);
-    uint32_t node = must_be_master
-                        ? pick_write(topology, shard, upstream->loads)
-                        : pick_read(topology, shard, upstream->loads, (enum pick_policy)upstream->config->reads_policy,
-                                    PICK_NONE, &upstream->worker->seed);
+    enum pick_policy policy = must_be_master ? PICK_MASTER : (enum pick_policy)upstream->config->reads_policy;
+    uint32_t node = request->is_read ? pick_read(topology, shard, upstream->loads, policy, PICK_NONE, &upstream->worker->seed)
+                                     : pick_write(topology, shard, upstream->loads);
     if (node == PICK_NONE && request->is_urgent)
         return named_master(upstream, index);
     return node == PICK_NONE ? NULL : upstream->by_node[node];
@@ -912,11 +927,19 @@ static void hold(struct upstream *upstream, struct request *request)
         upstream_retry_at(upstream, request->not_before_ms);
     request->redirect_version = 0; /* by then the node may think otherwise */
     request->is_asking = false;
-    if (!upstream->is_holding && !is_paused && !request->refusal && !is_barred(upstream, request)) {
+    if (!upstream->is_holding && !is_paused && !request->refusal && !is_barred(upstream, request))
+        tell_of_holding(upstream, request);
+}
+
+static void tell_of_holding(struct upstream *upstream, const struct request *request)
+{
+    uint16_t shard = upstream_shard_of(upstream, request);
+    upstream->is_holding = true;
+    if (shard != TOPOLOGY_NO_SHARD && upstream->topology->shards[shard].is_yielding)
+        log_info("writes are held: a replica is about to become the master");
+    else
         log_warning("requests are held: there is no master that can be written to%s",
                     upstream->is_sharded ? " for some keys" : "");
-        upstream->is_holding = true;
-    }
 }
 
 void upstream_limit_holding(struct request *request)

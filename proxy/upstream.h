@@ -106,4 +106,11 @@ static inline bool upstream_is_unsettled(const struct upstream *upstream, uint32
 /* True if a connection leads to what is now the master of its shard. */
 bool upstream_is_master(const struct upstream *upstream, const struct connection *connection);
 
+/* True if this is a write, and the connection leads to a master that is about to hand over. */
+bool upstream_spares(const struct upstream *upstream, const struct connection *connection,
+                     const struct request *request);
+
+/* True if the connection leads to what may be given the request, as far as it needs the master. */
+bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request);
+
 #endif

@@ -86,7 +86,7 @@ uint32_t pick_write(const struct topology *topology, const struct topology_shard
                     const struct pick_load *loads)
 {
     struct pick_context context = {topology, shard, loads, PICK_NONE, NULL};
-    return pick_the_master(&context);
+    return shard->is_yielding ? PICK_NONE : pick_the_master(&context);
 }
 
 static uint32_t pick_the_master(const struct pick_context *context)

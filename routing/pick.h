@@ -43,7 +43,8 @@ uint32_t pick_read(const struct topology *topology, const struct topology_shard 
 uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
                           const struct pick_load *loads, uint64_t client_id);
 
-/* The node for a write, or PICK_NONE while there is none that is known to be the master and answers. */
+/* The node for a write, or PICK_NONE while there is none that is known to be the master, answers, and is not about to
+ * hand over to another. */
 uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
                     const struct pick_load *loads);
 

@@ -140,6 +140,7 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
         shard->master = drafts[i].master < draft->node_count ? drafts[i].master : TOPOLOGY_NO_NODE;
         shard->confirmed_us = drafts[i].confirmed_us;
         shard->epoch = drafts[i].epoch;
+        shard->is_yielding = drafts[i].is_yielding;
         topology->shard_count++;
     }
     return topology_list_replicas(topology) && topology_rank_shards(topology);
@@ -251,6 +252,7 @@ static bool nodes_are_same(const struct topology_node *a, const struct topology_
 /* A master that is confirmed for the first time may be written to from then on. */
 static bool shards_are_same(const struct topology_shard *a, const struct topology_shard *b)
 {
-    return a->master == b->master && !a->confirmed_us == !b->confirmed_us && a->replica_count == b->replica_count &&
+    return a->master == b->master && a->is_yielding == b->is_yielding && !a->confirmed_us == !b->confirmed_us &&
+           a->replica_count == b->replica_count &&
            memcmp(a->replicas, b->replicas, a->replica_count * sizeof(*a->replicas)) == 0;
 }

@@ -65,6 +65,7 @@ struct topology_shard {
                               to that node again: so a node that came back never gets a write before it is asked
                               whether it still is the master. */
     uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
+    bool is_yielding;      /* its master is about to hand over to a replica: it may be read from, and gets no write */
     bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
 };
 
@@ -97,6 +98,7 @@ struct topology {
 struct topology_draft_shard {
     uint32_t master; /* index or TOPOLOGY_NO_NODE */
     uint64_t confirmed_us, epoch;
+    bool is_yielding;
 };
 
 /* Builder input: what discovery knows. Strings are copied; a gauge is taken (one more reference). */

@@ -11,9 +11,10 @@
 
 static void ignore_change(void *owner) { (void)owner; }
 
-static void ignore_event(void *owner, const char *channel, const char *message)
+static void ignore_event(void *owner, const char *sentinel, const char *channel, const char *message)
 {
     (void)owner;
+    (void)sentinel;
     if (strlen(channel) + strlen(message) == SIZE_MAX) abort(); /* both are texts with an end */
 }
 

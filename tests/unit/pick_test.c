@@ -193,6 +193,21 @@ static void writes_go_to_a_master_that_is_fit_and_reached_or_nowhere(void **unus
     }
 }
 
+static void a_master_about_to_hand_over_is_read_from_and_not_written_to(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    scene_init(&scene, 3);
+    const struct topology_draft_shard yielding = {.master = 0, .is_yielding = true};
+    topology_release(scene.topology);
+    scene.topology = topology_create(
+        &(struct topology_draft){.nodes = scene.nodes, .node_count = 3, .shards = &yielding, .shard_count = 1});
+    assert_non_null(scene.topology);
+    assert_int_equal(pick_write(scene.topology, shard_of(&scene), scene.loads), PICK_NONE);
+    assert_int_equal(read_node(&scene, PICK_MASTER, PICK_NONE), 0);
+    topology_release(scene.topology);
+}
+
 /* ---- how they are spread ---- */
 
 static void replicas_that_are_alike_are_asked_alike(void **unused)
@@ -521,6 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_policy_asks_those_it_allows),
         cmocka_unit_test(writes_go_to_a_master_that_is_fit_and_reached_or_nowhere),
+        cmocka_unit_test(a_master_about_to_hand_over_is_read_from_and_not_written_to),
         cmocka_unit_test(replicas_that_are_alike_are_asked_alike),
         cmocka_unit_test(the_more_a_replica_has_to_do_the_less_it_is_asked),
         cmocka_unit_test(unanswered_requests_stay_level_among_replicas),

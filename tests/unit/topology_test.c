@@ -188,6 +188,17 @@ static void snapshots_are_the_same_but_for_versions_epochs_and_times(void **stat
         if (topology_is_same(first, second) != (what >= 13)) fail_msg("change %d", what);
         topology_release(second);
     }
+    given = draft();
+    struct topology_draft_shard shard = {.master = given.master, .confirmed_us = given.confirmed_us};
+    given.shards = &shard;
+    given.shard_count = 1;
+    for (int yields = 0; yields <= 1; yields++) {
+        shard.is_yielding = yields;
+        struct topology *second = topology_create(&given);
+        assert_int_equal(second->shards[0].is_yielding, yields);
+        assert_int_equal(topology_is_same(first, second), !yields);
+        topology_release(second);
+    }
     topology_release(first);
 }
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handover.h - a failover that a Sentinel carries out: when are writes held, and when has the replica taken over?
+ *
+ * The other Sentinels, and even the one that carries it out, name the new master up to a second after it has become
+ * that, and the old one goes on taking writes for ten: all of them are lost. So it is followed step by step:
+ *
+ *          the Sentinel is about to promote a replica          that replica says that it is a master
+ *     NONE ----------------------------------------> HOLDING ----------------------------------------> NONE, it is
+ *      ^                                              |   ^                                               the master
+ *      |  the Sentinel gives it up                    |   '- again                   the same
+ *      +----------------------------------------------+  HANDOVER_HOLD_US have passed  |
+ *      '------------------------------------------- LATE <-----------------------------'
+ *
+ * While HOLDING the master gets no writes, and the replica is asked again and again; when LATE the master is written to
+ * as if nothing were on its way, and the replica is still asked, now and then.
+ *
+ * Sentinel's events: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#pubsub-messages
+ *
+ * Owner:   struct handover is embedded in the discovery of one master; allocates nothing.
+ * Time:    every call is given now_us; no clock is read here.
+ * Threads: one only, no locks.
+ */
+#ifndef ROUTING_HANDOVER_H
+#define ROUTING_HANDOVER_H
+
+#include "routing/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HANDOVER_HOLD_US  2000000U   /* it takes a tenth of a second, or something is wrong with the replica */
+#define HANDOVER_WATCH_US 180000000U /* Sentinel's own failover-timeout, as it is set unless somebody changes it */
+
+enum handover_event_kind {
+    HANDOVER_EVENT_NONE,    /* of no interest here */
+    HANDOVER_EVENT_PROMOTE, /* a replica is about to be promoted: heir and master are set */
+    HANDOVER_EVENT_GIVE_UP, /* the failover has come to nothing: master is set */
+};
+
+/* An address as a Sentinel says it, before any address map; the host points into the event's text. */
+struct handover_address {
+    struct slice host;
+    uint16_t port;
+};
+
+struct handover_event {
+    enum handover_event_kind kind;
+    struct slice master_name;
+    struct handover_address master, heir;
+};
+
+/* Reads an event as Sentinels publish it, by its channel and its message. What makes no sense is of no interest. */
+struct handover_event handover_read(struct slice channel, struct slice message);
+
+enum handover_state { HANDOVER_NONE, HANDOVER_HOLDING, HANDOVER_LATE };
+
+struct handover {
+    enum handover_state state;
+    uint64_t since_us; /* when the event was heard */
+};
+
+/* What is known of the replica that is about to be promoted. */
+struct handover_heir {
+    bool is_master;         /* its ROLE says so */
+    uint64_t role_asked_us; /* when that was asked */
+};
+
+/* Heard HANDOVER_EVENT_PROMOTE. The same once more changes nothing but begins the time anew. */
+void handover_begin(struct handover *handover, uint64_t now_us);
+
+/* Heard HANDOVER_EVENT_GIVE_UP, or another master is named. */
+void handover_end(struct handover *handover);
+
+/* Moves the state on with time; true, and it ends, if the heir is the master from now on. */
+bool handover_is_done(struct handover *handover, const struct handover_heir *heir, uint64_t now_us);
+
+#endif
