@@ -29,6 +29,7 @@ static uint64_t silence_ms(const struct probe *probe);
 static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us);
 static bool is_busy(const redisReply *reply);
 static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us);
+static int64_t role_offset_of(const redisReply *reply, enum node_role role);
 static void probe_role_of_replica(struct probe *probe, const redisReply *reply);
 static void probe_master_resolved(void *follower);
 static void probe_replication(void *owner, const redisReply *reply, uint64_t asked_us);
@@ -294,8 +295,16 @@ static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us)
              reply->type == REDIS_REPLY_ERROR ? reply->str : "an odd reply to ROLE");
     probe->role = role;
     probe->role_asked_us = asked_us;
+    probe->role_offset = role_offset_of(reply, role);
     if (role == NODE_ROLE_REPLICA) probe_role_of_replica(probe, reply);
     probe->setup->changed(probe->setup->owner, probe);
+}
+
+static int64_t role_offset_of(const redisReply *reply, enum node_role role)
+{
+    size_t at = role == NODE_ROLE_MASTER ? 1 : 4;
+    bool has_offset = role != NODE_ROLE_UNKNOWN && reply->elements > at && reply->element[at]->type == REDIS_REPLY_INTEGER;
+    return has_offset ? reply->element[at]->integer : -1;
 }
 
 static void probe_role_of_replica(struct probe *probe, const redisReply *reply)

@@ -53,6 +53,7 @@ struct probe {
 
     enum node_role role;    /* by its ROLE; unknown until asked */
     uint64_t role_asked_us; /* when the question was sent that told so; 0 = never */
+    int64_t role_offset;    /* the replication offset that came with it: of a replica, of what it has taken; -1 = none */
     uint64_t pong_asked_us;
     char role_fault[200];  /* why the role is unknown, in words */
     char master_host[256]; /* of a replica: as it says, before any address map */

@@ -357,6 +357,7 @@ static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
     if (!heir) return;
     uint64_t age_ms = (now_us - sentinel->handover.since_us) / 1000;
     bool was_held = sentinel->handover.state == HANDOVER_HOLDING;
+    handover_hear_master(&sentinel->handover, sentinel->accepted->role_offset, sentinel->accepted->role_asked_us);
     struct handover_heir said = {.is_master = heir->role == NODE_ROLE_MASTER, .role_asked_us = heir->role_asked_us};
     bool is_done = handover_is_done(&sentinel->handover, &said, now_us);
     if (was_held && sentinel->handover.state == HANDOVER_LATE)
@@ -368,6 +369,10 @@ static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
     struct quorum_answer answer = {.name = heir->name, .epoch = sentinel->quorum.epoch + 1, .asked_us = heir->role_asked_us};
     log_info("%s: %s has become the master, %llu ms after that was announced", sentinel->setup.label, heir->name,
              (unsigned long long)age_ms);
+    int64_t missing = handover_missing(&sentinel->handover, heir->role_offset);
+    if (missing > 0)
+        log_error("%s: %s had not been told all by %s when it was promoted: the last %lld bytes of writes are lost",
+                  sentinel->setup.label, heir->name, sentinel->accepted->name, (long long)missing);
     quorum_accept(&sentinel->quorum, heir->name, answer.epoch);
     sentinel->accepted = heir;
     sentinel->candidate = NULL;

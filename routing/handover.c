@@ -38,7 +38,18 @@ void handover_begin(struct handover *handover, uint64_t now_us)
 
 void handover_end(struct handover *handover)
 {
-    *handover = (struct handover){.state = HANDOVER_NONE};
+    handover->state = HANDOVER_NONE;
+}
+
+void handover_hear_master(struct handover *handover, int64_t offset, uint64_t asked_us)
+{
+    if (handover->state == HANDOVER_HOLDING && asked_us >= handover->since_us + HANDOVER_SETTLE_US)
+        handover->master_offset = offset;
+}
+
+int64_t handover_missing(const struct handover *handover, int64_t heir_offset)
+{
+    return handover->master_offset > heir_offset ? handover->master_offset - heir_offset : 0;
 }
 
 bool handover_is_done(struct handover *handover, const struct handover_heir *heir, uint64_t now_us)

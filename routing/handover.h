@@ -57,7 +57,8 @@ enum handover_state { HANDOVER_NONE, HANDOVER_HOLDING, HANDOVER_LATE };
 
 struct handover {
     enum handover_state state;
-    uint64_t since_us; /* when the event was heard */
+    uint64_t since_us;     /* when the event was heard */
+    int64_t master_offset; /* the replication offset of the master since writes are held; 0 = not known */
 };
 
 /* What is known of the replica that is about to be promoted. */
@@ -66,11 +67,20 @@ struct handover_heir {
     uint64_t role_asked_us; /* when that was asked */
 };
 
+#define HANDOVER_SETTLE_US 20000U /* after which what was on its way to the master has reached it */
+
 /* Heard HANDOVER_EVENT_PROMOTE. The same once more changes nothing but begins the time anew. */
 void handover_begin(struct handover *handover, uint64_t now_us);
 
 /* Heard HANDOVER_EVENT_GIVE_UP, or another master is named. */
 void handover_end(struct handover *handover);
+
+/* The master's ROLE, asked at this time, told its offset. */
+void handover_hear_master(struct handover *handover, int64_t offset, uint64_t asked_us);
+
+/* How many bytes of what the master has taken are missing where the heir has this offset, as far as is known; still to be
+ * asked when the handover has ended. Such writes are lost, since the Sentinel has not waited for them. */
+int64_t handover_missing(const struct handover *handover, int64_t heir_offset);
 
 /* Moves the state on with time; true, and it ends, if the heir is the master from now on. */
 bool handover_is_done(struct handover *handover, const struct handover_heir *heir, uint64_t now_us);

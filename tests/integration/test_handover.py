@@ -136,6 +136,23 @@ def test_who_blocks_gets_what_comes_after_a_failover_by_command_once(own_cluster
         assert link.ask("LRANGE", "queue", 0, -1) == [b"second"]
 
 
+def test_who_listens_and_writes_on_one_connection_goes_on_doing_both(own_cluster, processes):
+    pointsman = processes(Pointsman(own_cluster)).wait_for_replicas(2)
+    with pointsman.raw(timeout=60) as listener, pointsman.raw(timeout=60) as link:
+        listener.ask("HELLO", 3)
+        listener.ask("SUBSCRIBE", "channel")
+        count, ending = 0, threading.Event()
+        failing_over = threading.Thread(target=lambda: (fail_over(own_cluster), ending.set()))
+        failing_over.start()
+        while not ending.is_set():
+            count += 1
+            assert listener.ask("INCR", "written") == count
+        failing_over.join()
+        assert link.ask("INCRBY", "written", 0) == count
+        assert link.ask("PUBLISH", "channel", "after") == 1
+        assert list(listener.read()) == [b"message", b"channel", b"after"]
+
+
 @pytest.fixture
 def small():
     """One replica, so that it is known who is promoted."""

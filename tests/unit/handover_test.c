@@ -137,6 +137,24 @@ static void the_same_once_more_begins_anew_and_giving_up_ends_it(void **unused)
     assert_int_equal(handover.state, HANDOVER_NONE);
 }
 
+static void what_the_heir_was_not_told_is_known(void **unused)
+{
+    (void)unused;
+    struct handover handover = {0};
+    const struct handover_heir heir = {.is_master = true, .role_asked_us = 900000};
+    handover_begin(&handover, 1000);
+    assert_int_equal(handover_missing(&handover, 0), 0);
+    handover_hear_master(&handover, 500, 1000 + HANDOVER_SETTLE_US - 1); /* writes may still be on their way */
+    assert_int_equal(handover_missing(&handover, 100), 0);
+    handover_hear_master(&handover, 700, 1000 + HANDOVER_SETTLE_US);
+    assert_true(handover_is_done(&handover, &heir, 950000));
+    assert_int_equal(handover_missing(&handover, 600), 100);
+    assert_int_equal(handover_missing(&handover, 700), 0);
+    assert_int_equal(handover_missing(&handover, 701), 0);
+    handover_hear_master(&handover, 9000, 999999); /* nothing is held any more */
+    assert_int_equal(handover_missing(&handover, 700), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +166,7 @@ int main(void)
         cmocka_unit_test(writes_are_not_held_for_longer_than_the_bound_but_the_heir_is_watched),
         cmocka_unit_test(after_a_while_it_is_not_watched_any_more),
         cmocka_unit_test(the_same_once_more_begins_anew_and_giving_up_ends_it),
+        cmocka_unit_test(what_the_heir_was_not_told_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
