@@ -295,8 +295,10 @@ static void survey_hurry(struct ev_loop *loop, ev_timer *watcher, int events)
 
 static void survey_set_hurry(struct survey *survey)
 {
-    if (survey->verdict.is_urgent && !ev_is_active(&survey->hurry)) {
-        survey_start_hurry(survey, SURVEY_ASK_GAP_US / 1e6);
+    double gap_s = SURVEY_ASK_GAP_US / 1e6;
+    if (survey->verdict.is_urgent) {
+        bool is_due = ev_is_active(&survey->hurry) && ev_timer_remaining(survey->loop, &survey->hurry) <= gap_s;
+        if (!is_due) survey_start_hurry(survey, gap_s);
     } else if (!is_reported(survey) && !survey->verdict.is_unsettled) {
         survey->hurry_s = SURVEY_HURRY_FIRST_S;
     } else if (!ev_is_active(&survey->hurry)) {

@@ -365,8 +365,10 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
 
 bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request)
 {
-    return !request->needs_master ||
-           (upstream_is_master(upstream, connection) && !upstream_spares(upstream, connection, request));
+    if (!request->needs_master)
+        return true;
+    return upstream_is_master(upstream, connection) &&
+           (request->is_read || !upstream->topology->shards[connection->backend->shard].is_yielding);
 }
 
 bool upstream_spares(const struct upstream *upstream, const struct connection *connection, const struct request *request)
