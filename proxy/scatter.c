@@ -252,8 +252,10 @@ static bool may_be_missing(const struct client *client, const struct plan *plan,
 
 static bool is_missing(const struct upstream *upstream, uint16_t shard)
 {
-    const struct backend *master = upstream_master(upstream, shard);
-    return !master || upstream->topology->nodes[master->node].is_silent;
+    const struct topology *topology = upstream->topology;
+    uint32_t master = topology->shards[shard].master;
+    return master == TOPOLOGY_NO_NODE || !upstream->loads[master].is_usable || !topology->nodes[master].is_fit ||
+           topology->nodes[master].is_silent;
 }
 
 /* One that cannot be reached is waited for by nobody. */

@@ -24,6 +24,7 @@ struct transaction {
     uint32_t commands;
     bool is_whole;  /* nothing of it is missing */
     bool is_flawed; /* a node has refused to queue a command of it, so that EXEC must fail */
+    bool leaves_traces; /* its connection is not as before when it is carried out */
     uint32_t script_count;
     struct script_sha scripts[SCRIPTS_MOST]; /* of its EVALSHA */
 };
@@ -43,7 +44,7 @@ void transaction_begin(struct client *client)
         return;
     transaction->size = 0;
     transaction->commands = transaction->script_count = 0;
-    transaction->is_flawed = false;
+    transaction->is_flawed = transaction->leaves_traces = false;
     transaction->is_whole = !client->session.is_watching && client->inflight == 0; /* else there may be one before it */
 }
 
@@ -79,6 +80,7 @@ void transaction_note(struct request *request)
     memcpy(transaction->bytes + transaction->size, request->bytes, request->size);
     transaction->size += request->size;
     transaction->commands++;
+    transaction->leaves_traces |= request->leaves_traces;
 }
 
 void transaction_needs_script(struct client *client, struct slice word)
@@ -112,6 +114,7 @@ bool transaction_open(struct connection *connection, struct request *request)
         scripts_bring(connection, &transaction->scripts[i]);
     if (request->is_asking)
         redirect_ask(connection, request);
+    connection->is_marked |= transaction->leaves_traces;
     bool is_said = connection_say(connection, opening, request->opening_commands, QUESTION_OPENING);
     if (is_said && transaction->is_flawed) /* what was refused before may be queued now */
         is_said = connection_say(connection, SLICE("*1\r\n$17\r\nPOINTSMAN-REFUSED\r\n"), 1, QUESTION_OPENING);

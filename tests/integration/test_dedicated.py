@@ -400,6 +400,19 @@ def test_transaction_cut_short_by_a_lost_master_begins_again_when_there_is_one(p
             assert link.ask("INCR", "a") == (3 if next_command == "INCR" else 2)
 
 
+def test_connection_on_which_a_transaction_that_began_again_has_left_traces_is_not_lent_again(processes):
+    server = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(server.address))
+    flags = lambda: [client["flags"] for client in past.client_list()]
+    with pointsman.raw(timeout=30) as link, server.client() as past:
+        assert [link.ask(*words) for words in [("MULTI",), ("CLIENT", "NO-EVICT", "ON")]] == [b"OK", b"QUEUED"]
+        past.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert link.ask("INCR", "a") == b"QUEUED"
+        assert link.ask("EXEC") == [b"OK", 1]
+        wait_for(lambda: not any("e" in each for each in flags()), 5, "the connection to be closed")
+        assert link.ask("INCR", "a") == 2
+
+
 @pytest.mark.parametrize("why", ["watched", "long", "unknown script"])
 def test_transaction_cut_short_that_cannot_begin_again_is_reported_as_not_executed(processes, why):
     server = processes(Server("alone")).ready()
