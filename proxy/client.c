@@ -15,6 +15,7 @@
 #include "proxy/scatter.h"
 #include "proxy/scripts.h"
 #include "proxy/tally.h"
+#include "proxy/touch.h"
 #include "proxy/tracking.h"
 #include "proxy/transaction.h"
 #include "proxy/tunnel.h"
@@ -176,6 +177,8 @@ void client_destroy(struct client *client)
     free(client->routes);
     scripts_forget_queued(client);
     placement_forget(client);
+    touch_forget(client);
+    free(client->reading);
     free(client);
 }
 
@@ -519,8 +522,13 @@ void client_unstall(struct client *client)
 
 /* ---- commands ---- */
 
-void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits)
+void client_submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
+    if (!touch_write(client, at_hand, traits)) {
+        request_give_touches(&client->worker->requests, traits->touches);
+        client_close(client, "out of memory");
+        return;
+    }
     bool must_encode = !client->worker->arguments.is_canonical;
     struct chunk *chunk = must_encode ? chunk_create_sized(resp_encoded_size(at_hand->words, at_hand->count))
                                       : chunk_take(at_hand->chunk);
@@ -539,6 +547,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
     struct request *request = chunk ? append_request(client) : NULL;
     if (!request) {
         chunk_release(&client->worker->chunks, chunk);
+        request_give_touches(&client->worker->requests, traits->touches);
         client_close(client, "out of memory");
         return;
     }
@@ -573,6 +582,7 @@ void client_send_piece(struct client *client, const struct request *piece, struc
 {
     *request = request_create(&client->worker->requests);
     if (!*request) {
+        request_give_touches(&client->worker->requests, piece->touches);
         client_close(client, "out of memory");
         return;
     }

@@ -103,12 +103,15 @@ struct client {
     struct session session;
     struct request *blocking; /* the command that it waits in */
     struct blocked blocked;   /* ... and all about that */
+    uint32_t replicas_epoch;  /* upstream->replicas_epoch when a node was last chosen for a read of it */
     uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
                                  shards, backend->reign of the master it wrote to; 0 = never */
     uint32_t wrote_since;     /* upstream->master_epoch when it wrote first */
     bool wrote_several;       /* masters */
     bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
     struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
+    struct touches *touches; /* keys that its transaction writes (touch.h); NULL mostly */
+    struct freshness_session *reading; /* what it has seen, where that is remembered (freshness.h); NULL else */
     struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */
     struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
     struct ears *ears;       /* at masters where it has no connection of its own; NULL mostly */
@@ -122,6 +125,7 @@ struct client {
     uint32_t database;
     uint8_t stall; /* enum client_stall */
     uint8_t reply_mode;
+    uint8_t touch;   /* enum touch, of its transaction */
     uint8_t persona; /* enum persona: what it takes us for */
     bool is_mixed : 1; /* two of its routes are to one shard, until all that is routed is answered */
     bool has_home : 1;
@@ -257,8 +261,8 @@ bool client_stall(struct client *client, enum client_stall stall);
 /* What it waited for has happened, perhaps: goes on at the end of the loop turn if so. */
 void client_unstall(struct client *client);
 
-/* Sends the command at hand on its way. */
-void client_submit(struct client *client, const struct command_at_hand *at_hand, const struct request *traits);
+/* Sends the command at hand on its way, with these traits, to which it adds what the command touches. */
+void client_submit(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 
 /* Redis' answer to EXEC after a command that was not queued. */
 #define CLIENT_EXEC_ABORTED SLICE("-EXECABORT Transaction discarded because of previous errors.\r\n")

@@ -74,6 +74,7 @@ struct distribution;
 
 enum upstream_kind { UPSTREAM_AUTO, UPSTREAM_SENTINEL, UPSTREAM_STATIC, UPSTREAM_CLUSTER };
 enum reads_policy { READS_MASTER, READS_PREFER_MASTER, READS_REPLICA, READS_PREFER_REPLICA, READS_NEAREST };
+enum reads_consistency { CONSISTENCY_EVENTUAL, CONSISTENCY_SESSION, CONSISTENCY_PROXY };
 enum log_level_name { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Where requests go: one upstream and its policies. Durations are milliseconds, sizes bytes. */
@@ -93,7 +94,10 @@ struct config_upstream {
     int64_t connect_timeout_ms;
     int64_t poll_interval_ms;
 
-    int reads_policy; /* enum reads_policy */
+    int reads_policy;      /* enum reads_policy */
+    int reads_consistency; /* enum reads_consistency */
+    int64_t reads_max_staleness_ms; /* 0 = no bound */
+    int64_t reads_freshness_interval_ms;
 
     int64_t retry_attempts;
     int64_t retry_base_delay_ms, retry_max_delay_ms;

@@ -18,6 +18,7 @@
 static const char *const kinds[] = {"auto", "sentinel", "static", "cluster", NULL};  /* enum upstream_kind */
 static const char *const policies[] = {"master",         "prefer-master", "replica", /* enum reads_policy */
                                        "prefer-replica", "nearest",       NULL};
+static const char *const consistencies[] = {"eventual", "session", "proxy", NULL}; /* enum reads_consistency */
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL}; /* enum log_level_name */
 
 static const char *const distributions[] = {"none", "slots", "modula", "ketama",
@@ -279,6 +280,38 @@ const struct config_key config_keys[] = {
          "master: the master only. prefer-master: a replica only while there is no master. replica: replicas "
          "only, an error if none is fit. prefer-replica: the master only if no replica is fit. nearest: "
          "whichever of them answers fastest."},
+
+    {.section = "reads",
+     .name = "consistency",
+     .type = &config_enum,
+     UPSTREAM_FIELD(reads_consistency),
+     .fallback = "proxy",
+     .choices = consistencies,
+     .at_reload = false,
+     .help = "What a replica must show to be read from. proxy: every write to the key that any client has had "
+             "answered through this process. session: every write that the same client has had answered, and "
+             "nothing older than it has read. eventual: any replica will do that is fit. When none is fresh "
+             "enough, the master answers."},
+    {.section = "reads",
+     .name = "max_staleness",
+     .type = &config_duration,
+     UPSTREAM_FIELD(reads_max_staleness_ms),
+     .fallback = "0",
+     .min = 0,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "A replica is read from only if it shows all that the master had so long ago, whoever wrote it. 0 "
+             "sets no bound."},
+    {.section = "reads",
+     .name = "freshness_interval",
+     .type = &config_duration,
+     UPSTREAM_FIELD(reads_freshness_interval_ms),
+     .fallback = "2ms",
+     .min = 1,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "While reads go to the master since replicas are not known to be fresh enough, a master and its "
+             "replicas are asked at most so often how far they are; else every pool.health_interval."},
 
     {.section = "retry",
      .name = "attempts",

@@ -4,6 +4,7 @@
 #include "proxy/again.h"
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/clock.h"
 #include "proxy/connection_own.h"
 #include "proxy/cursors.h"
 #include "proxy/ears.h"
@@ -11,6 +12,7 @@
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
 #include "proxy/tally.h"
+#include "proxy/touch.h"
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -131,6 +133,7 @@ void connection_queue(struct connection *connection, struct request *request)
         request->deadline_ms = worker_of(connection)->now_ms + request->timeout_ms;
     if (request->client && request->client->tally && !request->is_restoring)
         tally_take(request);
+    touch_begin(request, connection);
     request_queue_push(&connection->queue, request);
     connection->is_marked |= request->leaves_traces;
     if (!connection->unsent) {
@@ -192,6 +195,7 @@ bool connection_take_back(struct connection *connection, struct request *request
         connection->unsent = request->next;
     request_queue_remove(&connection->queue, request);
     tally_release(request);
+    touch_cancel(request, connection);
     request->connection = NULL;
     connection->count--;
     connection->backend->load->outstanding--;
@@ -388,6 +392,7 @@ static void connection_connected(struct connection *connection)
         connection_close(connection, OUTCOME_LOST, strerror(error));
         return;
     }
+    connection->established_us = clock_us();
     connection_watch(connection, EV_READ);
     if (connection->backend->upstream->config->password[0])
         connection_authenticate(connection);
@@ -462,6 +467,8 @@ static void connection_ready(struct connection *connection)
     connection->state = CONNECTION_READY;
     connection->idle_since_ms = worker_of(connection)->now_ms;
     backend_connected(connection->backend);
+    if (connection->backend->role == NODE_ROLE_REPLICA && !connection->is_dedicated)
+        upstream_refresh_replicas(connection->backend->upstream); /* what was known of it was known before */
     if (connection->unsent)
         connection_flush(connection);
 }
@@ -578,9 +585,12 @@ static void connection_readable(struct connection *connection)
     char *bytes = intake->bytes + intake->filled;
     ssize_t size = recv(connection->io.fd, bytes, chunk_room(intake), 0);
     if (size > 0) {
+        struct worker *worker = worker_of(connection);
         intake->filled += (size_t)size;
         chunk_take(intake);
+        worker->received_us = connection->backend->upstream->freshness ? clock_us() : 0;
         take_bytes(connection, intake, bytes, (size_t)size);
+        worker->received_us = 0;
         chunk_release(pool, intake);
     } else if (size == 0) {
         connection_close(connection, OUTCOME_LOST, "closed by the node");
@@ -948,6 +958,7 @@ struct request *connection_take_oldest(struct connection *connection)
     connection->count--;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
+    touch_end(request, connection);
     if (request->is_tallied)
         tally_release(request);
     if (connection->is_dedicated)

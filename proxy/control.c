@@ -34,6 +34,7 @@ struct control_upstream {
     struct letter map_report;
     char moved_to[CONTROL_NAME_SIZE]; /* whoever raised has_map_report writes it, then the letter's reader has it */
     _Atomic uint64_t map_report_us;   /* when the last of them was read */
+    ev_async freshness_wanted;
 };
 
 struct node_report {
@@ -64,6 +65,7 @@ static void control_spread(void *owner, uint32_t index, struct topology *topolog
 static void control_report_master(struct control_upstream *to, const char *node_name);
 static void control_report_node(struct control *control, uint32_t upstream, const char *node_name);
 static void control_report_map(struct control_upstream *to, const char *moved_to);
+static void freshness_wanted(struct ev_loop *loop, ev_async *watcher, int events);
 static void deliver_master_report(struct letter *letter, void *receiver);
 static void deliver_map_report(struct letter *letter, void *receiver);
 static void deliver_node_report(struct letter *letter, void *receiver);
@@ -124,6 +126,18 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
     }
 }
 
+struct freshness *control_freshness(const struct control *control, uint32_t upstream)
+{
+    return control->upstreams[upstream].survey->freshening.freshness;
+}
+
+void control_want_freshness(struct control *control, uint32_t upstream)
+{
+    struct control_upstream *to = &control->upstreams[upstream];
+    atomic_bool *is_wanted = &to->survey->freshening.freshness->is_wanted;
+    if (!atomic_load(is_wanted) && !atomic_exchange(is_wanted, true)) ev_async_send(control->loop, &to->freshness_wanted);
+}
+
 void control_stop(struct control *control)
 {
     if (!control || !control->is_running) return;
@@ -138,8 +152,10 @@ void control_destroy(struct control *control)
     control_stop(control);
     if (control->loop) {
         mailbox_finish(&control->mailbox); /* letters still on their way are read and freed */
-        for (size_t i = 0; control->upstreams && i < control->config->upstream_count; i++)
+        for (size_t i = 0; control->upstreams && i < control->config->upstream_count; i++) {
             survey_destroy(control->upstreams[i].survey);
+            ev_async_stop(control->loop, &control->upstreams[i].freshness_wanted);
+        }
         resolver_destroy(control->resolver);
         ev_prepare_stop(control->loop, &control->before_wait);
         ev_async_stop(control->loop, &control->stop);
@@ -179,6 +195,9 @@ static bool control_open(struct control *control)
         to->master_report.deliver = deliver_master_report;
         atomic_init(&to->has_map_report, false);
         to->map_report.deliver = deliver_map_report;
+        ev_async_init(&to->freshness_wanted, freshness_wanted);
+        to->freshness_wanted.data = to;
+        ev_async_start(control->loop, &to->freshness_wanted);
         to->survey = survey_create(&control->config->upstreams[i], i, control->loop, control->resolver,
                                    control_spread, control);
         if (!to->survey) return false;
@@ -216,6 +235,14 @@ static void control_spread(void *owner, uint32_t index, struct topology *topolog
     for (struct subscriber *subscriber = control->subscribers; subscriber; subscriber = subscriber->next)
         subscriber->publish(subscriber->receiver, index, topology_take(topology));
     topology_release(topology);
+}
+
+static void freshness_wanted(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct control_upstream *to = watcher->data;
+    freshening_want(&to->survey->freshening);
 }
 
 /* ---- reports ---- */

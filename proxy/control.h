@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 struct control;
+struct freshness;
 
 enum control_report_kind {
     REPORT_MASTER_LOST,    /* a connection to the master was lost or refused: confirm who is master, now */
@@ -50,6 +51,13 @@ bool control_start(struct control *control);
  * between two such questions; a snapshot comes if it has changed.
  */
 void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name);
+
+/* What workers mark and ask for reads of this upstream; NULL where no read asks for anything. Lives as long as control. */
+struct freshness *control_freshness(const struct control *control, uint32_t upstream);
+
+/* Some master's gauge says is_behind: its replicas are to be asked how fresh they are. Cheap; wakes the control thread
+ * once for many. From any thread. */
+void control_want_freshness(struct control *control, uint32_t upstream);
 
 /* Stops the thread: nothing is published any more. Reports may still come, and are of no consequence. */
 void control_stop(struct control *control);

@@ -7,6 +7,7 @@
 #include "proxy/persona.h"
 #include "proxy/placement.h"
 #include "proxy/scripts.h"
+#include "proxy/touch.h"
 #include "proxy/tracking.h"
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
@@ -96,6 +97,7 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.is_read = command->access == COMMAND_READ;
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    touch_read(client, at_hand, &traits);
     enum placement placement = client->upstream->is_sharded ? placement_of(client, at_hand, &traits) : PLACEMENT_GOES;
     if (placement != PLACEMENT_GOES)
         return placement != PLACEMENT_STALLED;
@@ -236,6 +238,9 @@ bool handler_forward(struct client *client, const struct command_at_hand *at_han
     struct request traits = traits_of(client, at_hand);
     if (!client->upstream->topology->kind[0] && upstream_awaits_topology(client->upstream, client, &traits))
         return client->stall == STALL_NONE;
+    touch_read(client, at_hand, &traits);
+    if (traits.in_multi)
+        touch_queued(client, at_hand);
     if (client->upstream->is_sharded) {
         enum placement placement = placement_of(client, at_hand, &traits);
         if (placement == PLACEMENT_CROSSED)

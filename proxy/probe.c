@@ -75,6 +75,7 @@ void probe_destroy(struct probe *probe)
     resolver_forget(probe->resolved);
     resolver_forget(probe->master_resolved);
     node_gauge_release(probe->gauge);
+    free(probe->samples);
     free(probe->name);
     free(probe->host);
     free(probe);
@@ -194,6 +195,7 @@ static void probe_closed(struct link *link, void *owner, enum link_end end, cons
     (void)link;
     struct probe *probe = owner;
     bool has_worked = probe->has_answered;
+    atomic_store_explicit(&probe->gauge->fresh_us, 0, memory_order_relaxed); /* the next may be another process */
     if (end != LINK_ENDED_IDLE || !has_worked) probe_fail(probe, "%s", reason);
     probe->setup->changed(probe->setup->owner, probe);
 
@@ -215,14 +217,21 @@ static void probe_ask(struct probe *probe)
 {
     static const char *const ping[] = {"PING", NULL};
     static const char *const role[] = {"ROLE", NULL};
-    static const char *const replication[] = {"INFO", "replication", NULL};
 
     uint64_t now_us = clock_us();
     probe->tried_us = now_us;
     link_ask(probe->link, ping, silence_ms(probe), probe_pong);
     link_ask(probe->link, role, silence_ms(probe), probe_role);
-    if (probe->wants_replication) link_ask(probe->link, replication, silence_ms(probe), probe_replication);
+    if (probe->wants_replication) probe_ask_replication(probe);
     probe_ask_slow(probe, now_us);
+}
+
+bool probe_ask_replication(struct probe *probe)
+{
+    static const char *const replication[] = {"INFO", "replication", NULL};
+    if (probe->owes_replication || link_questions(probe->link) >= PROBE_QUESTIONS_MAX) return false;
+    probe->owes_replication = link_ask(probe->link, replication, silence_ms(probe), probe_replication);
+    return probe->owes_replication;
 }
 
 static void probe_ask_slow(struct probe *probe, uint64_t now_us)
@@ -332,21 +341,31 @@ static void probe_master_resolved(void *follower)
 static void probe_replication(void *owner, const redisReply *reply, uint64_t asked_us)
 {
     struct probe *probe = owner;
-    if (reply && reply->type == REDIS_REPLY_ERROR && !probe->is_history_noted) {
-        log_warning("node %s: cannot be used, it does not tell its replication history: %.150s", probe->name,
-                    reply->str);
+    probe->owes_replication = false;
+    if (reply && reply->type == REDIS_REPLY_ERROR && !is_busy(reply) && !probe->is_history_noted) {
+        log_warning("node %s: not read from as a replica, since it does not tell its replication history: %.150s",
+                    probe->name, reply->str);
         probe->is_history_noted = true;
     }
     if (!reply || reply->type != REDIS_REPLY_STRING) return;
     probe->is_history_noted = false;
     struct slice text = {reply->str, (size_t)reply->len};
-    char offset[24];
-    info_copy(text, "master_replid", probe->replid, sizeof(probe->replid));
-    info_copy(text, "master_replid2", probe->replid2, sizeof(probe->replid2));
+    char offset[24], link[8], replid[PROBE_RUN_ID_SIZE], replid2[PROBE_RUN_ID_SIZE];
+    info_copy(text, "master_replid", replid, sizeof(replid));
+    info_copy(text, "master_replid2", replid2, sizeof(replid2));
+    bool is_news = !probe->replication_asked_us || strcmp(replid, probe->replid) != 0 ||
+                   strcmp(replid2, probe->replid2) != 0;
+    memcpy(probe->replid, replid, sizeof(replid));
+    memcpy(probe->replid2, replid2, sizeof(replid2));
     info_copy(text, "master_repl_offset", offset, sizeof(offset));
     probe->offset = strtoll(offset, NULL, 10);
+    info_copy(text, "master_link_status", link, sizeof(link));
+    info_copy(text, "slave_repl_offset", offset, sizeof(offset));
+    bool is_applied = strcmp(link, "up") == 0 && offset[0];
+    probe->applied = is_applied ? strtoll(offset, NULL, 10) : -1;
     probe->replication_asked_us = asked_us;
-    probe->setup->changed(probe->setup->owner, probe);
+    if (probe->setup->replicated) probe->setup->replicated(probe->setup->owner, probe);
+    if (is_news) probe->setup->changed(probe->setup->owner, probe);
 }
 
 static void probe_server(void *owner, const redisReply *reply, uint64_t asked_us)

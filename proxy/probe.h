@@ -2,7 +2,7 @@
 /*
  * probe.h - what does this node say of itself?
  *
- * One probe follows one node: a connection on which PING and ROLE (for static sets INFO replication too) are
+ * One probe follows one node: a connection on which PING and ROLE (INFO replication too, where that is wanted) are
  * asked every interval, and at once when somebody has a reason to doubt. It records answers and when they
  * were asked for; whether the node is master or fit is decided elsewhere.
  *
@@ -18,9 +18,10 @@
 #include "proxy/reconnect.h"
 #include "proxy/link.h"
 #include "proxy/resolver.h"
+#include "routing/freshness.h"
 #include "routing/topology.h"
 
-#define PROBE_RUN_ID_SIZE  41
+#define PROBE_RUN_ID_SIZE  FRESHNESS_HISTORY_SIZE
 #define PROBE_VERSION_SIZE 32
 #define PROBE_MODE_SIZE    16
 
@@ -34,6 +35,7 @@ struct probe_setup {
     uint64_t connect_timeout_ms;
     uint64_t interval_ms;
     void (*changed)(void *owner, struct probe *probe); /* it has answered, or stopped answering */
+    void (*replicated)(void *owner, struct probe *probe); /* it has answered INFO replication */
     void (*commands)(void *owner, struct slice reply); /* the reply to COMMAND */
     void *owner;
     bool is_quiet; /* log nothing */
@@ -60,9 +62,11 @@ struct probe {
     uint16_t master_port;
     bool is_linked; /* of a replica: its link to the master is up */
 
-    bool wants_replication; /* set by discovery: ask INFO replication too */
+    bool wants_replication; /* set by discovery or freshening: ask INFO replication too */
+    bool owes_replication;  /* it has been asked, and has not answered */
     char replid[PROBE_RUN_ID_SIZE], replid2[PROBE_RUN_ID_SIZE];
     int64_t offset;
+    int64_t applied; /* of a replica whose link is up: the offset up to which it has taken its master's history; -1 = not so */
     uint64_t replication_asked_us;
 
     bool wants_commands;              /* set by the upstream: ask COMMAND on connecting and now and then */
@@ -85,6 +89,11 @@ struct probe {
     bool lacks_shards;              /* it knows or allows no CLUSTER SHARDS */
     uint8_t view_fault;             /* enum cluster_view_status: what the log has told of it */
 
+
+    /* For freshening (freshening.h). */
+    struct freshness_samples *samples; /* of a master; NULL until it has told one */
+    bool is_sampled;                   /* ... and its replicas are to be asked when it has told the next */
+
     /* Private to probe.c. */
     struct link *link;
     struct resolved_name *resolved;
@@ -106,6 +115,9 @@ void probe_destroy(struct probe *probe);
 /* Asks now instead of at the next interval; connects now if it is not connected. Bounded: not before
  * min_gap_us have passed since the last time. */
 void probe_hurry(struct probe *probe, uint64_t min_gap_us);
+
+/* Asks INFO replication alone, now. False if it is not connected, owes too many answers, or owes this one. */
+bool probe_ask_replication(struct probe *probe);
 
 /* Asks what discovery wants to know, on the probe's connection; the answer's owner is the probe. False if it is not
  * connected, or owes too many answers. */

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/request.h"
 
+#include "proxy/touch.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
 enum {
     REQUESTS_PER_SLAB = 128,
     SETTLE_BELOW_BYTES = 16384,
+    TOUCHES_KEPT = 256,
 };
 
 struct request_slab {
@@ -22,6 +25,12 @@ void request_pool_finish(struct request_pool *pool)
         pool->slabs = next;
     }
     pool->free = NULL;
+    while (pool->touches) {
+        struct touches *next = pool->touches->next;
+        free(pool->touches);
+        pool->touches = next;
+    }
+    pool->touches_count = 0;
 }
 
 struct request *request_create(struct request_pool *pool)
@@ -48,8 +57,41 @@ void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struc
     chunk_release(chunks, request->chunk);
     if (request->reply.first)
         spans_clear(chunks, &request->reply);
+    if (request->touches)
+        request_give_touches(pool, request->touches);
     request->next = pool->free;
     pool->free = request;
+}
+
+struct touches *request_take_touches(struct request_pool *pool)
+{
+    struct touches *touches = pool->touches;
+    if (touches) {
+        pool->touches = touches->next;
+        pool->touches_count--;
+    } else {
+        touches = malloc(sizeof *touches);
+    }
+    if (touches) {
+        touches->next = NULL;
+        touches->count = 0;
+    }
+    return touches;
+}
+
+void request_give_touches(struct request_pool *pool, struct touches *touches)
+{
+    while (touches) {
+        struct touches *next = touches->next;
+        if (pool->touches_count < TOUCHES_KEPT) {
+            touches->next = pool->touches;
+            pool->touches = touches;
+            pool->touches_count++;
+        } else {
+            free(touches);
+        }
+        touches = next;
+    }
 }
 
 bool request_settle(struct chunk_pool *chunks, struct request *request)

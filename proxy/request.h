@@ -34,6 +34,10 @@
 struct client;
 struct connection;
 struct inquiry;
+struct touches;
+
+/* What it may write, or reads (touch.h). */
+enum touch { TOUCH_NOTHING, TOUCH_KEY, TOUCH_KEYS, TOUCH_ALL };
 
 enum request_state {
     REQUEST_NEW,
@@ -113,6 +117,10 @@ struct request {
             uint32_t opening_commands;
         };
     };
+    uint64_t fresh_after_us;      /* a read: replicas that may answer it are fresh as of later than this (freshness.h) */
+    struct touches *touches;      /* the keys of TOUCH_KEYS that it writes */
+    uint32_t touched;             /* the key of TOUCH_KEY */
+    uint32_t replicas_epoch;      /* upstream->replicas_epoch when its node was chosen */
     uint32_t redirect_node;
     uint32_t order;               /* among its client's commands, parts of one alike; may wrap */
     uint16_t place;               /* of its keys (topology.h), or REQUEST_PLACE_NONE; the shard itself if is_for_shard.
@@ -128,6 +136,7 @@ struct request {
     uint8_t effect;               /* enum again_effect, of it or of any piece that is for a shard */
     uint8_t pin;                  /* enum command_pin */
     uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
+    uint8_t touch;                /* enum touch */
     uint8_t special;              /* enum command_special; 0 where it need not be looked at before it is queued */
     uint16_t cursor_mark;         /* the mark that its cursor came with and that was taken off; 0 = none */
     bool is_read : 1;             /* safe to send again */
@@ -170,6 +179,8 @@ static inline bool request_is_older(const struct request *a, const struct reques
 struct request_pool {
     struct request *free;
     struct request_slab *slabs;
+    struct touches *touches; /* lists to be used again, as many as */
+    uint32_t touches_count;
 };
 
 struct request_queue {
@@ -183,6 +194,10 @@ struct request *request_create(struct request_pool *pool);
 
 /* Frees the request and what it holds of chunks. It must be in no queue. */
 void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request);
+
+/* An empty list, or NULL if memory is short; takes back one and all behind it. */
+struct touches *request_take_touches(struct request_pool *pool);
+void request_give_touches(struct request_pool *pool, struct touches *touches);
 
 /* Copies its bytes out of a shared chunk, for a request that is kept for long. False if memory is short (it
  * stays as it was). */

@@ -4,6 +4,7 @@
 #include "proxy/backend.h"
 #include "proxy/handler.h"
 #include "proxy/scan.h"
+#include "proxy/touch.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -98,6 +99,11 @@ static void send_pieces(struct client *client, const struct command_at_hand *at_
         piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
         piece.chunk = chunk;
         offset += plan->kind == PLAN_SPLIT ? piece.size : 0;
+        if (!touch_piece(client, at_hand, plan, i, &piece)) {
+            request_give_touches(&client->worker->requests, piece.touches);
+            client_close(client, "out of memory");
+            return;
+        }
         client_send_piece(client, &piece, &scatter->pieces[i].request);
     }
 }

@@ -22,6 +22,7 @@ static const struct discovery_kind *const kinds[] = {
 };
 
 static void survey_node_changed(void *owner, struct probe *probe);
+static void survey_node_replicated(void *owner, struct probe *probe);
 static void survey_check_mode(struct survey *survey, const struct probe *probe);
 static void survey_learn_commands(void *owner, struct slice reply);
 static bool is_in_verdict(const struct survey *survey, const struct probe *probe);
@@ -69,12 +70,17 @@ struct survey *survey_create(const struct config_upstream *config, uint32_t inde
         .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
         .interval_ms = (uint64_t)config->pool_health_interval_ms,
         .changed = survey_node_changed,
+        .replicated = survey_node_replicated,
         .commands = survey_learn_commands,
         .owner = survey,
     };
     survey_reset_verdict(survey);
     ev_init(&survey->hurry, survey_hurry);
     survey->hurry.data = survey;
+    if (!freshening_init(&survey->freshening, survey)) {
+        survey_destroy(survey);
+        return NULL;
+    }
     survey_become(survey, kinds[config->kind]);
     return survey;
 }
@@ -90,6 +96,7 @@ void survey_destroy(struct survey *survey)
         probe_destroy(survey->probes);
         survey->probes = next;
     }
+    if (survey->freshening.survey) freshening_finish(&survey->freshening);
     topology_release(survey->last);
     command_set_release(survey->commands);
     free(survey->command_bytes);
@@ -103,6 +110,7 @@ void survey_touch(struct survey *survey)
 
 void survey_run(struct survey *survey)
 {
+    freshening_run(&survey->freshening);
     for (int i = 0; survey->is_touched && i < SURVEY_JUDGEMENTS_MAX; i++) {
         survey->is_touched = false;
         if (survey->next_kind) survey_switch_kind(survey);
@@ -190,6 +198,7 @@ struct probe *survey_node(struct survey *survey, const char *host, uint16_t port
     while (*end)
         end = &(*end)->next;
     *end = probe_create(&survey->setup, host, port); /* at the end: the order of nodes does not change */
+    if (*end) (*end)->wants_replication = freshening_is_wanted(&survey->freshening);
     if (*end) survey_touch(survey);
     return *end;
 }
@@ -242,6 +251,12 @@ static void survey_node_changed(void *owner, struct probe *probe)
 {
     survey_check_mode(owner, probe);
     survey_touch(owner);
+}
+
+static void survey_node_replicated(void *owner, struct probe *probe)
+{
+    struct survey *survey = owner;
+    freshening_heard(&survey->freshening, probe);
 }
 
 /* What has its slots only, or no keys, is of no use as one of a few nodes that have all. */

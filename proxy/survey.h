@@ -18,6 +18,7 @@
 
 #include "proxy/config.h"
 #include "proxy/discovery.h"
+#include "proxy/freshening.h"
 #include "proxy/probe.h"
 #include "routing/topology.h"
 
@@ -59,6 +60,7 @@ struct survey {
     void *discovery;
     struct survey_verdict verdict;
     struct survey_shard only;
+    struct freshening freshening;
     bool is_touched, is_mode_noted;
 
     /* Private to survey.c. */

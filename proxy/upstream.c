@@ -3,6 +3,7 @@
 
 #include "proxy/again.h"
 #include "proxy/client.h"
+#include "proxy/clock.h"
 #include "proxy/ears.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
@@ -59,7 +60,21 @@ static bool knows_replicas(const struct upstream *upstream);
 static bool lacks_replica(const struct upstream *upstream, const struct request *request);
 static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request);
 static struct backend *named_master(const struct upstream *upstream, uint16_t shard);
-static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t shard);
+static struct connection *connection_for(struct upstream *upstream, struct request *request, uint16_t shard);
+static struct connection *lane_of(struct backend *backend, const struct request *request);
+static struct backend *choose(struct upstream *upstream, struct request *request, uint16_t shard);
+static uint32_t pick_node(struct upstream *upstream, const struct request *request, const struct topology_shard *shard,
+                          enum pick_policy policy);
+static void bound_staleness(const struct upstream *upstream, struct request *request);
+static bool is_proven(const struct connection *connection, const struct request *request);
+static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard);
+static void want_fresher(struct upstream *upstream, const struct topology_shard *shard);
+static bool is_behind_others(const struct upstream *upstream, const struct request *request);
+static bool has_replica_behind(const struct upstream *upstream, const struct request *request,
+                               const struct topology_shard *shard);
+static bool lacks_fresh_replica(const struct upstream *upstream, const struct request *request, uint16_t shard);
+static void follow_replicas(struct upstream *upstream, const struct topology *topology);
+static bool has_same_replicas(const struct topology *a, const struct topology *b);
 static bool forbids_the_only_node(const struct upstream *upstream, const struct request *request);
 static void hold(struct upstream *upstream, struct request *request);
 static void tell_of_holding(struct upstream *upstream, const struct request *request);
@@ -82,6 +97,7 @@ bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t in
                                 worker->group->count);
     struct topology_draft nothing = {.kind = "", .server_version = "", .master = TOPOLOGY_NO_NODE};
     upstream->topology = topology_create(&nothing);
+    upstream->freshness = control_freshness(worker->group->control, index);
     ev_timer_init(&upstream->release, release_now, 0., 0.);
     upstream->release.data = upstream;
     return upstream->topology != NULL;
@@ -200,18 +216,19 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         return;
     }
     uint16_t shard = upstream_shard_of(upstream, request);
+    if (is_behind_others(upstream, request)) {
+        request->not_before_ms = upstream->worker->now_ms + 1;
+        hold(upstream, request);
+        return;
+    }
+    bound_staleness(upstream, request);
     for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
         struct connection *connection = route_of(upstream, request, shard);
-        if (!connection) {
-            struct backend *backend = again_is_behind(request) ? NULL : choose(upstream, request, shard);
-            if (!backend)
-                break;
-            connection = request->special && request_is_script(request)
-                             ? backend_script_lane(backend, request->database, request->client)
-                             : backend_lane(backend, request->database, request->client);
-        }
+        if (!connection && !again_is_behind(request))
+            connection = connection_for(upstream, request, shard);
         if (connection) {
             note_write(upstream, connection, request);
+            request->replicas_epoch = upstream->replicas_epoch;
             client_routed(request->client, connection);
             connection_queue(connection, request);
             return;
@@ -223,7 +240,10 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
     }
     if (shard == TOPOLOGY_NO_SHARD)
         redirect_uncovered(upstream, request);
-    if (lacks_replica(upstream, request))
+    if (shard != TOPOLOGY_NO_SHARD && lacks_fresh_replica(upstream, request, shard)) {
+        request->not_before_ms = upstream->worker->now_ms + (uint64_t)upstream->config->reads_freshness_interval_ms;
+        hold(upstream, request);
+    } else if (lacks_replica(upstream, request))
         client_fail(request, ERROR_NO_REPLICA_HERE);
     else if (forbids_the_only_node(upstream, request))
         client_fail(request, ERROR_NO_REPLICA);
@@ -321,6 +341,8 @@ void upstream_tick(struct upstream *upstream)
     tick_held(upstream);
     if (upstream->is_sharded)
         leave_out_silent(upstream);
+    if (upstream->has_marked)
+        upstream_refresh_replicas(upstream);
     end_waiting_for_topology(upstream, false);
     ears_refresh(upstream, false);
     tell_end_of_holding(upstream);
@@ -365,6 +387,8 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
 
 bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request)
 {
+    if (!request->needs_master && !upstream_is_master(upstream, connection))
+        return is_proven(connection, request);
     if (!request->needs_master)
         return true;
     return upstream_is_master(upstream, connection) &&
@@ -437,6 +461,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     }
 
     follow_places(upstream, topology, by_node);
+    follow_replicas(upstream, topology);
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         backend->own_load = *backend->load;
         backend->load = &backend->own_load;
@@ -458,6 +483,30 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     upstream->is_sharded = topology->is_cluster || topology->shard_count > 1;
     upstream->first_shard = upstream->is_sharded ? first_shard_of(topology) : 0;
     return true;
+}
+
+/* Who keeps to one of several replicas may find it to be another now (pick_session_read()). */
+static void follow_replicas(struct upstream *upstream, const struct topology *topology)
+{
+    upstream->has_replicas = false;
+    for (uint32_t i = 0; i < topology->shard_count; i++)
+        upstream->has_replicas |= topology->shards[i].replica_count > 0;
+    if (has_same_replicas(upstream->topology, topology))
+        return;
+    upstream->replicas_epoch++;
+    upstream->replicas_changed_us = clock_us();
+}
+
+static bool has_same_replicas(const struct topology *a, const struct topology *b)
+{
+    bool is_same = a->shard_count == b->shard_count;
+    for (uint32_t i = 0; is_same && i < a->shard_count; i++) {
+        const struct topology_shard *in_a = &a->shards[i], *in_b = &b->shards[i];
+        is_same = in_a->replica_count == in_b->replica_count;
+        for (uint32_t j = 0; is_same && j < in_a->replica_count; j++)
+            is_same = strcmp(a->nodes[in_a->replicas[j]].name, b->nodes[in_b->replicas[j]].name) == 0;
+    }
+    return is_same;
 }
 
 static uint16_t first_shard_of(const struct topology *topology)
@@ -845,27 +894,149 @@ static struct connection *route_of(struct upstream *upstream, const struct reque
     return route;
 }
 
+/* A connection that was made since its node was found to be fresh may lead to another process there: the master then. */
+static struct connection *connection_for(struct upstream *upstream, struct request *request, uint16_t shard)
+{
+    struct backend *backend = choose(upstream, request, shard);
+    struct connection *connection = backend ? lane_of(backend, request) : NULL;
+    if (!connection || backend->role == NODE_ROLE_MASTER || is_proven(connection, request))
+        return connection;
+    const struct topology_shard *among = &upstream->topology->shards[shard];
+    want_fresher(upstream, among);
+    uint32_t master = upstream->config->reads_policy == READS_REPLICA ? PICK_NONE
+                                                                      : pick_node(upstream, request, among, PICK_MASTER);
+    return master == PICK_NONE ? NULL : lane_of(upstream->by_node[master], request);
+}
+
+static struct connection *lane_of(struct backend *backend, const struct request *request)
+{
+    return request->special && request_is_script(request)
+               ? backend_script_lane(backend, request->database, request->client)
+               : backend_lane(backend, request->database, request->client);
+}
+
+/* True if its node is as fresh as the request asks, and was found so when the connection was there already. */
+static bool is_proven(const struct connection *connection, const struct request *request)
+{
+    const struct backend *backend = connection->backend;
+    if (request->fresh_after_us == FRESHNESS_ANY)
+        return true;
+    uint64_t fresh_us = atomic_load_explicit(&backend->gauge->fresh_us, memory_order_relaxed);
+    const struct client *client = request->client;
+    bool is_kept_to = client->upstream->config->reads_consistency != CONSISTENCY_SESSION ||
+                      client->replicas_epoch == client->upstream->replicas_epoch;
+    return fresh_us > request->fresh_after_us && connection->established_us && fresh_us > connection->established_us &&
+           is_kept_to;
+}
+
+/* Another worker has written to the master of a newer topology than this one has adopted yet, which may be another. */
+static bool is_behind_others(const struct upstream *upstream, const struct request *request)
+{
+    return request->fresh_after_us != FRESHNESS_ANY &&
+           freshness_is_behind(upstream->freshness, upstream->topology->version);
+}
+
+/* Staleness is bounded as of when the request goes, however long it was held. */
+static void bound_staleness(const struct upstream *upstream, struct request *request)
+{
+    uint64_t bound_us = (uint64_t)upstream->config->reads_max_staleness_ms * 1000;
+    if (!bound_us || request->fresh_after_us == FRESHNESS_ANY)
+        return;
+    uint64_t oldest_us = clock_us() - bound_us;
+    if (request->fresh_after_us < oldest_us)
+        request->fresh_after_us = oldest_us;
+}
+
 /* A replica does not know that a slot is on its way: it would say of keys that have gone that there are none. */
-static struct backend *choose(struct upstream *upstream, const struct request *request, uint16_t index)
+static struct backend *choose(struct upstream *upstream, struct request *request, uint16_t index)
 {
     const struct topology *topology = upstream->topology;
     const struct topology_shard *shard = &topology->shards[index];
-    if (request->client->persona == PERSONA_REPLICA)
+    struct client *client = request->client;
+    if (client->persona == PERSONA_REPLICA)
         return backend_for_replicas_client(upstream, request, index);
-    bool must_be_master =
-        request->needs_master || request->client->follows_master || is_of_unsettled_place(upstream, request);
+    bool must_be_master = request->needs_master || client->follows_master || is_of_unsettled_place(upstream, request);
     enum pick_policy policy = must_be_master ? PICK_MASTER : (enum pick_policy)upstream->config->reads_policy;
-    uint32_t node = request->is_read ? pick_read(topology, shard, upstream->loads, policy, PICK_NONE, &upstream->worker->seed)
+    uint32_t node = request->is_read ? pick_node(upstream, request, shard, policy)
                                      : pick_write(topology, shard, upstream->loads);
     if (node == PICK_NONE && request->is_urgent)
         return named_master(upstream, index);
+    if (!must_be_master && request->fresh_after_us != FRESHNESS_ANY && (node == PICK_NONE || node == shard->master))
+        note_behind(upstream, request, shard);
+    client->replicas_epoch = upstream->replicas_epoch;
     return node == PICK_NONE ? NULL : upstream->by_node[node];
+}
+
+static uint32_t pick_node(struct upstream *upstream, const struct request *request, const struct topology_shard *shard,
+                          enum pick_policy policy)
+{
+    bool keeps_sessions = upstream->config->reads_consistency == CONSISTENCY_SESSION;
+    if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
+        return pick_session_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
+                                 request->client->id);
+    return pick_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us, PICK_NONE,
+                     &upstream->worker->seed);
+}
+
+/* The master answers, or nobody, though there are replicas: were they asked how far they are, the next read might find one. No
+ * matter while a write is on its way. */
+static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard)
+{
+    bool is_of_use =
+        request->fresh_after_us != FRESHNESS_OF_MASTER && upstream->config->reads_policy != READS_PREFER_MASTER;
+    if (is_of_use && has_replica_behind(upstream, request, shard))
+        want_fresher(upstream, shard);
+}
+
+static void want_fresher(struct upstream *upstream, const struct topology_shard *shard)
+{
+    if (shard->master == TOPOLOGY_NO_NODE)
+        return;
+    atomic_bool *is_behind = &upstream->topology->nodes[shard->master].gauge->is_behind;
+    if (!atomic_load(is_behind))
+        atomic_store(is_behind, true);
+    control_want_freshness(upstream->worker->group->control, upstream->index);
+}
+
+/* Lest the first read of what was written a while ago has to go to the master. */
+void upstream_refresh_replicas(struct upstream *upstream)
+{
+    upstream->has_marked = false;
+    for (uint32_t i = 0; upstream->freshness && i < upstream->topology->shard_count; i++) {
+        if (upstream->topology->shards[i].replica_count > 0)
+            want_fresher(upstream, &upstream->topology->shards[i]);
+    }
+}
+
+static bool has_replica_behind(const struct upstream *upstream, const struct request *request,
+                               const struct topology_shard *shard)
+{
+    const struct topology *topology = upstream->topology;
+    for (uint32_t i = 0; i < shard->replica_count; i++) {
+        uint32_t node = shard->replicas[i];
+        uint64_t needed_us = request->fresh_after_us;
+        const struct connection *connection = upstream->by_node[node]->connections;
+        if (connection && connection->established_us > needed_us)
+            needed_us = connection->established_us;
+        if (upstream->loads[node].is_usable && topology_fresh_us(&topology->nodes[node]) <= needed_us)
+            return true;
+    }
+    return false;
 }
 
 static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request)
 {
     return upstream->is_sharded && !request->is_for_shard &&
            upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms);
+}
+
+/* The master must not answer, and there are replicas which will be fresh enough in a moment, perhaps. */
+static bool lacks_fresh_replica(const struct upstream *upstream, const struct request *request, uint16_t shard)
+{
+    const struct topology_shard *among = &upstream->topology->shards[shard];
+    return request->fresh_after_us != FRESHNESS_ANY && upstream->config->reads_policy == READS_REPLICA &&
+           !request->client->follows_master && pick_read(upstream->topology, among, upstream->loads, PICK_REPLICA,
+                                                         FRESHNESS_ANY, PICK_NONE, &upstream->worker->seed) != PICK_NONE;
 }
 
 /* With reads.policy = replica a read fails at once where no replica is fit, rather than wait for one; unless

@@ -12,6 +12,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/config.h"
+#include "routing/freshness.h"
 #include "routing/hold.h"
 
 struct worker;
@@ -31,6 +32,11 @@ struct upstream {
     uint32_t master_epoch;      /* counts its changes, from 1 */
     uint32_t replaced_epoch;    /* of the last that was a replica before; 0 = there was none. Of several shards */
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
+    struct freshness *freshness; /* what writes mark, for reads from replicas; control's; NULL = reads ask for nothing */
+    bool has_replicas;          /* any that is fit */
+    bool has_marked;            /* any write since the last tick, or has a new connection to a replica */
+    uint32_t replicas_epoch;    /* counts changes of which replicas are fit; may wrap */
+    uint64_t replicas_changed_us; /* when that was last */
     bool is_holding;            /* said so in the log; until there is a master again */
     uint64_t failed_held;       /* ended by their deadline since then */
 
@@ -82,6 +88,9 @@ void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);
 bool upstream_awaits_topology(struct upstream *upstream, struct client *client, const struct request *traits);
 
 void upstream_tick(struct upstream *upstream);
+
+/* Has all replicas asked how fresh they are. */
+void upstream_refresh_replicas(struct upstream *upstream);
 
 /* The master of a shard, or NULL while there is none that may be written to. */
 struct backend *upstream_master(const struct upstream *upstream, uint16_t shard);

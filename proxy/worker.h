@@ -57,6 +57,7 @@ struct worker {
     ev_timer unpause; /* when clients that CLIENT PAUSE has stalled may go on */
 
     uint64_t now_ms; /* monotonic, read once a loop turn */
+    uint64_t received_us; /* while what a master has sent is looked at: when that was, or later; 0 else */
     uint64_t seed;
     struct chunk_pool chunks;
     struct request_pool requests;

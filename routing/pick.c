@@ -2,6 +2,7 @@
 #include "routing/pick.h"
 
 #include "routing/backoff.h"
+#include "routing/freshness.h"
 
 enum {
     NEAREST_SLACK_US = 100,     /* round trips that differ by less are equal */
@@ -12,6 +13,7 @@ struct pick_context {
     const struct topology *topology;
     const struct topology_shard *shard;
     const struct pick_load *loads;
+    uint64_t fresh_after_us;
     uint32_t avoid;
     uint64_t *seed;
 };
@@ -30,15 +32,18 @@ static pick_step *const steps[PICK_POLICY_COUNT][2] = {
 
 #define UNMEASURED_US (UINT32_MAX / 2)
 
+static uint32_t pick_of_client(const struct pick_context *context, uint64_t client_id, bool must_be_open);
 static uint64_t draw(const char *name, uint64_t client_id);
 static bool is_open(const struct pick_context *context, uint32_t node);
+static bool is_fresh(const struct pick_context *context, uint32_t node);
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node);
 
 uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
-                   const struct pick_load *loads, enum pick_policy policy, uint32_t avoid, uint64_t *seed)
+                   const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us, uint32_t avoid,
+                   uint64_t *seed)
 {
-    struct pick_context context = {topology, shard, loads, avoid, seed};
+    struct pick_context context = {topology, shard, loads, fresh_after_us, avoid, seed};
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < 2 && steps[policy][i]; i++) {
             uint32_t node = steps[policy][i](&context);
@@ -52,18 +57,38 @@ uint32_t pick_read(const struct topology *topology, const struct topology_shard 
     return PICK_NONE;
 }
 
-/* Rendezvous hashing (Thaler and Ravishankar 1998): of all replicas the one that this client and its name draw the
- * highest number for. */
+uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
+                           const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
+                           uint64_t client_id)
+{
+    struct pick_context context = {topology, shard, loads, fresh_after_us, PICK_NONE, NULL};
+    bool is_master_first = policy == PICK_MASTER || policy == PICK_PREFER_MASTER;
+    uint32_t master = policy == PICK_REPLICA ? PICK_NONE : pick_the_master(&context);
+    if (policy == PICK_MASTER || (is_master_first && master != PICK_NONE))
+        return master;
+    uint32_t replica = pick_of_client(&context, client_id, false);
+    return replica != PICK_NONE && is_open(&context, replica) ? replica : master;
+}
+
 uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
                           const struct pick_load *loads, uint64_t client_id)
 {
-    struct pick_context context = {topology, shard, loads, PICK_NONE, NULL};
+    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL};
+    return pick_of_client(&context, client_id, true);
+}
+
+/* Rendezvous hashing (Thaler and Ravishankar 1998): of all replicas the one that this client and its name draw the
+ * highest number for. */
+static uint32_t pick_of_client(const struct pick_context *context, uint64_t client_id, bool must_be_open)
+{
+    const struct topology_shard *shard = context->shard;
     uint32_t chosen = PICK_NONE;
     uint64_t highest = 0;
     for (uint32_t i = 0; i < shard->replica_count; i++) {
         uint32_t node = shard->replicas[i];
-        uint64_t drawn = draw(topology->nodes[node].name, client_id);
-        if (is_open(&context, node) && (chosen == PICK_NONE || drawn > highest)) {
+        uint64_t drawn = draw(context->topology->nodes[node].name, client_id);
+        bool is_candidate = !must_be_open || is_open(context, node);
+        if (is_candidate && (chosen == PICK_NONE || drawn > highest)) {
             chosen = node;
             highest = drawn;
         }
@@ -85,7 +110,7 @@ static uint64_t draw(const char *name, uint64_t client_id)
 uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
                     const struct pick_load *loads)
 {
-    struct pick_context context = {topology, shard, loads, PICK_NONE, NULL};
+    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL};
     return shard->is_yielding ? PICK_NONE : pick_the_master(&context);
 }
 
@@ -148,7 +173,14 @@ static uint32_t pick_the_nearest(const struct pick_context *context)
 
 static bool is_open(const struct pick_context *context, uint32_t node)
 {
-    return node != context->avoid && context->topology->nodes[node].is_fit && context->loads[node].is_usable;
+    return node != context->avoid && context->topology->nodes[node].is_fit && context->loads[node].is_usable &&
+           (context->fresh_after_us == FRESHNESS_ANY || is_fresh(context, node));
+}
+
+/* The master shows all that there is. */
+static bool is_fresh(const struct pick_context *context, uint32_t node)
+{
+    return node == context->shard->master || topology_fresh_us(&context->topology->nodes[node]) > context->fresh_after_us;
 }
 
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b)

@@ -6,6 +6,8 @@
  * equals two are drawn at random and the one with fewer unanswered requests wins ("the power of two choices",
  * Mitzenmacher 2001): near the best spread, at a cost that does not grow with the number of nodes.
  *
+ * A read may ask for a replica that is fresh as of later than some time (freshness.h); others do not count as fit then.
+ *
  * Pure: the load is the worker's own count, chance comes as a seed.
  */
 #ifndef ROUTING_PICK_H
@@ -33,10 +35,18 @@ struct pick_load {
 
 #define PICK_NONE UINT32_MAX
 
-/* The node for a read of this shard; avoid (or PICK_NONE) is taken only if there is no other. PICK_NONE if no
- * node that the policy allows is fit and usable. */
+/* The node for a read of this shard that asks for replicas fresh as of later than fresh_after_us (FRESHNESS_ANY: for
+ * any); avoid (or PICK_NONE) is taken only if there is no other. PICK_NONE if no node that the policy allows is fit and
+ * usable. */
 uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
-                   const struct pick_load *loads, enum pick_policy policy, uint32_t avoid, uint64_t *seed);
+                   const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us, uint32_t avoid,
+                   uint64_t *seed);
+
+/* The same for a client that must not go back in time: of all replicas of the shard it reads from one only, which its id
+ * tells, or from the master. Another one it is when the replicas of the shard are others. */
+uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
+                           const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
+                           uint64_t client_id);
 
 /* The replica that a client keeps to, by its id: another one only while that is not fit and usable. Clients are spread
  * evenly, whatever replicas come and go. PICK_NONE if there is none. */

@@ -39,6 +39,9 @@ struct node_gauge {
     atomic_uint references;
     _Atomic uint32_t round_trip_us; /* smoothed round trip of the control thread's PING; 0 = not measured */
     _Atomic uint32_t dedicated;     /* dedicated connections open to it, over all workers */
+    _Atomic uint64_t fresh_us;      /* of a replica: as of when it is fresh (freshness.h); 0 = nobody knows */
+    atomic_bool is_behind;          /* of a master: a read would go to a replica if one were fresher. Workers set it, the
+                                       control thread takes it back when it asks */
 };
 
 struct topology_node {
@@ -133,6 +136,12 @@ uint32_t topology_place_of(const struct topology *topology, struct slice key);
 static inline uint16_t topology_shard_of(const struct topology *topology, uint32_t place)
 {
     return topology->slots[place];
+}
+
+/* As of when a replica shows all writes, in microseconds of the monotonic clock; 0 = nobody knows. */
+static inline uint64_t topology_fresh_us(const struct topology_node *node)
+{
+    return atomic_load_explicit(&node->gauge->fresh_us, memory_order_relaxed);
 }
 
 /* True if both say the same of nodes, roles, fitness and addresses, and confirm the same masters (version, epoch and times

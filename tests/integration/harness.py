@@ -675,8 +675,8 @@ class Pointsman(Process):
 
         def spread():
             before = [server.commandstats().get("exists", 0) for server in cluster.servers]
-            with self.client() as client:
-                for _ in range(40):
+            for _ in range(40):
+                with self.client() as client:  # one may keep to one server
                     client.exists("harness:ready")
             after = [server.commandstats().get("exists", 0) for server in cluster.servers]
             return sum(b > a for a, b in zip(before, after)) >= count

@@ -2,6 +2,7 @@
 #include "routing/pick.h"
 
 #include "routing/backoff.h"
+#include "routing/freshness.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,7 +49,7 @@ static void set_round_trip(struct scene *scene, uint32_t node, uint32_t us)
 
 static uint32_t read_node(struct scene *scene, enum pick_policy policy, uint32_t avoid)
 {
-    return pick_read(scene->topology, shard_of(scene), scene->loads, policy, avoid, &scene->seed);
+    return pick_read(scene->topology, shard_of(scene), scene->loads, policy, FRESHNESS_ANY, avoid, &scene->seed);
 }
 
 static void count_reads(struct scene *scene, enum pick_policy policy, uint32_t avoid,
