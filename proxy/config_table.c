@@ -289,8 +289,8 @@ const struct config_key config_keys[] = {
      .choices = consistencies,
      .at_reload = false,
      .help = "What a replica must show to be read from. proxy: every write to the key that any client has had "
-             "answered through this process. session: every write that the same client has had answered, and "
-             "nothing older than it has read. eventual: any replica will do that is fit. When none is fresh "
+             "answered through this process. session: every write to the key that the same client has had "
+             "answered, and nothing of it that is older than what it has read. eventual: any replica will do that is fit. When none is fresh "
              "enough, the master answers."},
     {.section = "reads",
      .name = "max_staleness",

@@ -319,10 +319,14 @@ static void remember(const struct request *request, const struct connection *con
     bool is_kept_to = is_from_replica && request->replicas_epoch == upstream->replicas_epoch;
     if (is_kept_to)
         return;
-    if (request->is_read && !is_from_replica && request->touch == TOUCH_KEY)
-        freshness_session_saw(reading, request->touched, now_us);
-    else
+    if (is_from_replica || (request->is_read && request->touch != TOUCH_KEY) || request->touch == TOUCH_ALL)
         freshness_session_raise(reading, now_us);
+    else if (request->touch == TOUCH_KEY)
+        freshness_session_saw(reading, request->touched, now_us);
+    for (const struct touches *touches = request->touches; touches; touches = touches->next) {
+        for (uint32_t i = 0; i < touches->count; i++)
+            freshness_session_saw(reading, touches->cells[i], now_us);
+    }
 }
 
 /* Later than when the node carried it out: one look at the clock for all that came in one go. */

@@ -32,14 +32,15 @@ uint32_t freshness_cell_of(const struct freshness *freshness, struct slice key)
     }
     word = 0;
     if (left > 0) memcpy(&word, at, left);
-    hash = mix(hash, word);
-    return (uint32_t)(hash >> 32) % FRESHNESS_CELLS;
+    return (uint32_t)(mix(mix(hash, word), 0) >> 32) % FRESHNESS_CELLS;
 }
 
+/* Each bit of a word must reach the lower half, and from there, by the next mixing, all bits. */
 static uint64_t mix(uint64_t hash, uint64_t word)
 {
-    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15); /* 2^64 divided by the golden ratio */
-    return hash ^ (hash >> 32);
+    hash ^= word;
+    hash = (hash ^ (hash >> 32)) * UINT64_C(0x9e3779b97f4a7c15); /* 2^64 divided by the golden ratio */
+    return hash ^ (hash >> 29);
 }
 
 /* The time first: who finds nothing in flight any more finds it. Answers that two workers have read at about the same
@@ -55,23 +56,22 @@ void freshness_end(struct freshness_cell *cell, uint64_t now_us)
 
 void freshness_session_saw(struct freshness_session *session, uint32_t cell, uint64_t now_us)
 {
+    uint32_t at = 0;
     for (uint32_t i = 0; i < FRESHNESS_SEEN_MAX; i++) {
-        if (session->seen[i].us && session->seen[i].cell == cell) {
-            session->seen[i].us = now_us;
-            return;
-        }
+        bool is_it = session->seen_us[i] && session->seen[i] == cell;
+        if (is_it || session->seen_us[i] < session->seen_us[at]) at = i;
+        if (is_it) break;
     }
-    struct freshness_seen *oldest = &session->seen[session->next_seen];
-    session->next_seen = (session->next_seen + 1) % FRESHNESS_SEEN_MAX;
-    freshness_session_raise(session, oldest->us);
-    *oldest = (struct freshness_seen){.us = now_us, .cell = cell};
+    if (session->seen[at] != cell) freshness_session_raise(session, session->seen_us[at]);
+    session->seen[at] = cell;
+    session->seen_us[at] = now_us;
 }
 
 uint64_t freshness_session_asked(const struct freshness_session *session, uint32_t cell)
 {
     uint64_t asked_us = session->floor_us;
     for (uint32_t i = 0; i < FRESHNESS_SEEN_MAX; i++) {
-        if (session->seen[i].cell == cell && session->seen[i].us > asked_us) asked_us = session->seen[i].us;
+        if (session->seen[i] == cell && session->seen_us[i] > asked_us) asked_us = session->seen_us[i];
     }
     return asked_us;
 }

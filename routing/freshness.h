@@ -8,8 +8,8 @@
  *
  *      consistency   a read of a key asks for
  *      eventual      nothing
- *      session       the time at which the last write of its own client was answered, and what the client has read of
- *                    this key from the master (struct freshness_session)
+ *      session       the time at which its own client was last answered about this key: a write, or a read by the master
+ *                    (struct freshness_session)
  *      proxy         the time at which the last write to this key was answered, whoever wrote (struct freshness)
  *
  * A write that is on its way may be carried out at any moment, and be seen at the master before it is answered: until
@@ -93,24 +93,23 @@ static inline bool freshness_is_behind(const struct freshness *freshness, uint64
 
 /* ---- what one client has written and read ---- */
 
-#define FRESHNESS_SEEN_MAX 8
+#define FRESHNESS_SEEN_MAX 32
 
+/* What a client knows of a key obliges for that key alone: read your writes, and monotonic reads (Terry and others, "Session
+ * guarantees for weakly consistent replicated data", 1994). What it knows longer than replicas lag is of no weight. */
 struct freshness_session {
-    uint64_t floor_us; /* everything that it reads must be later */
-    struct freshness_seen {
-        uint64_t us; /* 0 = none */
-        uint32_t cell;
-    } seen[FRESHNESS_SEEN_MAX]; /* read from the master a short while ago */
-    uint32_t next_seen;
+    uint64_t floor_us; /* of keys that are forgotten, or that nobody knows */
+    uint64_t seen_us[FRESHNESS_SEEN_MAX]; /* 0 = none */
+    uint32_t seen[FRESHNESS_SEEN_MAX];    /* cells */
 };
 
-/* A write of its own was answered, or it has read what nobody can tell the key of. */
+/* It knows of what nobody can tell the key of. */
 static inline void freshness_session_raise(struct freshness_session *session, uint64_t now_us)
 {
     if (session->floor_us < now_us) session->floor_us = now_us;
 }
 
-/* It was answered from the master. The oldest that is forgotten for it counts for all keys from then on. */
+/* It knows of the cell as it was at that time, or before. The oldest is forgotten for it and counts for all keys from then on. */
 void freshness_session_saw(struct freshness_session *session, uint32_t cell, uint64_t now_us);
 
 /* What a read of this cell asks for. */

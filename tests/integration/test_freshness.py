@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reads from replicas show what they must: reads.consistency and reads.max_staleness.
+
+Guards against: a client that misses its own write, or one that anybody has been told of; going back in time; all reads
+at the master for the sake of that; questions to nodes without end.
+"""
+
+import contextlib
+import random
+import threading
+import time
+
+import pytest
+
+from harness import HOST, SLOWNESS, Counts, Forwarder, Pointsman, Server, encode, free_port, wait_for
+from redis_cluster import RedisCluster
+
+LEVELS = ("proxy", "session", "eventual")
+
+
+class Lagging:
+    """A master and a replica, up to which nothing comes while the relay between them holds it."""
+
+    def __init__(self, processes, replicas=1):
+        self.master = processes(Server("master", settings={"repl-timeout": "600", "repl-ping-replica-period": "1"})).ready()
+        self.relay = Forwarder(self.master.port)
+        self.replica = processes(Server("behind", replica_of=self.relay, settings={"repl-timeout": "600"})).ready()
+        wait_for(self.replica.link_is_up, what="the replica to follow")
+        self.others = [processes(Server(f"other{i}", replica_of=self.master)).ready() for i in range(replicas - 1)]
+        self.servers = [self.master, self.replica, *self.others]
+        with self.master.client() as client:
+            client.set("streams", 1)
+        for server in self.servers:  # a replica gets nothing until its first acknowledgement
+            wait_for(lambda server=server: server.client().get("streams"), what=f"{server.name} to follow")
+
+    def pointsman(self, processes, **keys):
+        nodes = ",".join(server.address for server in self.servers)
+        mapping = f"{self.relay.address} = {self.master.address}"
+        return processes(Pointsman(nodes, upstream_kind="static", upstream_map=mapping, **keys))
+
+    @contextlib.contextmanager
+    def behind(self):
+        self.relay.hold_replies()
+        try:
+            yield
+        finally:
+            self.relay.release_replies()
+
+    def gets(self, server):
+        return server.commandstats().get("get", 0)
+
+
+@pytest.fixture
+def lagging(processes):
+    lagging = Lagging(processes)
+    yield lagging
+    lagging.relay.close()
+
+
+def wait_for_reads_by(lagging, client, key, server=None):
+    """Until the replica answers reads of the key."""
+    server = server or lagging.replica
+
+    def does():
+        before = lagging.gets(server)
+        client.get(key)
+        return lagging.gets(server) == before + 1
+
+    wait_for(does, what=f"{server.name} to answer reads of {key}")
+
+
+@pytest.mark.parametrize("level, own, others", [("proxy", b"2", b"2"), ("session", b"2", b"1"), ("eventual", b"1", b"1")])
+def test_what_a_replica_that_is_behind_may_show(lagging, processes, level, own, others):
+    pointsman = lagging.pointsman(processes, reads_consistency=level)
+    with pointsman.client() as writer, pointsman.client() as reader:
+        writer.set("key", 1)
+        wait_for(lambda: lagging.replica.client().get("key"), what="the replica to have the key")
+        wait_for_reads_by(lagging, writer, "key")
+        wait_for_reads_by(lagging, reader, "key")
+        with lagging.behind():
+            assert writer.set("key", 2)
+            for _ in range(20):
+                assert writer.get("key") == own
+                assert reader.get("key") == others
+        wait_for(lambda: reader.get("key") == b"2", what="the replica to show the write")
+        wait_for_reads_by(lagging, writer, "key")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_replica_that_is_behind_answers_reads_of_keys_that_nobody_has_written_since(lagging, processes, level):
+    pointsman = lagging.pointsman(processes, reads_consistency=level)
+    with pointsman.client() as client:
+        client.set("old", 1)
+        wait_for_reads_by(lagging, client, "old")
+        with lagging.behind():
+            client.set("new", 1)
+            before = lagging.gets(lagging.master), lagging.gets(lagging.replica)
+            for _ in range(50):
+                assert client.get("old") == b"1"
+            assert lagging.gets(lagging.master) == before[0]
+            assert lagging.gets(lagging.replica) == before[1] + 50
+
+
+# What is written, by which commands, and what a read of it then says; each of them changes it.
+WRITES = {
+    "MSET": ([("MSET", "other", "x", "key", "2")], ("GET", "key"), b"2"),
+    "DEL": ([("DEL", "other", "key")], ("GET", "key"), None),
+    "RENAME": ([("SET", "other", "2"), ("RENAME", "other", "key")], ("GET", "key"), b"2"),
+    "EXPIRE": ([("PEXPIRE", "key", "0")], ("GET", "key"), None),
+    "transaction": ([("MULTI",), ("SET", "key", "2"), ("INCR", "key"), ("EXEC",)], ("GET", "key"), b"3"),
+    "script that names its key": ([("EVAL", "return redis.call('SET', KEYS[1], '2')", "1", "key")], ("GET", "key"), b"2"),
+    "script that does not": ([("EVAL", "return redis.call('SET', 'key', '2')", "0")], ("GET", "key"), b"2"),
+    "script in a transaction": (
+        [("MULTI",), ("EVAL", "return redis.call('SET', 'key', '2')", "0"), ("EXEC",)], ("GET", "key"), b"2",
+    ),
+    "FLUSHALL": ([("FLUSHALL",)], ("GET", "key"), None),
+    "SORT STORE": ([("RPUSH", "list", "2"), ("SORT", "list", "STORE", "sorted")], ("LRANGE", "sorted", "0", "-1"), [b"2"]),
+    "BLPOP": ([("RPUSH", "list", "2"), ("BLPOP", "list", "0")], ("LLEN", "list"), 0),
+    "many keys at once": (
+        [("MSET", *(word for i in range(500) for word in (f"many:{i}", "2")))],
+        ("MGET", *(f"many:{i}" for i in range(500))), [b"2"] * 500,
+    ),
+    "more keys than are kept apart": (
+        [("MSET", *(word for i in range(3000) for word in (f"many:{i}", "2")))], ("GET", "many:2999"), b"2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["proxy", "session"])
+@pytest.mark.parametrize("name", WRITES)
+def test_whatever_writes_a_key_is_seen_by_the_next_read(lagging, processes, name, level):
+    commands, read, expected = WRITES[name]
+    pointsman = lagging.pointsman(processes, reads_consistency=level)
+    with pointsman.client() as client:
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+    with pointsman.raw() as writer, pointsman.raw() as reader, lagging.behind():
+        for command in commands:
+            writer.ask(*command)
+        assert writer.ask(*read) == expected
+        assert level == "session" or reader.ask(*read) == expected
+
+
+def test_a_pipeline_of_reads_and_writes_sees_its_writes(lagging, processes):
+    pointsman = lagging.pointsman(processes)
+    with pointsman.client() as client:
+        client.set("key", 0)
+        wait_for_reads_by(lagging, client, "key")
+    with pointsman.raw() as link, lagging.behind():
+        link.send(b"".join(encode("GET", "key") + encode("INCR", "key") for _ in range(100)))
+        replies = [link.read() for _ in range(200)]
+    assert replies == [reply for n in range(100) for reply in (b"%d" % n, n + 1)]
+
+
+def test_max_staleness_bounds_what_others_have_written_past_the_proxy(lagging, processes):
+    pointsman = lagging.pointsman(processes, reads_consistency="eventual", reads_max_staleness="300ms")
+    with pointsman.client() as client, lagging.master.client() as direct:
+        direct.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+        with lagging.behind():
+            direct.set("key", 2)
+            wait_for(lambda: client.get("key") == b"2", what="the replica to be too old")
+            for _ in range(20):
+                assert client.get("key") == b"2"
+        wait_for_reads_by(lagging, client, "key")
+
+
+def test_with_replicas_only_a_read_waits_until_one_is_fresh(lagging, processes):
+    pointsman = lagging.pointsman(processes, reads_policy="replica")
+    with pointsman.raw() as link:
+        link.ask("SET", "key", 1)
+        assert link.ask("GET", "key") == b"1"
+        with lagging.behind():
+            link.ask("SET", "key", 2)
+            before = lagging.gets(lagging.master)
+            link.command("GET", "key")
+            assert link.is_silent(0.3)
+        assert link.read() == b"2"
+        assert lagging.gets(lagging.master) == before
+
+
+def test_a_session_does_not_go_back_in_time_when_its_replica_goes(processes):
+    lagging = Lagging(processes, replicas=2)
+    pointsman = lagging.pointsman(processes, reads_consistency="session")
+    ahead = lagging.others[0]
+    clients = [pointsman.client() for _ in range(12)]
+    with lagging.behind():
+        wait_for(lambda: all(client.exists("harness:ready") for client in clients), what="the others' reads")
+        lagging.master.client().set("key", 2)  # past the proxy: nobody has written it as far as that knows
+        wait_for(lambda: ahead.client().get("key") == b"2", what="one of two replicas to have the write")
+        have_seen = [client for client in clients if client.get("key") == b"2"]
+        assert 0 < len(have_seen) < len(clients), "all clients read from one replica"
+        ahead.kill()
+        for _ in range(40):
+            assert [client.get("key") for client in have_seen] == [b"2"] * len(have_seen)
+            time.sleep(0.01)
+    for client in clients:
+        client.close()
+    lagging.relay.close()
+
+
+class Reader(threading.Thread):
+    """Counts up versions of keys and reads them, and keeps what was seen that must not be."""
+
+    def __init__(self, pointsman, number, known, is_session, keys, operations, writes):
+        super().__init__(daemon=True)
+        self.arguments = pointsman, random.Random(number), known, is_session, keys, operations, writes
+        self.stale, self.problem = [], None
+
+    def run(self):
+        pointsman, chance, known, is_session, keys, operations, writes = self.arguments
+        seen = {} if is_session else known
+        try:
+            with pointsman.client() as client:
+                for _ in range(operations):
+                    key = f"version:{chance.randrange(keys)}"
+                    if chance.random() < writes:
+                        seen[key] = max(client.incr(key), seen.get(key, 0))
+                        continue
+                    least, found = seen.get(key, 0), int(client.get(key) or 0)
+                    if found < least:
+                        self.stale.append((key, least, found))
+                    if is_session:
+                        seen[key] = max(found, least)
+        except Exception as problem:  # pylint: disable=broad-except
+            self.problem = problem
+
+
+def read_and_write(pointsman, level, keys=300, writes=0.1, operations=1500):
+    known = {}  # what any client has been told; a number only grows, so that no lock is needed
+    readers = [Reader(pointsman, i, known, level == "session", keys, operations, writes) for i in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert [reader.problem for reader in readers] == [None] * len(readers)
+    return [stale for reader in readers for stale in reader.stale]
+
+
+@pytest.mark.parametrize("level", ["proxy", "session"])
+def test_of_several_workers_none_shows_old_values_and_nearly_all_reads_go_to_replicas(cluster, processes, level):
+    pointsman = processes(Pointsman(cluster, reads_consistency=level, proxy_threads=3))
+    pointsman.wait_for_replicas(2)
+    with cluster.counting() as counts:
+        assert not read_and_write(pointsman, level)
+    on_master, on_replicas = counts.calls(cluster.master, "get"), counts.calls(cluster.replicas, "get")
+    assert on_replicas > 3 * on_master, "reads have gone to the master"
+
+
+@pytest.mark.parametrize("level", ["proxy", "session"])
+def test_the_same_in_a_redis_cluster(processes, level):
+    nodes = RedisCluster(3, 1).start()
+    try:
+        pointsman = processes(Pointsman(nodes.seeds, upstream_kind="cluster", reads_consistency=level))
+        masters, replicas = nodes.masters(), [node for node in nodes.alive() if node not in nodes.masters()]
+        with pointsman.client() as client:
+            wait_for(lambda: [client.get(f"version:{i}") for i in range(100)] and
+                     all(node.commandstats().get("get") for node in replicas), what="replicas to be read from")
+        with Counts(nodes.alive()) as counts:
+            assert not read_and_write(pointsman, level)
+        assert counts.calls(replicas, "get") > 3 * counts.calls(masters, "get"), "reads have gone to the masters"
+    finally:
+        nodes.stop()
+
+
+def test_nodes_are_asked_how_far_they_are_at_a_bounded_rate_and_hardly_when_idle(cluster, processes):
+    pointsman = processes(Pointsman(cluster, reads_freshness_interval="20ms"))
+    pointsman.wait_for_replicas(2)
+    with cluster.counting() as counts:
+        began = time.monotonic()
+        read_and_write(pointsman, "proxy", keys=3, writes=0.5, operations=1000)
+        rounds = (time.monotonic() - began) / 0.020
+    for server in cluster.servers:
+        assert 0 < counts.calls(server, "info") <= rounds + 5 + rounds / 50
+    time.sleep(0.5)
+    with cluster.counting() as counts:
+        time.sleep(2)
+    for server in cluster.servers:
+        assert counts.calls(server, "info") <= 8
+
+
+def test_a_read_of_what_a_held_write_will_change_is_answered_by_the_replica_while_there_is_no_master(processes):
+    lagging = Lagging(processes)
+    pointsman = lagging.pointsman(processes)
+    with pointsman.raw(timeout=30) as writer, pointsman.client() as reader:
+        writer.ask("SET", "key", 1)
+        wait_for_reads_by(lagging, reader, "key")
+        lagging.master.kill()
+        writer.command("SET", "key", 2)
+        assert writer.is_silent(0.2)
+        assert reader.get("key") == b"1"
+    lagging.relay.close()
