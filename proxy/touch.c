@@ -172,6 +172,8 @@ static enum touch kind_of(const struct command *command)
     if (!command || command->special == SPECIAL_EVAL || command->special == SPECIAL_EVALSHA ||
         command->special == SPECIAL_FCALL || (command->flags & COMMAND_UNKEYED_WRITE))
         return TOUCH_ALL;
+    if (command->access == COMMAND_OTHER && command_is_write(command)) /* FUNCTION LOAD */
+        return TOUCH_ALL;
     if (command->access != COMMAND_WRITE)
         return TOUCH_NOTHING;
     return command->keys.finder == KEYS_NONE ? TOUCH_ALL : TOUCH_KEYS;
