@@ -65,7 +65,7 @@ static struct connection *lane_of(struct backend *backend, const struct request 
 static struct backend *choose(struct upstream *upstream, struct request *request, uint16_t shard);
 static uint32_t pick_node(struct upstream *upstream, const struct request *request, const struct topology_shard *shard,
                           enum pick_policy policy);
-static void bound_staleness(const struct upstream *upstream, struct request *request);
+static void ask_for_more(const struct upstream *upstream, struct request *request);
 static bool is_proven(const struct connection *connection, const struct request *request);
 static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard);
 static void want_fresher(struct upstream *upstream, const struct topology_shard *shard);
@@ -221,7 +221,8 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         hold(upstream, request);
         return;
     }
-    bound_staleness(upstream, request);
+    if (request->fresh_after_us != FRESHNESS_ANY)
+        ask_for_more(upstream, request);
     for (int tries = 0; tries < 3 && shard != TOPOLOGY_NO_SHARD; tries++) {
         struct connection *connection = route_of(upstream, request, shard);
         if (!connection && !again_is_behind(request))
@@ -936,15 +937,17 @@ static bool is_behind_others(const struct upstream *upstream, const struct reque
            freshness_is_behind(upstream->freshness, upstream->topology->version);
 }
 
-/* Staleness is bounded as of when the request goes, however long it was held. */
-static void bound_staleness(const struct upstream *upstream, struct request *request)
+/* Staleness is bounded as of when the request goes, however long it was held. What was written where the slot was before has
+ * come to where it is now by a way of its own. */
+static void ask_for_more(const struct upstream *upstream, struct request *request)
 {
     uint64_t bound_us = (uint64_t)upstream->config->reads_max_staleness_ms * 1000;
-    if (!bound_us || request->fresh_after_us == FRESHNESS_ANY)
-        return;
-    uint64_t oldest_us = clock_us() - bound_us;
-    if (request->fresh_after_us < oldest_us)
-        request->fresh_after_us = oldest_us;
+    uint64_t asked_us = bound_us ? clock_us() - bound_us : 0;
+    if (upstream->unsettled_until_ms && !request->is_for_shard && request->place < TOPOLOGY_SLOTS &&
+        upstream->unsettled_ms[request->place] * 1000 > asked_us)
+        asked_us = upstream->unsettled_ms[request->place] * 1000;
+    if (request->fresh_after_us < asked_us)
+        request->fresh_after_us = asked_us;
 }
 
 /* A replica does not know that a slot is on its way: it would say of keys that have gone that there are none. */
