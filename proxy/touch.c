@@ -153,8 +153,8 @@ bool touch_piece(struct client *client, const struct command_at_hand *at_hand, c
     const struct plan_piece *planned = &plan->pieces[index];
     piece->touch = TOUCH_KEYS;
     for (uint32_t i = 0; i < planned->count; i++) {
-        uint32_t position = client->worker->planner.positions[plan->order[planned->first + i]];
-        uint32_t cell = freshness_cell_of(freshness, at_hand->words[position]);
+        const struct slice *key = plan_piece_key(plan, planned, at_hand->command, at_hand->words, i);
+        uint32_t cell = freshness_cell_of(freshness, *key);
         if (!add_cells(&client->worker->requests, &piece->touches, &cell, 1))
             return false;
     }
@@ -229,7 +229,13 @@ void touch_forget(struct client *client)
 
 /* ---- marks ---- */
 
-/* A blocking command may be with its node for hours before it writes. */
+/* A blocking command may be with its node for hours before it writes; and all reads of all clients are not to wait behind
+ * one script that takes long. */
+static bool counts_in_flight(const struct request *request)
+{
+    return !request->is_blocking && request->touch != TOUCH_ALL;
+}
+
 void touch_begin(const struct request *request, const struct connection *connection)
 {
     struct upstream *upstream = connection->backend->upstream;
@@ -237,7 +243,7 @@ void touch_begin(const struct request *request, const struct connection *connect
         return;
     freshness_note_version(upstream->freshness, upstream->topology->version);
     upstream->has_marked = true;
-    if (!request->is_blocking)
+    if (counts_in_flight(request))
         each_cell(request, upstream->freshness, 0, begin);
 }
 
@@ -250,7 +256,7 @@ void touch_end(const struct request *request, const struct connection *connectio
         return;
     uint64_t now_us = answered_us(upstream->worker);
     if (is_write)
-        each_cell(request, upstream->freshness, now_us, request->is_blocking ? mark : end);
+        each_cell(request, upstream->freshness, now_us, counts_in_flight(request) ? end : mark);
     if (is_remembered)
         remember(request, connection, now_us);
 }
@@ -258,7 +264,7 @@ void touch_end(const struct request *request, const struct connection *connectio
 void touch_cancel(const struct request *request, const struct connection *connection)
 {
     struct freshness *freshness = connection->backend->upstream->freshness;
-    if (freshness && request->touch != TOUCH_NOTHING && !request->is_read && !request->is_blocking)
+    if (freshness && request->touch != TOUCH_NOTHING && !request->is_read && counts_in_flight(request))
         each_cell(request, freshness, 0, cancel);
 }
 

@@ -211,7 +211,7 @@ size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, 
     for (size_t i = 0; i < (size_t)keys->first; i++)
         size += bulk_size(words[i]);
     for (uint32_t i = 0; i < piece->count; i++) {
-        const struct slice *key = words + keys->first + plan->order[piece->first + i] * (size_t)keys->step;
+        const struct slice *key = plan_piece_key(plan, piece, command, words, i);
         for (int k = 0; k < keys->step; k++)
             size += bulk_size(key[k]);
     }

@@ -76,6 +76,14 @@ void planner_finish(struct planner *planner);
 bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
                const struct slice *words, size_t count, bool may_split, struct plan *plan);
 
+/* The word that is a piece's key, of those the one with this number, from 0. */
+static inline const struct slice *plan_piece_key(const struct plan *plan, const struct plan_piece *piece,
+                                                 const struct command *command, const struct slice *words, uint32_t number)
+{
+    size_t key = plan->order[piece->first + number];
+    return words + command->keys.first + key * (size_t)command->keys.step;
+}
+
 /* Bytes of a piece of SPLIT as a command of its own, and these bytes. */
 size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
                        const struct slice *words);

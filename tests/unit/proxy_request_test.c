@@ -21,6 +21,7 @@ static void requests_are_zeroed_also_when_they_are_used_again(void **unused)
     assert_memory_equal(request, &zeroed, sizeof zeroed);
     memset(request, 0x5a, sizeof *request);
     request->chunk = NULL;
+    request->touches = NULL;
     request->reply = (struct spans){0};
     request_destroy(&pool, &chunks, request);
     struct request *again = request_create(&pool);
