@@ -174,6 +174,16 @@ static struct connection *lane(struct backend *backend, uint32_t database, const
     return connection;
 }
 
+uint64_t backend_established_us(const struct backend *backend)
+{
+    uint64_t since_us = 0;
+    for (const struct connection *connection = backend->connections; connection; connection = connection->next) {
+        if (connection->established_us && (!since_us || connection->established_us < since_us))
+            since_us = connection->established_us;
+    }
+    return since_us;
+}
+
 struct connection *backend_borrow(struct backend *backend, const struct request *request)
 {
     struct client *client = request->client;

@@ -88,6 +88,9 @@ struct connection *backend_script_lane(struct backend *backend, uint32_t databas
 /* For what a node of a cluster has sent here: the backend may be known as a replica still. */
 struct connection *backend_redirected_lane(struct backend *backend, const struct request *request);
 
+/* Since when, or earlier, connections lead to the process that is there now, as far as we have heard; 0 = there are none. */
+uint64_t backend_established_us(const struct backend *backend);
+
 /* A dedicated connection for the request's client, whose first use the request is; NULL if the bound is reached or
  * none can be opened. */
 struct connection *backend_borrow(struct backend *backend, const struct request *request);

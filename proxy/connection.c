@@ -43,6 +43,9 @@ static void set_socket_options(int fd, sa_family_t family);
 static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
 static void connection_connected(struct connection *connection);
+static uint64_t established_us(const struct connection *connection);
+static bool is_alive(const struct connection *connection);
+static bool has_unproven(const struct connection *connection);
 static void connection_authenticate(struct connection *connection);
 static void connection_negotiate(struct connection *connection);
 static void connection_select(struct connection *connection);
@@ -392,12 +395,46 @@ static void connection_connected(struct connection *connection)
         connection_close(connection, OUTCOME_LOST, strerror(error));
         return;
     }
-    connection->established_us = clock_us();
+    connection->established_us = established_us(connection);
+    if (has_unproven(connection)) {
+        connection_close(connection, OUTCOME_CUT, NULL);
+        return;
+    }
     connection_watch(connection, EV_READ);
     if (connection->backend->upstream->config->password[0])
         connection_authenticate(connection);
     else
         connection_negotiate(connection);
+}
+
+/* As long as another connection to the node lives, so does the process that it leads to, which has the address. */
+static uint64_t established_us(const struct connection *connection)
+{
+    uint64_t since_us = clock_us();
+    for (const struct connection *other = connection->backend->connections; other; other = other->next) {
+        if (other->established_us && other->established_us < since_us && is_alive(other))
+            since_us = other->established_us;
+    }
+    return since_us;
+}
+
+static bool is_alive(const struct connection *connection)
+{
+    char byte;
+    ssize_t size = recv(connection->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* It was queued for a process that is gone. */
+static bool has_unproven(const struct connection *connection)
+{
+    if (connection->backend->role == NODE_ROLE_MASTER)
+        return false;
+    for (const struct request *request = connection->queue.first; request; request = request->next) {
+        if (request->client && !upstream_is_proven(connection, request))
+            return true;
+    }
+    return false;
 }
 
 static void connection_authenticate(struct connection *connection)

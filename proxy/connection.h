@@ -76,7 +76,7 @@ struct connection {
     uint32_t count;       /* requests in the queue */
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
-    uint64_t established_us; /* when it led to its node, or later; 0 = it does not yet */
+    uint64_t established_us; /* a time at which the process that it leads to was there, or later; 0 = it leads nowhere yet */
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
     uint64_t marked_for;    /* id of the client whose writes are all before the last mark on it; 0 = none */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */

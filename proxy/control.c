@@ -131,10 +131,11 @@ struct freshness *control_freshness(const struct control *control, uint32_t upst
     return control->upstreams[upstream].survey->freshening.freshness;
 }
 
-void control_want_freshness(struct control *control, uint32_t upstream)
+void control_want_freshness(struct control *control, uint32_t upstream, bool is_urgent)
 {
     struct control_upstream *to = &control->upstreams[upstream];
-    atomic_bool *is_wanted = &to->survey->freshening.freshness->is_wanted;
+    struct freshness *freshness = to->survey->freshening.freshness;
+    atomic_bool *is_wanted = is_urgent ? &freshness->is_wanted : &freshness->is_due;
     if (!atomic_load(is_wanted) && !atomic_exchange(is_wanted, true)) ev_async_send(control->loop, &to->freshness_wanted);
 }
 

@@ -55,9 +55,9 @@ void control_report(struct control *control, uint32_t upstream, enum control_rep
 /* What workers mark and ask for reads of this upstream; NULL where no read asks for anything. Lives as long as control. */
 struct freshness *control_freshness(const struct control *control, uint32_t upstream);
 
-/* Some master's gauge says is_behind: its replicas are to be asked how fresh they are. Cheap; wakes the control thread
- * once for many. From any thread. */
-void control_want_freshness(struct control *control, uint32_t upstream);
+/* Some master's gauge says is_behind: its replicas are to be asked how fresh they are, now or soon. Cheap; wakes the control
+ * thread once for many. From any thread. */
+void control_want_freshness(struct control *control, uint32_t upstream, bool is_urgent);
 
 /* Stops the thread: nothing is published any more. Reports may still come, and are of no consequence. */
 void control_stop(struct control *control);

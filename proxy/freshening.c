@@ -6,10 +6,12 @@
 
 #include <stdlib.h>
 
-#define REGULAR_SHARE 4 /* rounds per reads.max_staleness */
+#define REGULAR_SHARE 4     /* rounds per reads.max_staleness */
+#define SOON_US       10000 /* after something was written */
 
 static bool is_wanted(const struct config_upstream *config);
 static void start_timer(struct freshening *freshening, double after_s);
+static void begin(struct freshening *freshening);
 static void next_round(struct ev_loop *loop, ev_timer *timer, int events);
 static void regular_round(struct ev_loop *loop, ev_timer *timer, int events);
 static bool begin_round(struct freshening *freshening, bool is_for_all);
@@ -55,19 +57,32 @@ bool freshening_is_wanted(const struct freshening *freshening)
 
 void freshening_want(struct freshening *freshening)
 {
+    bool is_urgent = atomic_load(&freshening->freshness->is_wanted);
     uint64_t gap_us = (uint64_t)freshening->survey->config->reads_freshness_interval_ms * 1000;
     uint64_t since_us = clock_us() - freshening->round_us;
-    if (!freshening->freshness || ev_is_active(&freshening->next)) return;
-    if (since_us < gap_us)
-        start_timer(freshening, (double)(gap_us - since_us) / 1e6);
-    else if (!begin_round(freshening, false))
-        start_timer(freshening, (double)gap_us / 1e6);
+    uint64_t least_us = is_urgent || gap_us > SOON_US ? gap_us : SOON_US;
+    if (since_us < least_us)
+        start_timer(freshening, (double)(least_us - since_us) / 1e6);
+    else if (!is_urgent && !ev_is_active(&freshening->next))
+        start_timer(freshening, (double)SOON_US / 1e6); /* there will be more */
+    else
+        begin(freshening);
 }
 
+static void begin(struct freshening *freshening)
+{
+    ev_timer_stop(freshening->survey->loop, &freshening->next);
+    if (!begin_round(freshening, false))
+        start_timer(freshening, (double)freshening->survey->config->reads_freshness_interval_ms / 1e3);
+}
+
+/* Not later than it is to be already. */
 static void start_timer(struct freshening *freshening, double after_s)
 {
     struct ev_loop *loop = freshening->survey->loop;
     ev_now_update(loop);
+    if (ev_is_active(&freshening->next) && ev_timer_remaining(loop, &freshening->next) <= after_s) return;
+    ev_timer_stop(loop, &freshening->next);
     ev_timer_set(&freshening->next, after_s, 0.);
     ev_timer_start(loop, &freshening->next);
 }
@@ -76,7 +91,7 @@ static void next_round(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
-    freshening_want(timer->data);
+    begin(timer->data);
 }
 
 static void regular_round(struct ev_loop *loop, ev_timer *timer, int events)
@@ -94,6 +109,7 @@ static bool begin_round(struct freshening *freshening, bool is_for_all)
     bool has_asked_all = true;
     freshening->round_us = clock_us();
     atomic_store(&freshening->freshness->is_wanted, false);
+    atomic_store(&freshening->freshness->is_due, false);
     for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
         struct probe *master = survey->verdict.shards[i].master;
         if (!master || !master->answers) continue;

@@ -13,8 +13,9 @@
  *         v
  *      gauge->fresh_us, which workers read
  *
- * At most one such round per reads.freshness_interval, and one question of it open per node. While nobody waits, the
- * probes ask the same every pool.health_interval; with reads.max_staleness rounds come often enough for that bound.
+ * At most one such round per reads.freshness_interval, and one question of it open per node. Soon after something was
+ * written there is one as well, lest the first read of it has to go to the master; else the probes ask the same every
+ * pool.health_interval. With reads.max_staleness rounds come often enough for that bound.
  *
  * A replica stays as fresh as it was found while its process lives: its link may break and its master may change, what
  * it has it has. When its probe's connection ends it is not fresh at all until it has answered anew.
@@ -49,7 +50,7 @@ void freshening_finish(struct freshening *freshening);
 /* A node was found: true if it is to be asked for its replication at all. */
 bool freshening_is_wanted(const struct freshening *freshening);
 
-/* Some worker has found some replicas behind. */
+/* Some worker has found some replicas behind, or has written (freshness->is_wanted, is_due). */
 void freshening_want(struct freshening *freshening);
 
 /* The node has answered INFO replication. */

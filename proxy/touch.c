@@ -242,7 +242,6 @@ void touch_begin(const struct request *request, const struct connection *connect
     if (!upstream->freshness || request->touch == TOUCH_NOTHING || request->is_read)
         return;
     freshness_note_version(upstream->freshness, upstream->topology->version);
-    upstream->has_marked = true;
     if (counts_in_flight(request))
         each_cell(request, upstream->freshness, 0, begin);
 }
@@ -257,6 +256,8 @@ void touch_end(const struct request *request, const struct connection *connectio
     uint64_t now_us = answered_us(upstream->worker);
     if (is_write)
         each_cell(request, upstream->freshness, now_us, counts_in_flight(request) ? end : mark);
+    if (is_write && upstream->has_replicas)
+        upstream_want_fresher(upstream, connection->backend->gauge, false);
     if (is_remembered)
         remember(request, connection, now_us);
 }

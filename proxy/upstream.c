@@ -66,7 +66,7 @@ static struct backend *choose(struct upstream *upstream, struct request *request
 static uint32_t pick_node(struct upstream *upstream, const struct request *request, const struct topology_shard *shard,
                           enum pick_policy policy);
 static void ask_for_more(const struct upstream *upstream, struct request *request);
-static bool is_proven(const struct connection *connection, const struct request *request);
+static bool keeps_to_replica(const struct client *client);
 static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard);
 static void want_fresher(struct upstream *upstream, const struct topology_shard *shard);
 static bool is_behind_others(const struct upstream *upstream, const struct request *request);
@@ -342,8 +342,6 @@ void upstream_tick(struct upstream *upstream)
     tick_held(upstream);
     if (upstream->is_sharded)
         leave_out_silent(upstream);
-    if (upstream->has_marked)
-        upstream_refresh_replicas(upstream);
     end_waiting_for_topology(upstream, false);
     ears_refresh(upstream, false);
     tell_end_of_holding(upstream);
@@ -389,7 +387,7 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
 bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request)
 {
     if (!request->needs_master && !upstream_is_master(upstream, connection))
-        return is_proven(connection, request);
+        return upstream_is_proven(connection, request);
     if (!request->needs_master)
         return true;
     return upstream_is_master(upstream, connection) &&
@@ -900,7 +898,7 @@ static struct connection *connection_for(struct upstream *upstream, struct reque
 {
     struct backend *backend = choose(upstream, request, shard);
     struct connection *connection = backend ? lane_of(backend, request) : NULL;
-    if (!connection || backend->role == NODE_ROLE_MASTER || is_proven(connection, request))
+    if (!connection || backend->role == NODE_ROLE_MASTER || upstream_is_proven(connection, request))
         return connection;
     const struct topology_shard *among = &upstream->topology->shards[shard];
     want_fresher(upstream, among);
@@ -916,18 +914,23 @@ static struct connection *lane_of(struct backend *backend, const struct request 
                : backend_lane(backend, request->database, request->client);
 }
 
-/* True if its node is as fresh as the request asks, and was found so when the connection was there already. */
-static bool is_proven(const struct connection *connection, const struct request *request)
+/* Its node was found to be as fresh as the request asks when the connection led there already, or another did that still does. */
+bool upstream_is_proven(const struct connection *connection, const struct request *request)
 {
-    const struct backend *backend = connection->backend;
     if (request->fresh_after_us == FRESHNESS_ANY)
         return true;
-    uint64_t fresh_us = atomic_load_explicit(&backend->gauge->fresh_us, memory_order_relaxed);
-    const struct client *client = request->client;
-    bool is_kept_to = client->upstream->config->reads_consistency != CONSISTENCY_SESSION ||
-                      client->replicas_epoch == client->upstream->replicas_epoch;
-    return fresh_us > request->fresh_after_us && connection->established_us && fresh_us > connection->established_us &&
-           is_kept_to;
+    uint64_t fresh_us = atomic_load_explicit(&connection->backend->gauge->fresh_us, memory_order_relaxed);
+    uint64_t since_us = connection->established_us;
+    if (!since_us)
+        since_us = backend_established_us(connection->backend);
+    return fresh_us > request->fresh_after_us && since_us && fresh_us > since_us && keeps_to_replica(request->client);
+}
+
+static bool keeps_to_replica(const struct client *client)
+{
+    const struct upstream *upstream = client->upstream;
+    return upstream->config->reads_consistency != CONSISTENCY_SESSION ||
+           client->replicas_epoch == upstream->replicas_epoch;
 }
 
 /* Another worker has written to the master of a newer topology than this one has adopted yet, which may be another. */
@@ -993,18 +996,19 @@ static void note_behind(struct upstream *upstream, const struct request *request
 
 static void want_fresher(struct upstream *upstream, const struct topology_shard *shard)
 {
-    if (shard->master == TOPOLOGY_NO_NODE)
-        return;
-    atomic_bool *is_behind = &upstream->topology->nodes[shard->master].gauge->is_behind;
-    if (!atomic_load(is_behind))
-        atomic_store(is_behind, true);
-    control_want_freshness(upstream->worker->group->control, upstream->index);
+    if (shard->master != TOPOLOGY_NO_NODE)
+        upstream_want_fresher(upstream, upstream->topology->nodes[shard->master].gauge, true);
 }
 
-/* Lest the first read of what was written a while ago has to go to the master. */
+void upstream_want_fresher(struct upstream *upstream, struct node_gauge *master, bool is_urgent)
+{
+    if (!atomic_load(&master->is_behind))
+        atomic_store(&master->is_behind, true);
+    control_want_freshness(upstream->worker->group->control, upstream->index, is_urgent);
+}
+
 void upstream_refresh_replicas(struct upstream *upstream)
 {
-    upstream->has_marked = false;
     for (uint32_t i = 0; upstream->freshness && i < upstream->topology->shard_count; i++) {
         if (upstream->topology->shards[i].replica_count > 0)
             want_fresher(upstream, &upstream->topology->shards[i]);
@@ -1018,9 +1022,9 @@ static bool has_replica_behind(const struct upstream *upstream, const struct req
     for (uint32_t i = 0; i < shard->replica_count; i++) {
         uint32_t node = shard->replicas[i];
         uint64_t needed_us = request->fresh_after_us;
-        const struct connection *connection = upstream->by_node[node]->connections;
-        if (connection && connection->established_us > needed_us)
-            needed_us = connection->established_us;
+        uint64_t since_us = backend_established_us(upstream->by_node[node]);
+        if (since_us > needed_us)
+            needed_us = since_us;
         if (upstream->loads[node].is_usable && topology_fresh_us(&topology->nodes[node]) <= needed_us)
             return true;
     }

@@ -34,7 +34,6 @@ struct upstream {
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
     struct freshness *freshness; /* what writes mark, for reads from replicas; control's; NULL = reads ask for nothing */
     bool has_replicas;          /* any that is fit */
-    bool has_marked;            /* any write since the last tick, or has a new connection to a replica */
     uint32_t replicas_epoch;    /* counts changes of which replicas are fit; may wrap */
     uint64_t replicas_changed_us; /* when that was last */
     bool is_holding;            /* said so in the log; until there is a master again */
@@ -89,7 +88,10 @@ bool upstream_awaits_topology(struct upstream *upstream, struct client *client, 
 
 void upstream_tick(struct upstream *upstream);
 
-/* Has all replicas asked how fresh they are. */
+/* Has the replicas of this master asked how fresh they are, now or soon. */
+void upstream_want_fresher(struct upstream *upstream, struct node_gauge *master, bool is_urgent);
+
+/* Has all replicas asked, now. */
 void upstream_refresh_replicas(struct upstream *upstream);
 
 /* The master of a shard, or NULL while there is none that may be written to. */
@@ -119,7 +121,10 @@ bool upstream_is_master(const struct upstream *upstream, const struct connection
 bool upstream_spares(const struct upstream *upstream, const struct connection *connection,
                      const struct request *request);
 
-/* True if the connection leads to what may be given the request, as far as it needs the master. */
+/* True if the node at its end, a replica, is known to be as fresh as the request asks. */
+bool upstream_is_proven(const struct connection *connection, const struct request *request);
+
+/* True if the connection leads to what may be given the request, as far as it needs the master or a fresh replica. */
 bool upstream_suits(const struct upstream *upstream, const struct connection *connection, const struct request *request);
 
 #endif

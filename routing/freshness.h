@@ -49,7 +49,8 @@ struct freshness {
     uint64_t seed;
     struct freshness_cell all; /* writes whose keys nobody knows */
     _Atomic uint64_t version;  /* the newest topology by which a write has been sent */
-    atomic_bool is_wanted;     /* reads wait for fresher replicas, and a round of questions is on its way for them */
+    atomic_bool is_wanted;     /* a read has gone to the master for want of a fresher replica: a round of questions is due now */
+    atomic_bool is_due;        /* something was written: one is due soon */
     struct freshness_cell cells[FRESHNESS_CELLS];
 };
 

@@ -684,6 +684,10 @@ class Pointsman(Process):
         wait_for(spread, 15, f"reads to reach {count} servers", every=0.1)
         return self
 
+    def wait_fresh(self):
+        """Until replicas are known to show what was written before."""
+        time.sleep(0.2 * SLOWNESS)
+
     def client(self, **options):
         options.setdefault("password", self.password)
         options.setdefault("socket_timeout", 20 * SLOWNESS)

@@ -167,6 +167,7 @@ def test_read_only_scripts_with_keys_are_served_by_replicas(pair, steady):
                              "callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}",
                              replace=True)  # fmt: skip
         pair.wait_synced()
+        steady.wait_fresh()
         with pair.counting() as counts:
             for _ in range(4):
                 assert link.ask("EVALSHA_RO", sha(called), 1, "n") == b"7"
@@ -345,6 +346,7 @@ def test_script_that_keeps_a_replica_busy_stays_there_can_be_killed_and_stops_no
             pair.replicas[0].raw() as direct:  # fmt: skip
         client.set("n", 7)
         pair.wait_synced()
+        pointsman.wait_fresh()
         busy.command("EVAL_RO", "while true do end", 1, "n")
         wait_for(lambda: is_busy(direct), what="the replica to be busy")
         wait_for(lambda: client.get("n") == b"7", what="reads to go elsewhere")

@@ -40,6 +40,7 @@ def test_by_default_writes_reach_the_master_alone_and_reads_all_replicas_but_not
         for number in range(READS):
             client.set(f"split:{number}", number)
         cluster.wait_synced()
+        proxy.wait_fresh()
         for number in range(READS):
             assert client.get(f"split:{number}") == b"%d" % number
     assert counts.calls(master, "set") == READS + 1  # one is the harness waiting
@@ -267,6 +268,7 @@ def test_commands_of_a_real_module_are_split_with_no_configuration(processes):
         for number in range(20):
             assert link.ask("SAMPLE.PUT", f"sample:{number}", number) == b"OK"
         cluster.wait_synced()
+        pointsman.wait_fresh()
         for number in range(40):
             assert link.ask("sample.has", f"sample:{number}") == (number < 20)
         assert link.ask("SAMPLE.ABOUT") == b"sample"
