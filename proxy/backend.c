@@ -5,6 +5,7 @@
 #include "proxy/clock.h"
 #include "proxy/control.h"
 #include "proxy/log.h"
+#include "proxy/overdue.h"
 #include "proxy/scripts.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
@@ -489,13 +490,14 @@ static void tick_connection(struct backend *backend, struct connection *connecti
     uint64_t deadline_ms = connection_deadline_ms(connection);
     if (connection->state == CONNECTION_CLOSED)
         return;
-    if (deadline_ms && now_ms >= deadline_ms) {
-        if (connection->state == CONNECTION_READY)
-            connection_close(connection, OUTCOME_TIMED_OUT, "no reply within proxy.request_timeout");
-        else
-            connection_close(connection, OUTCOME_LOST, "no connection within upstream.connect_timeout");
+    if (connection->state != CONNECTION_READY && deadline_ms && now_ms >= deadline_ms) {
+        connection_close(connection, OUTCOME_LOST, "no connection within upstream.connect_timeout");
         return;
     }
+    if (connection->state == CONNECTION_READY && connection->queue.first)
+        overdue_look(connection, "no reply in time (proxy.request_timeout, read_timeout, write_timeout)");
+    if (connection->state == CONNECTION_CLOSED)
+        return;
     if (connection->queue.first) {
         if (is_given_up(backend, connection))
             connection_close(connection, OUTCOME_LOST, "does not answer and is no longer fit for reads");

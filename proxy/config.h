@@ -125,6 +125,7 @@ struct config {
     int64_t max_bulk_length;
     int64_t max_arguments;
     int64_t request_timeout_ms; /* 0 = never */
+    int64_t read_timeout_ms, write_timeout_ms; /* 0 = request_timeout_ms; see config_timeout_ms() */
     int64_t drain_time_ms;
 
     struct config_upstream *upstreams;
@@ -135,6 +136,13 @@ struct config {
     int log_level;    /* enum log_level_name */
     char *log_target; /* stderr, syslog, or a path */
 };
+
+/* How long a request of this class may take; 0 = as long as it takes. */
+static inline uint32_t config_timeout_ms(const struct config *config, bool is_read)
+{
+    int64_t own_ms = is_read ? config->read_timeout_ms : config->write_timeout_ms;
+    return (uint32_t)(own_ms ? own_ms : config->request_timeout_ms);
+}
 
 /* What the command line asks for. */
 enum config_action {

@@ -1009,6 +1009,19 @@ struct request *connection_take_oldest(struct connection *connection)
 
 /* ---- the end ---- */
 
+void connection_give_up(struct connection *connection, struct request *request)
+{
+    struct request *nobodys = request_create(&worker_of(connection)->requests);
+    if (!nobodys)
+        return;
+    *nobodys = (struct request){
+        .state = REQUEST_QUEUED, .connection = connection, .is_read = request->is_read, .deadline_ms = UINT64_MAX};
+    request_queue_replace(&connection->queue, request, nobodys);
+    tally_release(request);
+    client_unrouted(request->client, connection);
+    end_request(connection, request, OUTCOME_TIMED_OUT, true, false);
+}
+
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void)
 {
     bool exec_was_sent = false;

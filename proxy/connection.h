@@ -167,6 +167,10 @@ void connection_done(struct connection *connection);
 /* Takes the oldest request off the queue, which is answered but to be sent again: to the worker's reroute queue. */
 void connection_send_again(struct connection *connection, struct request *request);
 
+/* A request that was sent, of a client, has no reply in time: it ends with an error, and its reply should it come is dropped
+ * (overdue.h). Nothing happens if memory is short. */
+void connection_give_up(struct connection *connection, struct request *request);
+
 /* Writes what is unsent, as far as the socket takes it. */
 void connection_flush(struct connection *connection);
 

@@ -93,8 +93,9 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
 {
     const struct command *command = at_hand->command;
     const struct config *config = client->worker->group->config;
-    struct request traits = {.database = client->database, .timeout_ms = (uint32_t)config->request_timeout_ms};
+    struct request traits = {.database = client->database};
     traits.is_read = command->access == COMMAND_READ;
+    traits.timeout_ms = config_timeout_ms(config, traits.is_read);
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
     touch_read(client, at_hand, &traits);
@@ -386,9 +387,8 @@ static struct request traits_of(const struct client *client, const struct comman
         traits.is_read = true; /* may well be sent again */
     }
     bool is_endless = traits.is_blocking || (command && (command->flags & COMMAND_NO_TIMEOUT));
-    int64_t timeout_ms = client->worker->group->config->request_timeout_ms;
-    if (timeout_ms > 0 && !is_endless)
-        traits.timeout_ms = (uint32_t)timeout_ms;
+    if (!is_endless)
+        traits.timeout_ms = config_timeout_ms(client->worker->group->config, traits.is_read);
     if (is_right && command->special)
         note_special(client, at_hand, &traits);
     if (client->persona == PERSONA_REPLICA)

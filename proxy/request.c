@@ -176,6 +176,20 @@ struct request *request_queue_pop(struct request_queue *queue)
     return request;
 }
 
+void request_queue_replace(struct request_queue *queue, struct request *request, struct request *by)
+{
+    struct request **link = &queue->first;
+    while (*link != request) {
+        assert(*link);
+        link = &(*link)->next;
+    }
+    *link = by;
+    by->next = request->next;
+    if (queue->last == request)
+        queue->last = by;
+    request->next = NULL;
+}
+
 void request_queue_remove(struct request_queue *queue, struct request *request)
 {
     struct request **link = &queue->first;

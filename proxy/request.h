@@ -225,6 +225,9 @@ void request_queue_insert(struct request_queue *queue, struct request *request);
 void request_queue_append(struct request_queue *queue, struct request_queue *more);
 struct request *request_queue_pop(struct request_queue *queue);
 
+/* Puts another request, of no queue, where it stands; costs its position. */
+void request_queue_replace(struct request_queue *queue, struct request *request, struct request *by);
+
 /* Takes it out from wherever it stands in the queue; costs its position. */
 void request_queue_remove(struct request_queue *queue, struct request *request);
 
