@@ -5,6 +5,8 @@
 #include "proxy/connection.h"
 #include "proxy/worker.h"
 
+#include <assert.h>
+
 static bool must_close(const struct connection *connection, uint64_t now_ms);
 static void give_up(struct connection *connection, uint64_t now_ms);
 static bool is_anybodys(const struct connection *connection);
@@ -18,6 +20,7 @@ void overdue_look(struct connection *connection, const char *reason)
 {
     const struct worker *worker = connection->backend->upstream->worker;
     const struct config *config = worker->group->config;
+    assert(connection->queue.first);
     bool is_mixed = config_timeout_ms(config, true) != config_timeout_ms(config, false);
     if (!is_mixed || connection->is_dedicated) {
         if (is_due(connection->queue.first, worker->now_ms))
