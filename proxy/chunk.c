@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/chunk.h"
 
+#include "proxy/memory.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
 enum {
     FREE_CHUNKS_KEPT = 64,     /* 4 MiB a worker; more goes back to the allocator */
-    SPANS_PER_SLAB = 256,
     SETTLE_BELOW_BYTES = 8192, /* a shared chunk is not kept alive for less than this */
     KEPT_BYTES = 16384,        /* what is kept piece by piece is put into chunks of so many bytes */
 };
 
-struct span_slab {
-    struct span_slab *next;
-    struct span spans[SPANS_PER_SLAB];
-};
-
+static size_t size_of(const struct chunk *chunk);
 static struct span *span_create(struct chunk_pool *pool);
 static void span_destroy(struct chunk_pool *pool, struct span *span);
 static struct span *settle_run(struct chunk_pool *pool, struct span *first, size_t bytes, const struct span *end);
@@ -31,11 +28,7 @@ void chunk_pool_finish(struct chunk_pool *pool)
         free(pool->free_chunks);
         pool->free_chunks = next;
     }
-    while (pool->slabs) {
-        struct span_slab *next = pool->slabs->next;
-        free(pool->slabs);
-        pool->slabs = next;
-    }
+    slab_pool_finish(&pool->spans);
     *pool = (struct chunk_pool){0};
 }
 
@@ -47,6 +40,7 @@ struct chunk *chunk_create(struct chunk_pool *pool)
         pool->free_chunk_count--;
         chunk->references = 1;
         chunk->filled = 0;
+        memory_taken(size_of(chunk));
         return chunk;
     }
     chunk = chunk_create_sized(CHUNK_SIZE - sizeof(struct chunk));
@@ -59,6 +53,7 @@ struct chunk *chunk_create_sized(size_t capacity)
 {
     struct chunk *chunk = malloc(sizeof *chunk + capacity);
     if (chunk) {
+        memory_taken(sizeof *chunk + capacity);
         chunk->references = 1;
         chunk->is_private = true;
         chunk->capacity = capacity;
@@ -67,6 +62,8 @@ struct chunk *chunk_create_sized(size_t capacity)
     }
     return chunk;
 }
+
+static size_t size_of(const struct chunk *chunk) { return sizeof *chunk + chunk->capacity; }
 
 struct chunk *chunk_copy(struct slice bytes)
 {
@@ -80,6 +77,7 @@ struct chunk *chunk_copy(struct slice bytes)
 
 void chunk_free(struct chunk_pool *pool, struct chunk *chunk)
 {
+    memory_given(size_of(chunk));
     if (chunk->is_private || pool->free_chunk_count >= FREE_CHUNKS_KEPT) {
         free(chunk);
         return;
@@ -258,27 +256,10 @@ static struct span *settle_run(struct chunk_pool *pool, struct span *first, size
     return first;
 }
 
-static struct span *span_create(struct chunk_pool *pool)
-{
-    if (!pool->free_spans) {
-        struct span_slab *slab = malloc(sizeof *slab);
-        if (!slab)
-            return NULL;
-        slab->next = pool->slabs;
-        pool->slabs = slab;
-        for (size_t i = 0; i < SPANS_PER_SLAB; i++) {
-            slab->spans[i].next = pool->free_spans;
-            pool->free_spans = &slab->spans[i];
-        }
-    }
-    struct span *span = pool->free_spans;
-    pool->free_spans = span->next;
-    return span;
-}
+static struct span *span_create(struct chunk_pool *pool) { return slab_take(&pool->spans, sizeof(struct span)); }
 
 static void span_destroy(struct chunk_pool *pool, struct span *span)
 {
     chunk_release(pool, span->chunk);
-    span->next = pool->free_spans;
-    pool->free_spans = span;
+    slab_give(&pool->spans, span);
 }

@@ -19,6 +19,7 @@
 #ifndef PROXY_CHUNK_H
 #define PROXY_CHUNK_H
 
+#include "proxy/slab.h"
 #include "routing/slice.h"
 
 #include <stdbool.h>
@@ -53,8 +54,7 @@ struct spans {
 struct chunk_pool {
     struct chunk *free_chunks;
     uint32_t free_chunk_count;
-    struct span *free_spans;
-    struct span_slab *slabs;
+    struct slab_pool spans;
     struct chunk *intake; /* where the next bytes from any socket go */
 };
 

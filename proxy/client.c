@@ -446,7 +446,8 @@ static void watch(struct client *client)
     if (client->is_closed)
         return;
     size_t kept = client->input ? client->input->filled - client->input_start : 0;
-    bool is_full = client->stall != STALL_NONE && kept >= INPUT_WHILE_STALLED;
+    bool is_full = client->stall != STALL_NONE &&
+                   (kept >= INPUT_WHILE_STALLED || memory_is_over(client->worker->group->max_memory));
     client->is_backlogged |= is_full;
     int events = 0;
     if (!client->is_ending && !is_full && client->stall != STALL_OUTPUT)
@@ -478,6 +479,8 @@ static bool has_room(struct client *client)
         return client_stall(client, STALL_DRAINED);
     if (client->pending >= WINDOW_HIGH)
         return client_stall(client, STALL_WINDOW);
+    if (client->inflight > 0 && memory_is_over(client->worker->group->max_memory))
+        return client_stall(client, STALL_DRAINED);
     return true;
 }
 

@@ -122,6 +122,7 @@ struct config {
     int64_t client_idle_timeout_ms; /* 0 = never */
     int64_t client_output_limit;
     int64_t client_input_limit;
+    int64_t max_memory; /* 0 = memory_default_max() */
     int64_t max_bulk_length;
     int64_t max_arguments;
     int64_t request_timeout_ms; /* 0 = never */

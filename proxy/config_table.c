@@ -112,6 +112,18 @@ const struct config_key config_keys[] = {
          "than "
          "this is a protocol error. A client is closed if the names of its subscriptions take more memory."},
     {.section = "proxy",
+     .name = "max_memory",
+     .type = &config_size,
+     FIELD(max_memory),
+     .fallback = "0",
+     .min = 0,
+     .max = TEBIBYTE,
+     .at_reload = true,
+     .help =
+         "Bytes that requests and replies of all clients may take together. Above it clients have one request at a "
+         "time, and those that have most waiting are closed. 0 is half of the memory that the machine, or the "
+         "control group, lets this process have."},
+    {.section = "proxy",
      .name = "max_bulk_length",
      .type = &config_size,
      FIELD(max_bulk_length),

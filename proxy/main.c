@@ -39,12 +39,15 @@ enum {
     ENDING_POLL_NS = 10000000,
 };
 
+#define MEMORY_PER_WORKER (UINT64_C(4) << 20)
+
 extern char **environ;
 
 static int act(enum config_action action, const struct config *config);
 static int run(const struct config *config);
 static uint32_t usable_cores(void);
 static uint32_t raise_file_limit(const struct config *config, uint32_t workers);
+static uint64_t max_memory_of(const struct config *config, uint32_t workers);
 static bool open_listeners(const struct config *config, struct listener **lists, uint32_t workers);
 static int serve(struct worker_group *group, const sigset_t *signals);
 static void wait_for_end(struct worker_group *group, const sigset_t *signals);
@@ -109,6 +112,7 @@ static int run(const struct config *config)
         .started_us = clock_us(),
         .next_client_id = 1,
         .max_clients = raise_file_limit(config, workers),
+        .max_memory = max_memory_of(config, workers),
     };
     struct listener **lists = allocate(workers, sizeof *lists);
     if (!open_listeners(config, lists, workers)) {
@@ -184,6 +188,14 @@ static uint32_t raise_file_limit(const struct config *config, uint32_t workers)
     log_warning("the limit on open files is %llu: at most %llu clients instead of %lld",
                 (unsigned long long)limit.rlim_cur, (unsigned long long)clients, (long long)config->max_clients);
     return (uint32_t)clients;
+}
+
+/* Not less than what the threads keep at hand for clients that do nothing. */
+static uint64_t max_memory_of(const struct config *config, uint32_t workers)
+{
+    uint64_t least = workers * MEMORY_PER_WORKER;
+    uint64_t most = config->max_memory ? (uint64_t)config->max_memory : memory_default_max();
+    return most > least ? most : least;
 }
 
 static bool open_listeners(const struct config *config, struct listener **lists, uint32_t workers)

@@ -4,51 +4,22 @@
 #include "proxy/touch.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 enum {
-    REQUESTS_PER_SLAB = 128,
     SETTLE_BELOW_BYTES = 16384,
-    TOUCHES_KEPT = 256,
-};
-
-struct request_slab {
-    struct request_slab *next;
-    struct request requests[REQUESTS_PER_SLAB];
 };
 
 void request_pool_finish(struct request_pool *pool)
 {
-    while (pool->slabs) {
-        struct request_slab *next = pool->slabs->next;
-        free(pool->slabs);
-        pool->slabs = next;
-    }
-    pool->free = NULL;
-    while (pool->touches) {
-        struct touches *next = pool->touches->next;
-        free(pool->touches);
-        pool->touches = next;
-    }
-    pool->touches_count = 0;
+    slab_pool_finish(&pool->slabs);
+    slab_pool_finish(&pool->touches);
 }
 
 struct request *request_create(struct request_pool *pool)
 {
-    if (!pool->free) {
-        struct request_slab *slab = malloc(sizeof *slab);
-        if (!slab)
-            return NULL;
-        slab->next = pool->slabs;
-        pool->slabs = slab;
-        for (size_t i = 0; i < REQUESTS_PER_SLAB; i++) {
-            slab->requests[i].next = pool->free;
-            pool->free = &slab->requests[i];
-        }
-    }
-    struct request *request = pool->free;
-    pool->free = request->next;
-    *request = (struct request){0};
+    struct request *request = slab_take(&pool->slabs, sizeof *request);
+    if (request)
+        *request = (struct request){0};
     return request;
 }
 
@@ -59,19 +30,12 @@ void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struc
         spans_clear(chunks, &request->reply);
     if (request->touches)
         request_give_touches(pool, request->touches);
-    request->next = pool->free;
-    pool->free = request;
+    slab_give(&pool->slabs, request);
 }
 
 struct touches *request_take_touches(struct request_pool *pool)
 {
-    struct touches *touches = pool->touches;
-    if (touches) {
-        pool->touches = touches->next;
-        pool->touches_count--;
-    } else {
-        touches = malloc(sizeof *touches);
-    }
+    struct touches *touches = slab_take(&pool->touches, sizeof *touches);
     if (touches) {
         touches->next = NULL;
         touches->count = 0;
@@ -83,13 +47,7 @@ void request_give_touches(struct request_pool *pool, struct touches *touches)
 {
     while (touches) {
         struct touches *next = touches->next;
-        if (pool->touches_count < TOUCHES_KEPT) {
-            touches->next = pool->touches;
-            pool->touches = touches;
-            pool->touches_count++;
-        } else {
-            free(touches);
-        }
+        slab_give(&pool->touches, touches);
         touches = next;
     }
 }

@@ -177,10 +177,8 @@ static inline bool request_is_older(const struct request *a, const struct reques
 }
 
 struct request_pool {
-    struct request *free;
-    struct request_slab *slabs;
-    struct touches *touches; /* lists to be used again, as many as */
-    uint32_t touches_count;
+    struct slab_pool slabs;
+    struct slab_pool touches; /* lists of keys (touch.h) */
 };
 
 struct request_queue {

@@ -333,6 +333,7 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_tick(&worker->upstreams[i]);
     tunnels_tick(worker);
+    memory_tick(worker);
     if (++worker->ticks % CLIENT_TICKS == 0) {
         for (struct client *client = worker->clients, *next; client; client = next) {
             next = client->next;

@@ -18,6 +18,7 @@
 #include "proxy/control.h"
 #include "proxy/listener.h"
 #include "proxy/mailbox.h"
+#include "proxy/memory.h"
 #include "proxy/pause.h"
 #include "proxy/scripts.h"
 #include "proxy/upstream.h"
@@ -41,6 +42,8 @@ struct worker_group {
     _Atomic uint32_t running; /* workers whose thread has not ended */
     atomic_bool is_full;      /* the last client that came was refused */
     atomic_bool is_ending;    /* letters that still travel are dropped */
+    uint64_t max_memory;      /* proxy.max_memory, or what 0 means (memory.h) */
+    atomic_bool is_memory_over; /* that is exceeded, as the log was told last */
     uint32_t max_clients;     /* proxy.max_clients, or less if the limit on open files is low */
     struct pause pause;       /* CLIENT PAUSE */
 };
@@ -85,6 +88,7 @@ struct worker {
     struct client *again_clients;      /* whose requests that are aside may go now, perhaps */
     struct client *unarranged_clients; /* whose ears are to be arranged (ears.h) */
 
+    struct memory_share memory;
     uint32_t ticks;
     bool is_draining;
     bool has_told_held; /* what was still held at the end of draining has been answered */

@@ -46,8 +46,8 @@ static void a_pool_gives_as_many_as_are_asked_for_each_its_own(void **unused)
     for (uint32_t i = 0; i < MANY; i++)
         assert_int_equal(requests[i]->database, i);
     request_pool_finish(&pool);
-    assert_null(pool.free);
-    assert_null(pool.slabs);
+    assert_null(pool.slabs.open);
+    assert_null(pool.slabs.full);
 }
 
 static void a_request_that_ends_lets_go_of_its_bytes_and_of_its_reply(void **unused)

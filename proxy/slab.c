@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "proxy/slab.h"
+
+#include "proxy/memory.h"
+
+#include <stdalign.h>
+#include <stdlib.h>
+
+enum { EMPTY_SLABS_KEPT = 16 }; /* half a MiB */
+
+static void free_all(struct slab *slab);
+static void link_to(struct slab **list, struct slab *slab);
+static void unlink_from(struct slab **list, struct slab *slab);
+static void slab_free(struct slab *slab);
+
+void slab_pool_finish(struct slab_pool *pool)
+{
+    free_all(pool->open);
+    free_all(pool->full);
+    *pool = (struct slab_pool){0};
+}
+
+struct slab *slab_pool_open(struct slab_pool *pool, size_t size)
+{
+    size_t step = (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
+    size_t begin = (sizeof(struct slab) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
+    struct slab *slab = aligned_alloc(SLAB_BYTES, SLAB_BYTES);
+    if (!slab)
+        return NULL;
+    memory_taken(SLAB_BYTES);
+    *slab = (struct slab){0};
+    struct slab_thing **end = &slab->free;
+    for (size_t at = begin; at + step <= SLAB_BYTES; at += step) {
+        struct slab_thing *thing = (struct slab_thing *)(void *)((char *)slab + at);
+        *end = thing;
+        end = &thing->next;
+    }
+    *end = NULL;
+    link_to(&pool->open, slab);
+    pool->empty_count++;
+    return slab;
+}
+
+void slab_became_full(struct slab_pool *pool, struct slab *slab)
+{
+    unlink_from(&pool->open, slab);
+    link_to(&pool->full, slab);
+}
+
+void slab_became_open(struct slab_pool *pool, struct slab *slab)
+{
+    unlink_from(&pool->full, slab);
+    link_to(&pool->open, slab);
+}
+
+void slab_became_empty(struct slab_pool *pool, struct slab *slab)
+{
+    if (pool->empty_count < EMPTY_SLABS_KEPT) {
+        pool->empty_count++;
+        return;
+    }
+    unlink_from(&pool->open, slab);
+    slab_free(slab);
+}
+
+static void free_all(struct slab *slab)
+{
+    while (slab) {
+        struct slab *next = slab->next;
+        slab_free(slab);
+        slab = next;
+    }
+}
+
+static void link_to(struct slab **list, struct slab *slab)
+{
+    slab->previous = NULL;
+    slab->next = *list;
+    if (slab->next)
+        slab->next->previous = slab;
+    *list = slab;
+}
+
+static void unlink_from(struct slab **list, struct slab *slab)
+{
+    if (slab->previous)
+        slab->previous->next = slab->next;
+    else
+        *list = slab->next;
+    if (slab->next)
+        slab->next->previous = slab->previous;
+}
+
+static void slab_free(struct slab *slab)
+{
+    free(slab);
+    memory_given(SLAB_BYTES);
+}
