@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,10 @@ enum {
     BACKLOG = 511,            /* Redis' tcp-backlog */
     ACCEPTS_PER_EVENT = 64,   /* so that a storm of connections does not stop the loop */
 };
+
+/* Of all threads: else one would accept a client of its own with the descriptor that another has given up for a moment to
+ * refuse one, and that could refuse none any more. */
+static pthread_mutex_t accepting = PTHREAD_MUTEX_INITIALIZER;
 
 static int bind_tcp(const struct config_address *address, char *error, size_t size);
 static int bind_unix(const char *path, char *error, size_t size);
@@ -184,8 +189,11 @@ static void listener_event(struct ev_loop *loop, ev_io *io, int events)
 static bool accept_one(struct listener *listener)
 {
     struct worker *worker = listener->worker;
+    pthread_mutex_lock(&accepting);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    pthread_mutex_unlock(&accepting);
     if (fd >= 0) {
+        listener->is_refusing = false;
         client_accept(worker, &worker->upstreams[0], fd, listener);
         return true;
     }
@@ -213,9 +221,12 @@ static void listener_go_on(struct ev_loop *loop, ev_timer *timer, int events)
 static bool refuse_one(struct listener *listener)
 {
     static const char full[] = "-ERR max number of clients reached\r\n";
-    log_warning("%s: no file descriptor left, a client is refused", listener->name);
+    if (!listener->is_refusing)
+        log_warning("%s: no file descriptor left, clients are refused", listener->name);
+    listener->is_refusing = true;
     if (listener->reserve_fd < 0)
         return false;
+    pthread_mutex_lock(&accepting);
     close(listener->reserve_fd);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
@@ -224,5 +235,6 @@ static bool refuse_one(struct listener *listener)
         close(fd);
     }
     listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    pthread_mutex_unlock(&accepting);
     return fd >= 0;
 }

@@ -27,6 +27,7 @@ struct listener {
     struct worker *worker;
     int fd;
     int reserve_fd;
+    bool is_refusing; /* since there was no descriptor left; the log was told */
     bool is_unix;
     uint8_t persona;               /* enum persona */
     struct sockaddr_storage bound; /* where it listens, in numbers */

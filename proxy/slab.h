@@ -14,6 +14,7 @@
 #ifndef PROXY_SLAB_H
 #define PROXY_SLAB_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,6 +63,7 @@ static inline void slab_give(struct slab_pool *pool, void *memory)
 {
     struct slab_thing *thing = memory;
     struct slab *slab = (struct slab *)((uintptr_t)memory & ~(uintptr_t)(SLAB_BYTES - 1));
+    assert(slab);
     if (!slab->free)
         slab_became_open(pool, slab);
     thing->next = slab->free;
