@@ -6,11 +6,13 @@
 #include "proxy/control.h"
 #include "proxy/log.h"
 #include "proxy/overdue.h"
+#include "proxy/pool.h"
 #include "proxy/scripts.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/backoff.h"
+#include "routing/pooling.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,8 +30,8 @@ enum {
 static bool set_address(struct backend *backend, const struct topology_node *node);
 static uint16_t lane_index_of(const struct backend *backend, const struct client *client);
 static bool reads_as_replica(const struct backend *backend);
-static struct connection *lane(struct backend *backend, uint32_t database, const struct client *client,
-                               uint16_t lane_index, bool is_readonly);
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
+                               bool is_readonly);
 static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
 static struct connection *take_idle(struct connection **link);
@@ -60,6 +62,7 @@ struct backend *backend_create(struct upstream *upstream, const struct topology_
     backend->node = TOPOLOGY_NO_NODE;
     backend->shard = TOPOLOGY_NO_SHARD;
     backend->load = &backend->own_load;
+    backend->wants_lanes = true;
     if (!backend->name || !set_address(backend, node)) {
         free(backend->name);
         node_gauge_release(backend->gauge);
@@ -125,19 +128,26 @@ void backend_take_waiting(struct backend *backend, struct request_queue *queue)
 
 struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
-    return lane(backend, database, client, lane_index_of(backend, client), reads_as_replica(backend));
+    return lane(backend, database, session_protocol(&client->session), lane_index_of(backend, client),
+                reads_as_replica(backend));
 }
 
 struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client)
 {
-    return lane(backend, database, client, SCRIPT_LANE, reads_as_replica(backend));
+    return lane(backend, database, session_protocol(&client->session), SCRIPT_LANE, reads_as_replica(backend));
 }
 
 struct connection *backend_redirected_lane(struct backend *backend, const struct request *request)
 {
     const struct client *client = request->client;
     bool is_script = request->special && request_is_script(request);
-    return lane(backend, request->database, client, is_script ? SCRIPT_LANE : lane_index_of(backend, client), false);
+    return lane(backend, request->database, session_protocol(&client->session),
+                is_script ? SCRIPT_LANE : lane_index_of(backend, client), false);
+}
+
+struct connection *backend_open_lane(struct backend *backend, uint16_t lane_index)
+{
+    return lane(backend, 0, backend->lane_protocol ? backend->lane_protocol : 2, lane_index, reads_as_replica(backend));
 }
 
 static uint16_t lane_index_of(const struct backend *backend, const struct client *client)
@@ -152,10 +162,10 @@ static bool reads_as_replica(const struct backend *backend)
     return backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
 }
 
-static struct connection *lane(struct backend *backend, uint32_t database, const struct client *client,
-                               uint16_t lane_index, bool is_readonly)
+static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
+                               bool is_readonly)
 {
-    uint8_t protocol = session_protocol(&client->session);
+    backend->lane_protocol = protocol;
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
         if (!connection->is_dedicated && connection->target_database == database &&
             connection->target_protocol == protocol && connection->lane_index == lane_index &&
@@ -193,7 +203,7 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     struct connection *connection =
         is_wait ? pop_idle_for_wait(backend, client) : pop_idle(backend, request->database, protocol);
     if (!connection) {
-        if (!reserve_dedicated(backend))
+        if ((!pool_may_connect(backend) && !request->is_urgent) || !reserve_dedicated(backend))
             return NULL;
         connection = connection_open(backend, request->database, protocol, true);
         if (!connection) {
@@ -220,6 +230,20 @@ struct connection *backend_borrow(struct backend *backend, const struct request 
     return connection;
 }
 
+void backend_open_idle(struct backend *backend)
+{
+    if (!reserve_dedicated(backend))
+        return;
+    struct connection *connection = connection_open(backend, 0, 2, true);
+    if (!connection) {
+        atomic_fetch_sub_explicit(&backend->gauge->dedicated, 1, memory_order_relaxed);
+        backend_failed(backend, strerror(errno));
+        return;
+    }
+    connection->next_idle = backend->idle;
+    backend->idle = connection;
+}
+
 struct connection *backend_open_ear(struct backend *backend, uint8_t protocol)
 {
     bool has_room = reserve_dedicated(backend);
@@ -243,7 +267,7 @@ void backend_give_back(struct connection *connection)
     connection->owner->dedicated = NULL;
     connection->owner = NULL;
     if (connection->is_retiring || connection->is_marked || connection->in_multi || connection->state != CONNECTION_READY ||
-        backend->role != NODE_ROLE_MASTER) {
+        backend->role != NODE_ROLE_MASTER || pool_is_old(connection)) {
         connection_close(connection, OUTCOME_CUT, NULL);
         return;
     }
@@ -265,6 +289,8 @@ void backend_connected(struct backend *backend)
         upstream_retry_at(backend->upstream, worker_of(backend)->now_ms);
 }
 
+void backend_may_connect(struct backend *backend) { serve_waiting(backend); }
+
 void backend_failed(struct backend *backend, const char *reason)
 {
     struct worker *worker = worker_of(backend);
@@ -280,6 +306,7 @@ void backend_failed(struct backend *backend, const char *reason)
                                                       : "reads go to other nodes");
     backend->is_reported = true;
     backend->is_proving = false;
+    backend->wants_lanes = true;
     backend_suspect(backend);
 }
 
@@ -324,6 +351,7 @@ void backend_unlink(struct connection *connection)
     backend->connection_count--;
     if (!connection->is_dedicated)
         return;
+    backend->dedicated_count--;
     for (struct connection **link = &backend->idle; *link; link = &(*link)->next_idle) {
         if (*link == connection) {
             *link = connection->next_idle;
@@ -359,6 +387,10 @@ void backend_adopted(struct backend *backend)
     if (is_master && backend->lost_us && backend->lost_us >= topology->shards[backend->shard].confirmed_us)
         report(backend, REPORT_MASTER_LOST, REPORT_REPLICA_LOST);
     backend_refresh(backend);
+    if (!backend->lanes_at_ms)
+        backend->lanes_at_ms =
+            pooling_open_at_ms(worker_of(backend)->now_ms, topology->node_count, &worker_of(backend)->seed);
+    pool_fill(backend);
 }
 
 void backend_tick(struct backend *backend)
@@ -371,9 +403,11 @@ void backend_tick(struct backend *backend)
         next = connection->next;
         tick_connection(backend, connection);
     }
+    pool_retire(backend);
     tick_trial(backend);
     tick_waiting(backend);
     backend_refresh(backend);
+    pool_fill(backend);
 }
 
 /* None while its name is not resolved: it is another backend then. */
@@ -534,7 +568,9 @@ static bool may_be_closed(const struct backend *backend, const struct connection
         atomic_load_explicit(&backend->gauge->dedicated, memory_order_relaxed) >=
             (uint32_t)config->pool_dedicated_connections)
         return worker_of(backend)->group->count > 1;
-    return idle_ms > (uint64_t)config->pool_idle_time_ms;
+    bool is_kept_warm = connection->is_dedicated && backend->role == NODE_ROLE_MASTER &&
+                        backend->dedicated_count <= pool_warm_share(backend);
+    return idle_ms > (uint64_t)config->pool_idle_time_ms && !is_kept_warm;
 }
 
 static void tick_trial(struct backend *backend)

@@ -42,6 +42,11 @@ struct backend {
     struct pick_load own_load;
     struct connection *connections; /* all that are open */
     uint32_t connection_count;
+    uint32_t dedicated_count;      /* of them */
+    uint8_t lane_protocol;         /* that was last asked of a shared one; 0 = none was */
+    bool wants_lanes;              /* the shared ones that most clients use are to be opened (pool.h) ... */
+    uint64_t lanes_at_ms;          /* ... not before */
+    enum node_role lanes_role;     /* that it had when this was looked at last */
     struct connection *idle;       /* dedicated ones to lend, last used first */
     struct request_queue waiting;  /* requests that wait for a dedicated connection */
     unsigned mark_number;          /* of the key that the last mark on it has written, in a cluster */
@@ -95,6 +100,12 @@ uint64_t backend_established_us(const struct backend *backend);
  * none can be opened. */
 struct connection *backend_borrow(struct backend *backend, const struct request *request);
 
+/* The shared connection of this index for database 0, ahead of need: one that is there, or is opened. NULL likewise. */
+struct connection *backend_open_lane(struct backend *backend, uint16_t lane_index);
+
+/* Opens a dedicated connection for whoever needs one next, unless the bound is reached. */
+void backend_open_idle(struct backend *backend);
+
 /* A dedicated connection for an ear (ears.h); NULL likewise. */
 struct connection *backend_open_ear(struct backend *backend, uint8_t protocol);
 
@@ -104,6 +115,10 @@ void backend_give_back(struct connection *connection);
 /* What a connection has to say: it is ready; it failed; it was refused. */
 void backend_connected(struct backend *backend);
 void backend_failed(struct backend *backend, const char *reason);
+
+/* A new connection has become ready: another may be on its way now. */
+void backend_may_connect(struct backend *backend);
+
 void backend_refused(struct backend *backend, enum refusal refusal);
 
 /* A connection ended without harm. If this is the master, it must be confirmed before it is written to again. */

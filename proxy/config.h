@@ -106,6 +106,8 @@ struct config_upstream {
     int64_t pool_dedicated_connections;
     int64_t pool_wait_ms;
     int64_t pool_idle_time_ms;
+    int64_t pool_lifetime_ms; /* 0 = for ever */
+    int64_t pool_warm_connections;
     int64_t pool_health_interval_ms;
 
     int64_t failover_hold_time_ms;

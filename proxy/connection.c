@@ -16,6 +16,7 @@
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
+#include "routing/pooling.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -51,6 +52,7 @@ static void connection_negotiate(struct connection *connection);
 static void connection_select(struct connection *connection);
 static void connection_read_only(struct connection *connection);
 static void connection_ready(struct connection *connection);
+static void is_new_no_more(struct connection *connection);
 static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
 static void connection_readable(struct connection *connection);
 static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size);
@@ -112,6 +114,11 @@ struct connection *connection_open(struct backend *backend, uint32_t database, u
     connection->protocol = 2;
     connection->target_protocol = protocol;
     connection->give_up_ms = worker->now_ms + (uint64_t)backend->upstream->config->connect_timeout_ms;
+    connection->retire_at_ms =
+        pooling_retire_at_ms(worker->now_ms, (uint64_t)backend->upstream->config->pool_lifetime_ms, &worker->seed);
+    connection->is_new = true;
+    atomic_fetch_add_explicit(&backend->gauge->connecting, 1, memory_order_relaxed);
+    backend->dedicated_count += is_dedicated;
     connection->next = backend->connections;
     if (connection->next)
         connection->next->previous = connection;
@@ -281,6 +288,7 @@ void connection_close(struct connection *connection, enum outcome outcome, const
     ev_io_stop(worker->loop, &connection->io);
     close(connection->io.fd);
     connection->state = CONNECTION_CLOSED;
+    is_new_no_more(connection);
     backend_unlink(connection);
     scripts_connection_closed(connection, outcome);
     if (connection->ear)
@@ -503,11 +511,23 @@ static void connection_ready(struct connection *connection)
 {
     connection->state = CONNECTION_READY;
     connection->idle_since_ms = worker_of(connection)->now_ms;
-    backend_connected(connection->backend);
-    if (connection->backend->role == NODE_ROLE_REPLICA && !connection->is_dedicated)
-        upstream_refresh_replicas(connection->backend->upstream); /* what was known of it was known before */
+    bool was_new = connection->is_new;
+    is_new_no_more(connection);
+    struct backend *backend = connection->backend;
+    backend_connected(backend);
+    if (was_new && backend->role == NODE_ROLE_REPLICA)
+        upstream_refresh_replicas(backend->upstream); /* what was known of it was known before */
     if (connection->unsent)
         connection_flush(connection);
+    if (was_new && backend->waiting.first)
+        backend_may_connect(backend);
+}
+
+static void is_new_no_more(struct connection *connection)
+{
+    if (connection->is_new)
+        atomic_fetch_sub_explicit(&connection->backend->gauge->connecting, 1, memory_order_relaxed);
+    connection->is_new = false;
 }
 
 /* A greeting is short and the first on its way: if the socket does not take it whole, something is wrong. */

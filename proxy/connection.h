@@ -77,6 +77,7 @@ struct connection {
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
     uint64_t established_us; /* a time at which the process that it leads to was there, or later; 0 = it leads nowhere yet */
+    uint64_t retire_at_ms;  /* it has lived long enough then (pool.h); 0 = never */
     uint64_t give_up_ms;    /* connecting and greeting must be done by then */
     uint64_t marked_for;    /* id of the client whose writes are all before the last mark on it; 0 = none */
     uint64_t idle_since_ms; /* dedicated and idle; shared: when it last became empty */
@@ -96,6 +97,7 @@ struct connection {
     bool is_dedicated : 1;
     bool is_for_scripts : 1; /* the lane of scripts */
     bool is_dirty : 1;
+    bool is_new : 1;      /* it was not ready yet: counted in node_gauge.connecting */
     bool is_retiring : 1; /* gets no new requests and is closed when its queue is empty */
     bool was_used : 1;    /* something of the present borrower was written to it */
     bool was_answered : 1;/* the node has answered anything at all */

@@ -42,6 +42,7 @@ struct node_gauge {
     _Atomic uint64_t fresh_us;      /* of a replica: as of when it is fresh (freshness.h); 0 = nobody knows */
     atomic_bool is_behind;          /* of a master: a read would go to a replica if one were fresher. Workers set it, the
                                        control thread takes it back when it asks */
+    _Atomic uint32_t connecting;    /* connections of any kind that are not ready yet, over all workers */
 };
 
 struct topology_node {

@@ -32,8 +32,11 @@ def rejected(link):
 
 
 def test_full_node_is_tried_at_growing_intervals_and_told_of_once(narrow, processes):
-    pointsman = processes(Pointsman(narrow.address, wait="listen", proxy_threads=1, failover_hold_time="60s"))
+    pointsman = processes(
+        Pointsman(narrow.address, wait="listen", proxy_threads=1, failover_hold_time="60s", pool_idle_time="200ms")
+    )
     wait_for(lambda: "fit as master" in pointsman.log_text(), what="the master to be known")
+    wait_for(lambda: narrow.connected_clients() <= 2, what="none but the probe to be connected")
     links = fill(narrow)
     try:
         before = rejected(links[0])
