@@ -109,6 +109,7 @@ struct config_upstream {
     int64_t pool_lifetime_ms; /* 0 = for ever */
     int64_t pool_warm_connections;
     int64_t pool_health_interval_ms;
+    int64_t pool_health_timeout_ms;
 
     int64_t failover_hold_time_ms;
     int64_t failover_hold_requests;

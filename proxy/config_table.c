@@ -438,6 +438,16 @@ const struct config_key config_keys[] = {
      .max = HOUR,
      .at_reload = true,
      .help = "How often each node is asked whether it is well."},
+    {.section = "pool",
+     .name = "health_timeout",
+     .type = &config_duration,
+     UPSTREAM_FIELD(pool_health_timeout_ms),
+     .fallback = "2s",
+     .min = 10,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "A node that leaves such a question unanswered for so long, or for two intervals if that is less (but "
+             "not less than 250ms), is out of reach."},
 
     {.section = "failover",
      .name = "hold_time",

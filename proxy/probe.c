@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROBE_SILENCE_MAX_MS 2000U /* a PING unanswered for so long, or for two intervals, is no answer */
 #define PROBE_SILENCE_MIN_MS 250U
 #define PROBE_COMMAND_MS     5000U
 #define PROBE_SLOW_EVERY_US  60000000U /* INFO server and COMMAND again */
@@ -253,8 +252,8 @@ static void probe_ask_slow(struct probe *probe, uint64_t now_us)
 static uint64_t silence_ms(const struct probe *probe)
 {
     uint64_t two_intervals_ms = 2 * probe->setup->interval_ms;
-    if (two_intervals_ms > PROBE_SILENCE_MAX_MS) return PROBE_SILENCE_MAX_MS;
-    return two_intervals_ms < PROBE_SILENCE_MIN_MS ? PROBE_SILENCE_MIN_MS : two_intervals_ms;
+    if (two_intervals_ms < PROBE_SILENCE_MIN_MS) two_intervals_ms = PROBE_SILENCE_MIN_MS;
+    return two_intervals_ms < probe->setup->silence_ms ? two_intervals_ms : probe->setup->silence_ms;
 }
 
 /* ---- answers ---- */

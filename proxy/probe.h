@@ -34,6 +34,7 @@ struct probe_setup {
     const char *username, *password;
     uint64_t connect_timeout_ms;
     uint64_t interval_ms;
+    uint64_t silence_ms; /* a question unanswered for so long, or for two intervals, is no answer */
     void (*changed)(void *owner, struct probe *probe); /* it has answered, or stopped answering */
     void (*replicated)(void *owner, struct probe *probe); /* it has answered INFO replication */
     void (*commands)(void *owner, struct slice reply); /* the reply to COMMAND */

@@ -69,6 +69,7 @@ struct survey *survey_create(const struct config_upstream *config, uint32_t inde
         .password = config->password ? config->password : "",
         .connect_timeout_ms = (uint64_t)config->connect_timeout_ms,
         .interval_ms = (uint64_t)config->pool_health_interval_ms,
+        .silence_ms = (uint64_t)config->pool_health_timeout_ms,
         .changed = survey_node_changed,
         .replicated = survey_node_replicated,
         .commands = survey_learn_commands,
