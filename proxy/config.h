@@ -75,6 +75,7 @@ struct distribution;
 enum upstream_kind { UPSTREAM_AUTO, UPSTREAM_SENTINEL, UPSTREAM_STATIC, UPSTREAM_CLUSTER };
 enum reads_policy { READS_MASTER, READS_PREFER_MASTER, READS_REPLICA, READS_PREFER_REPLICA, READS_NEAREST };
 enum reads_consistency { CONSISTENCY_EVENTUAL, CONSISTENCY_SESSION, CONSISTENCY_PROXY };
+enum admin_commands { ADMIN_COMMANDS_OFF, ADMIN_COMMANDS_LOCAL, ADMIN_COMMANDS_ON };
 enum log_level_name { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Where requests go: one upstream and its policies. Durations are milliseconds, sizes bytes. */
@@ -135,6 +136,8 @@ struct config {
     struct config_upstream *upstreams;
     size_t upstream_count; /* 1 until named upstreams come */
 
+    int admin_commands; /* enum admin_commands */
+    int64_t admin_pause_limit_ms, admin_pause_wait_ms;
     int64_t allow_dangerous; /* bit i: command_dangers[i] of routing/command.h is let through */
 
     int log_level;    /* enum log_level_name */

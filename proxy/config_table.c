@@ -19,6 +19,7 @@ static const char *const kinds[] = {"auto", "sentinel", "static", "cluster", NUL
 static const char *const policies[] = {"master",         "prefer-master", "replica", /* enum reads_policy */
                                        "prefer-replica", "nearest",       NULL};
 static const char *const consistencies[] = {"eventual", "session", "proxy", NULL}; /* enum reads_consistency */
+static const char *const commands[] = {"off", "local", "on", NULL};              /* enum admin_commands */
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL}; /* enum log_level_name */
 
 static const char *const distributions[] = {"none", "slots", "modula", "ketama",
@@ -476,6 +477,36 @@ const struct config_key config_keys[] = {
      .max = TEBIBYTE,
      .at_reload = true,
      .help = "Bytes of requests that may be held at one time, in equal shares for the threads."},
+
+    {.section = "admin",
+     .name = "commands",
+     .type = &config_enum,
+     FIELD(admin_commands),
+     .fallback = "local",
+     .choices = commands,
+     .at_reload = true,
+     .help = "Who may send PROXY PAUSE and the like. local: clients on a unix socket or a loopback address, which is "
+             "whoever comes through a relay on this machine, too. on: every client that may send commands. off: "
+             "nobody; PROXY is then a word that Redis does not know."},
+    {.section = "admin",
+     .name = "pause_limit",
+     .type = &config_duration,
+     FIELD(admin_pause_limit_ms),
+     .fallback = "10m",
+     .min = 1,
+     .max = 24 * HOUR,
+     .at_reload = true,
+     .help = "A PROXY PAUSE that nobody ends is over after so long, and none may be longer."},
+    {.section = "admin",
+     .name = "pause_wait",
+     .type = &config_duration,
+     FIELD(admin_pause_wait_ms),
+     .fallback = "10s",
+     .min = 1,
+     .max = HOUR,
+     .at_reload = true,
+     .help = "How long PROXY PAUSE waits for requests that are under way. If some are not answered by then, it fails "
+             "and nothing is paused."},
 
     {.section = "admin",
      .name = "allow_dangerous",

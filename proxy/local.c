@@ -6,6 +6,7 @@
 #include "proxy/handler.h"
 #include "proxy/local_client.h"
 #include "proxy/log.h"
+#include "proxy/operate.h"
 #include "proxy/pause.h"
 #include "proxy/persona.h"
 #include "proxy/reply.h"
@@ -63,6 +64,7 @@ static local_handler *const handlers[LOCAL_COUNT] = {
     [LOCAL_UNKNOWN] = local_answer_unknown,
     [LOCAL_SCRIPT_DEBUG] = answer_script_debug,
     [LOCAL_CLUSTER] = answer_cluster,
+    [LOCAL_PROXY] = operate_answer,
     [LOCAL_HTTP] = hang_up,
 };
 
@@ -93,6 +95,7 @@ bool local_handles(const struct client *client, const struct command *command)
     switch ((enum command_local)command->local) {
     case LOCAL_QUIT:
     case LOCAL_RESET:
+    case LOCAL_PROXY: /* of which no node knows */
     case LOCAL_HTTP:
         return true;
     case LOCAL_PING:

@@ -13,7 +13,6 @@ static struct pause *pause_of(struct client *client)
     return &client->worker->group->pause;
 }
 
-static void extend(struct pause *pause, uint64_t end_ms, bool is_for_all, uint64_t now_ms);
 static uint64_t now_paused(struct pause *pause, uint64_t now_ms);
 static bool is_error(const struct client *client, const struct command_at_hand *at_hand);
 static enum gather_way unpause_visit(struct gather *gather, struct worker *worker);
@@ -38,7 +37,7 @@ bool pause_begin(struct client *client, const struct command_at_hand *at_hand)
         client_reply_error(client, "-ERR timeout is negative");
     } else {
         uint64_t end_ms = now_ms + (uint64_t)timeout_ms;
-        extend(pause_of(client), end_ms < UINT64_MAX / 2 ? end_ms : UINT64_MAX / 2, is_for_all, now_ms);
+        pause_extend(pause_of(client), end_ms < UINT64_MAX / 2 ? end_ms : UINT64_MAX / 2, is_for_all, now_ms);
         client_reply(client, SLICE("+OK\r\n"));
     }
     return true;
@@ -57,12 +56,29 @@ bool pause_end(struct client *client, const struct command_at_hand *at_hand)
     return gather_send(gather, &unpause_kind, client);
 }
 
+struct pause_change pause_extend(struct pause *pause, uint64_t end_ms, bool is_for_all, uint64_t now_ms)
+{
+    struct pause_change change = {.before = now_paused(pause, now_ms)};
+    do {
+        uint64_t longer_ms = change.before / 2 > end_ms ? change.before / 2 : end_ms;
+        change.after = longer_ms * 2 + (is_for_all || change.before & 1);
+    } while (!atomic_compare_exchange_weak(&pause->until, &change.before, change.after));
+    return change;
+}
+
+void pause_undo(struct pause *pause, const struct pause_change *change)
+{
+    uint64_t after = change->after;
+    atomic_compare_exchange_strong(&pause->until, &after, change->before);
+}
+
 bool pause_holds(struct client *client, const struct command_at_hand *at_hand)
 {
     struct worker *worker = client->worker;
     uint64_t until = now_paused(pause_of(client), worker->now_ms);
     if (!until || is_error(client, at_hand)) return false;
     const struct command *command = at_hand->command;
+    if (command->local == LOCAL_PROXY) return false;
     bool is_for_all = until & 1;
     bool is_change =
         command_may_change(command) || (command->pin == PIN_EXEC && client->session.queues_write);
@@ -91,15 +107,6 @@ void pause_release(struct worker *worker)
         pause_unstall(client);
         worker_resume_client(worker, client);
     }
-}
-
-static void extend(struct pause *pause, uint64_t end_ms, bool is_for_all, uint64_t now_ms)
-{
-    uint64_t before = now_paused(pause, now_ms), after;
-    do {
-        uint64_t longer_ms = before / 2 > end_ms ? before / 2 : end_ms;
-        after = longer_ms * 2 + (is_for_all || before & 1);
-    } while (!atomic_compare_exchange_weak(&pause->until, &before, after));
 }
 
 /* What holds now: what is over is taken away, so that the next command need not ask. */

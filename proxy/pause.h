@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pause.h - CLIENT PAUSE: for a while, commands of this proxy's clients wait. Nothing is sent to a node.
+ * pause.h - CLIENT PAUSE and PROXY PAUSE: for a while, commands of this proxy's clients wait. Nothing is sent to a node.
  *
  *                PAUSE ms WRITE             PAUSE ms ALL
  *      none ------------------> writes wait ------------> everything waits
  *        ^                          |                          |
- *        '--------------------------'--------------------------'   the time is over, or UNPAUSE
+ *        '--------------------------'--------------------------'   the time is over, UNPAUSE, or PROXY RESUME
  *
  * A later PAUSE may make it longer or wider, never shorter or narrower. Its end and mode are one atomic
  * number, so that every worker sees both at once; it is zero mostly, which is all that a plain command looks
  * at. A client that has to wait is stalled; each worker lets its own go on when the time is over, or when the
- * letter of UNPAUSE comes by.
+ * letter of UNPAUSE comes by. PROXY commands never wait, so that who has paused can resume.
  *
  * Threads: any worker.
  */
@@ -32,6 +32,17 @@ struct pause {
 /* CLIENT PAUSE and UNPAUSE, as handlers of local.h. */
 bool pause_begin(struct client *client, const struct command_at_hand *at_hand);
 bool pause_end(struct client *client, const struct command_at_hand *at_hand);
+
+/* What the number was, and what it is now. */
+struct pause_change {
+    uint64_t before, after;
+};
+
+/* Makes it as long and as wide as that, if it is not yet. */
+struct pause_change pause_extend(struct pause *pause, uint64_t end_ms, bool is_for_all, uint64_t now_ms);
+
+/* As it was before, if nobody has changed it since; who waits has then to be released. */
+void pause_undo(struct pause *pause, const struct pause_change *change);
 
 /* True if the command has to wait; the worker will then let the client go on. To be asked if until is not
  * zero. */

@@ -7,6 +7,7 @@
 #include "proxy/connection.h"
 #include "proxy/ears.h"
 #include "proxy/log.h"
+#include "proxy/quiet.h"
 #include "proxy/tunnel.h"
 
 #include <assert.h>
@@ -157,6 +158,7 @@ void worker_destroy(struct worker *worker)
     while (worker->clients)
         client_close(worker->clients, "the proxy ends");
     tunnels_finish(worker);
+    quiet_drop_all(worker);
     mailbox_finish(&worker->mailbox);
     for (uint32_t i = 0; i < worker->group->config->upstream_count; i++)
         upstream_finish(&worker->upstreams[i]);
@@ -238,6 +240,8 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
         flush_clients(worker);
     }
     bury_the_dead(worker);
+    if (worker->quiets)
+        quiet_look(worker);
 }
 
 static bool has_work(const struct worker *worker)

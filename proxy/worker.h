@@ -87,6 +87,7 @@ struct worker {
     struct request_queue reroute;      /* to be dispatched once more (again.h) */
     struct client *again_clients;      /* whose requests that are aside may go now, perhaps */
     struct client *unarranged_clients; /* whose ears are to be arranged (ears.h) */
+    struct quiet *quiets;              /* letters that stay until all is answered (quiet.h) */
 
     struct memory_share memory;
     uint32_t ticks;

@@ -84,6 +84,7 @@ enum command_local {
     LOCAL_UNKNOWN,        /* what a plain Redis does not know either: SENTINEL -> ERR unknown command */
     LOCAL_SCRIPT_DEBUG,   /* refused: EVAL would run elsewhere, and for good */
     LOCAL_CLUSTER,        /* CLUSTER *: ERR This instance has cluster support disabled */
+    LOCAL_PROXY,          /* PROXY PAUSE and the like: of the proxy itself, for those who look after it */
     LOCAL_HTTP,           /* POST, Host: -> a browser was made to speak to us; the connection is closed, as Redis does */
     LOCAL_COUNT,
 };

@@ -33,6 +33,9 @@
     X(WAIT_REFUSED, "upstream.username may not SPUBLISH to __pointsman:wait, which WAIT needs; not executed")      \
     X(DANGEROUS, "refused by the proxy, since it would end the master or change its role; "                    \
                  "admin.allow_dangerous can let it through")                                                   \
+    X(PROXY_FOREIGN, "PROXY commands are for clients on this machine; admin.commands = on lets others send them")    \
+    X(PAUSE_UNQUIET, "requests under way were not answered within admin.pause_wait; nothing is paused by this")    \
+    X(PAUSE_RESUMED, "PROXY RESUME came before all requests under way were answered; nothing is paused")           \
     X(REPLICATION, "replication through the proxy is refused; admin.allow_dangerous can let it through")       \
     X(KEYS_IN_SLOT, "the servers behind this address are no Redis Cluster and do not know which keys are in a slot") \
     X(SCRIPT_DEBUG, "debugging of scripts through the proxy is not supported")                                 \
