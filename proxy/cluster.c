@@ -68,6 +68,8 @@ static void cluster_stop(void *discovery);
 static void cluster_judge(void *discovery, uint64_t now_us);
 static void cluster_ask(void *discovery);
 static void cluster_map_is_wrong(void *discovery, const char *moved_to);
+static bool cluster_plan(void *discovery, struct switchover_plan *plan);
+static struct probe *best_replica(const struct cluster *cluster, uint32_t index);
 static bool split_address(const char *moved_to, char *host, size_t size, uint16_t *port);
 static void cluster_due(struct ev_loop *loop, ev_timer *watcher, int events);
 static void cluster_set_due(struct cluster *cluster, uint64_t now_us);
@@ -121,6 +123,7 @@ const struct discovery_kind cluster_discovery = {
     .judge = cluster_judge,
     .ask = cluster_ask,
     .map_is_wrong = cluster_map_is_wrong,
+    .plan = cluster_plan,
 };
 
 struct cluster_refresh *cluster_refresh_of(void *discovery)
@@ -204,6 +207,39 @@ static void cluster_map_is_wrong(void *discovery, const char *moved_to)
         cluster->refresh.hint = named;
     }
     survey_touch(cluster->survey);
+}
+
+/* The replica sees to it itself that it has every byte, and that the others hear of it. */
+static bool cluster_plan(void *discovery, struct switchover_plan *plan)
+{
+    struct cluster *cluster = discovery;
+    struct probe *heir = cluster->survey->probes;
+    while (heir && strcmp(heir->name, plan->wanted) != 0)
+        heir = heir->next;
+    if (plan->wanted[0] && !heir) return switchover_refuse(plan, "no node %.200s is known", plan->wanted);
+    if (!plan->wanted[0] && cluster->shard_count != 1)
+        return switchover_refuse(plan, "there are several masters: name the replica");
+    if (!heir) heir = best_replica(cluster, 0);
+    if (!heir) return switchover_defer(plan, "there is no replica that could be promoted");
+    if (survey_is_master(cluster->survey, heir))
+        return switchover_refuse(plan, "%s is the master already", heir->name);
+    struct survey_shard *shard = survey_shard_of(cluster->survey, heir);
+    if (!shard || !shard->master) return switchover_defer(plan, "its shard has no master");
+    if (!heir->was_fit || heir->role != NODE_ROLE_REPLICA)
+        return switchover_defer(plan, "%s is not fit: %.150s", heir->name, heir->reason);
+    plan->master = shard->master;
+    return switchover_add_heir(plan, heir, heir->host, heir->port);
+}
+
+/* That which has most. */
+static struct probe *best_replica(const struct cluster *cluster, uint32_t index)
+{
+    struct probe *best = NULL;
+    for (struct probe *probe = cluster->survey->probes; probe; probe = probe->next) {
+        bool is_one = probe->shard == index && probe->was_fit && probe->role == NODE_ROLE_REPLICA;
+        if (is_one && (!best || probe->role_offset > best->role_offset)) best = probe;
+    }
+    return best;
 }
 
 /* An address as MOVED gives it: IPv6 without brackets, so what follows the last colon is the port. False

@@ -253,7 +253,8 @@ const struct config_key config_keys[] = {
      UPSTREAM_FIELD(username),
      .fallback = "",
      .help = "ACL user for the nodes. It needs +ping +role +info +command +select +client|setname besides "
-             "what clients send, and for kind cluster +cluster +asking +readonly. Empty: the default user."},
+             "what clients send, and for kind cluster +cluster +asking +readonly. PROXY SWITCHOVER needs +client|pause "
+             "+client|unpause +config +replicaof. Empty: the default user."},
     {.section = "upstream",
      .name = "password",
      .type = &config_secret,

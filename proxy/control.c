@@ -69,6 +69,7 @@ static void freshness_wanted(struct ev_loop *loop, ev_async *watcher, int events
 static void deliver_master_report(struct letter *letter, void *receiver);
 static void deliver_map_report(struct letter *letter, void *receiver);
 static void deliver_node_report(struct letter *letter, void *receiver);
+static void deliver_switchover(struct letter *letter, void *receiver);
 
 struct control *control_create(const struct config *config)
 {
@@ -137,6 +138,12 @@ void control_want_freshness(struct control *control, uint32_t upstream, bool is_
     struct freshness *freshness = to->survey->freshening.freshness;
     atomic_bool *is_wanted = is_urgent ? &freshness->is_wanted : &freshness->is_due;
     if (!atomic_load(is_wanted) && !atomic_exchange(is_wanted, true)) ev_async_send(control->loop, &to->freshness_wanted);
+}
+
+void control_switchover(struct control *control, struct switchover_order *order)
+{
+    order->letter.deliver = deliver_switchover;
+    mailbox_post(&control->mailbox, &order->letter);
 }
 
 void control_stop(struct control *control)
@@ -311,4 +318,11 @@ static void deliver_node_report(struct letter *letter, void *receiver)
     atomic_fetch_sub_explicit(&control->node_reports, 1, memory_order_relaxed);
     survey_report_node(control->upstreams[report->upstream].survey, report->node_name);
     free(report);
+}
+
+static void deliver_switchover(struct letter *letter, void *receiver)
+{
+    struct control *control = receiver;
+    struct switchover_order *order = (struct switchover_order *)letter;
+    switchover_take(control->upstreams[order->upstream].survey, order);
 }

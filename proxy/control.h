@@ -14,6 +14,7 @@
 #define PROXY_CONTROL_H
 
 #include "proxy/config.h"
+#include "proxy/switchover.h"
 #include "routing/topology.h"
 
 #include <stdbool.h>
@@ -58,6 +59,9 @@ struct freshness *control_freshness(const struct control *control, uint32_t upst
 /* Some master's gauge says is_behind: its replicas are to be asked how fresh they are, now or soon. Cheap; wakes the control
  * thread once for many. From any thread. */
 void control_want_freshness(struct control *control, uint32_t upstream, bool is_urgent);
+
+/* Gives an order for a switchover (switchover.h) to the control thread, or back to it. From any thread. */
+void control_switchover(struct control *control, struct switchover_order *order);
 
 /* Stops the thread: nothing is published any more. Reports may still come, and are of no consequence. */
 void control_stop(struct control *control);

@@ -11,9 +11,12 @@
 #ifndef PROXY_DISCOVERY_H
 #define PROXY_DISCOVERY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+struct probe;
 struct survey;
+struct switchover_plan;
 
 struct discovery_kind {
     const char *name; /* as the snapshot says it; "" for the one that looks which kind it is */
@@ -24,6 +27,12 @@ struct discovery_kind {
     /* A slot is not where it was thought to be; moved_to is the "host:port" that a node named, or "". NULL: there
      * are no slots to ask for. */
     void (*map_is_wrong)(void *discovery, const char *moved_to);
+    /* Who could replace which master (switchover.h), by plan->wanted. False: plan->fault says why nobody can. NULL: of
+     * this kind nobody could. */
+    bool (*plan)(void *discovery, struct switchover_plan *plan);
+    /* Asks for it; the answer comes by switchover_answered(). False: nobody can be asked now. NULL: the replica itself is
+     * asked. */
+    bool (*fail_over)(void *discovery, const struct probe *master);
 };
 
 extern const struct discovery_kind detect_discovery;   /* detect.c: asks a seed what it is */

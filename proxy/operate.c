@@ -16,13 +16,21 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+enum { SWITCH_QUIET_MS = 1000 };
+
 struct pause_order {
     struct quiet quiet; /* first: the gather is the order */
     struct pause_change change;
     enum error error; /* why nothing is paused */
 };
 
-static local_handler answer_help, answer_pause, answer_resume;
+struct switch_order {
+    struct quiet quiet; /* first: the gather is the order */
+    struct switchover_order order;
+    struct worker_group *group;
+};
+
+static local_handler answer_help, answer_pause, answer_resume, answer_switchover;
 
 static const struct {
     const char *name, *full_name;
@@ -33,6 +41,8 @@ static const struct {
     {"PAUSE", "proxy|pause", 2, 4, answer_pause, "PAUSE [WRITES|ALL] [<milliseconds>]",
      "Let commands wait, or writes alone; answered when those under way are answered."},
     {"RESUME", "proxy|resume", 2, 2, answer_resume, "RESUME", "Let all go on that waits."},
+    {"SWITCHOVER", "proxy|switchover", 2, 3, answer_switchover, "SWITCHOVER [<host:port>]",
+     "Make that replica the master, or the best one, without losing a write."},
     {"HELP", "proxy|help", 2, 2, answer_help, "HELP", "Print this help."},
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
@@ -48,6 +58,16 @@ static void lift(struct pause_order *order, struct worker *worker, enum error er
 static void pause_conclude(struct gather *gather, struct client *client);
 static void pause_destroy(struct gather *gather);
 
+static enum gather_way switch_visit(struct gather *gather, struct worker *worker);
+static void switch_conclude(struct gather *gather, struct client *client);
+static void switch_destroy(struct gather *gather);
+static void switch_quieten(struct switchover_order *order);
+static void switch_done(struct switchover_order *order);
+static void switch_drop(struct switchover_order *order);
+static struct switch_order *switch_of(struct switchover_order *order);
+
+static const struct gather_kind switch_kind = {switch_visit, switch_conclude, switch_destroy};
+static const struct switchover_events switch_events = {switch_quieten, switch_done, switch_drop};
 static const struct gather_kind pause_kind = {pause_visit, pause_conclude, pause_destroy};
 
 bool operate_answer(struct client *client, const struct command_at_hand *at_hand)
@@ -225,4 +245,86 @@ static bool answer_resume(struct client *client, const struct command_at_hand *a
 {
     log_info("client %" PRIu64 ": PROXY RESUME", client->id);
     return pause_end(client, at_hand);
+}
+
+/* ---- SWITCHOVER ---- */
+
+/* The letter goes to the control thread, from there once round all workers, and home when all is done. */
+static bool answer_switchover(struct client *client, const struct command_at_hand *at_hand)
+{
+    struct switch_order *order = NULL;
+    struct slice wanted = at_hand->count == 3 ? at_hand->words[2] : SLICE("");
+    if (wanted.size >= SWITCHOVER_NAME_SIZE || memchr(wanted.bytes, '\0', wanted.size)) {
+        client_reply_error(client, "-ERR the replica is named as host:port");
+        return true;
+    }
+    order = calloc(1, sizeof *order);
+    if (!order) {
+        client_reply(client, error_reply(ERROR_MEMORY));
+        return true;
+    }
+    log_info("client %" PRIu64 ": PROXY SWITCHOVER", client->id);
+    order->group = client->worker->group;
+    order->order.events = &switch_events;
+    order->order.upstream = client->upstream->index;
+    memcpy(order->order.wanted, wanted.bytes, wanted.size);
+    order->quiet.master = order->order.master;
+    return gather_send(&order->quiet.gather, &switch_kind, client);
+}
+
+static enum gather_way switch_visit(struct gather *gather, struct worker *worker)
+{
+    struct switch_order *order = (struct switch_order *)gather;
+    bool is_last = gather->visited + 1 == worker->group->count;
+    if (order->order.number) {
+        if (!order->quiet.deadline_ms) order->quiet.deadline_ms = worker->now_ms + SWITCH_QUIET_MS;
+        enum gather_way way = quiet_visit(&order->quiet, worker);
+        if (way == GATHER_KEPT || (way == GATHER_ON && !is_last)) return way;
+        order->order.is_quiet = way == GATHER_ON;
+    }
+    control_switchover(worker->group->control, &order->order);
+    return GATHER_KEPT;
+}
+
+/* From here on in the control thread. */
+static void switch_quieten(struct switchover_order *order)
+{
+    struct switch_order *self = switch_of(order);
+    self->quiet.gather.visited = 0;
+    gather_again(&self->quiet.gather, self->group->workers[0]);
+}
+
+static void switch_done(struct switchover_order *order)
+{
+    gather_home(&switch_of(order)->quiet.gather);
+}
+
+static void switch_drop(struct switchover_order *order)
+{
+    free(switch_of(order));
+}
+
+static struct switch_order *switch_of(struct switchover_order *order)
+{
+    return (struct switch_order *)((char *)order - offsetof(struct switch_order, order));
+}
+
+static void switch_conclude(struct gather *gather, struct client *client)
+{
+    const struct switchover_order *order = &((struct switch_order *)gather)->order;
+    struct reply reply;
+    if (order->fault[0]) {
+        client_reply_error(client, "-ERR pointsman: %s", order->fault);
+        return;
+    }
+    reply_begin(&reply, client);
+    reply_array(&reply, order->line_count);
+    for (size_t i = 0; i < order->line_count; i++)
+        reply_text(&reply, order->lines[i]);
+    reply_end(&reply);
+}
+
+static void switch_destroy(struct gather *gather)
+{
+    free(gather);
 }

@@ -7,6 +7,7 @@
 #include "proxy/survey.h"
 #include "routing/handover.h"
 #include "routing/quorum.h"
+#include "routing/succession.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #define SENTINEL_VIEW_MIN_US    3000000U  /* ... and than this */
 #define SENTINEL_LATE_US        3000000U  /* so long without a majority at the start is worth a line */
 #define SENTINEL_HURRY_GAP_US   10000U
+#define SENTINEL_LIST_GAP_US    100000U
 #define SENTINEL_LABEL_SIZE     512
 
 /* One master, and what the Sentinels say of it. */
@@ -66,6 +68,8 @@ static void *sentinels_start(struct survey *survey);
 static void sentinels_stop(void *discovery);
 static void sentinels_judge(void *discovery, uint64_t now_us);
 static void sentinels_ask(void *discovery);
+static bool sentinels_plan(void *discovery, struct switchover_plan *plan);
+static bool sentinels_fail_over(void *discovery, const struct probe *master);
 static void sentinels_drop_nodes(struct sentinels *sentinels, struct survey *survey);
 static bool is_needed(const struct sentinels *sentinels, const struct probe *probe);
 static struct sentinel *sentinel_create(struct survey *survey, struct survey_shard *shard,
@@ -78,6 +82,11 @@ static void sentinel_changed(void *owner);
 static void sentinel_event(void *owner, const char *teller, const char *channel, const char *message);
 static void sentinel_follow(struct sentinel *sentinel, const char *teller, const struct handover_event *event);
 static struct probe *sentinel_node_at(const struct sentinel *sentinel, const struct handover_address *address);
+static bool sentinel_plan(struct sentinel *sentinel, struct switchover_plan *plan);
+static bool sentinel_choose_heirs(struct sentinel *sentinel, const struct sentinel_peer *peer, struct switchover_plan *plan);
+static struct probe *sentinel_listed_node(const struct sentinel *sentinel, const struct peer_listed *listed);
+static struct sentinel_peer *sentinel_sane_peer(const struct sentinel *sentinel);
+static void sentinel_told_failover(void *owner, struct slice reply, uint64_t asked_us);
 static void sentinel_forget_heir(struct sentinel *sentinel);
 static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us);
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
@@ -118,6 +127,8 @@ const struct discovery_kind sentinel_discovery = {
     .stop = sentinels_stop,
     .judge = sentinels_judge,
     .ask = sentinels_ask,
+    .plan = sentinels_plan,
+    .fail_over = sentinels_fail_over,
 };
 
 /* ---- all masters ---- */
@@ -184,6 +195,25 @@ static void sentinels_ask(void *discovery)
     }
 }
 
+/* The wanted node tells which master; without one there has to be only one. */
+static bool sentinels_plan(void *discovery, struct switchover_plan *plan)
+{
+    struct sentinels *sentinels = discovery;
+    const struct probe *wanted = sentinels->items[0]->survey->probes;
+    while (wanted && strcmp(wanted->name, plan->wanted) != 0)
+        wanted = wanted->next;
+    if (plan->wanted[0] && !wanted) return switchover_refuse(plan, "no node %.200s is known", plan->wanted);
+    if (!wanted && sentinels->count > 1) return switchover_refuse(plan, "there are several masters: name the replica");
+    return sentinel_plan(sentinels->items[wanted ? wanted->shard : 0], plan);
+}
+
+static bool sentinels_fail_over(void *discovery, const struct probe *master)
+{
+    struct sentinels *sentinels = discovery;
+    struct sentinel_peer *peer = sentinel_sane_peer(sentinels->items[master->shard]);
+    return peer && peer_fail_over(peer);
+}
+
 /* A node that nobody has listed for long. */
 static void sentinels_drop_nodes(struct sentinels *sentinels, struct survey *survey)
 {
@@ -236,6 +266,7 @@ static struct sentinel *sentinel_create(struct survey *survey, struct survey_sha
         .poll_interval_ms = (uint64_t)config->poll_interval_ms,
         .master_name = sentinel->master_name,
         .changed = sentinel_changed,
+        .told_failover = sentinel_told_failover,
         .heard_event = sentinel_event,
         .owner = sentinel,
     };
@@ -379,6 +410,96 @@ static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
     sentinel->is_refuted = false;
     sentinel->is_ahead = true;
     sentinel_accept(sentinel, &answer, sentinel->carried_out_by);
+}
+
+/* ---- a failover that we ask for ---- */
+
+static bool sentinel_plan(struct sentinel *sentinel, struct switchover_plan *plan)
+{
+    struct sentinel_peer *peer = sentinel_sane_peer(sentinel);
+    bool is_settled = sentinel->stance == STANCE_SETTLED && sentinel->shard->master && sentinel->shard->master->answers;
+    if (!is_settled || sentinel->heir) return switchover_defer(plan, "the master is in doubt, or about to be replaced");
+    if (!peer) return switchover_defer(plan, "no Sentinel is heard that finds all well with the master");
+    if (peer->replicas_us < plan->since_us) {
+        if (clock_us() - peer->replicas_wanted_us > SENTINEL_LIST_GAP_US) peer_ask_all(peer);
+        return switchover_defer(plan, "Sentinel %s has not told its replicas", peer->name);
+    }
+    plan->master = sentinel->shard->master;
+    if (strcmp(plan->wanted, plan->master->name) == 0)
+        return switchover_refuse(plan, "%.200s is the master already", plan->wanted);
+    return sentinel_choose_heirs(sentinel, peer, plan);
+}
+
+static bool sentinel_choose_heirs(struct sentinel *sentinel, const struct sentinel_peer *peer, struct switchover_plan *plan)
+{
+    struct succession_replica replicas[SWITCHOVER_HEIRS_MAX] = {{.priority = 0}};
+    struct probe *probes[SWITCHOVER_HEIRS_MAX];
+    bool is_heir[SWITCHOVER_HEIRS_MAX];
+    size_t count = peer->replicas.count, wanted = SUCCESSION_NONE;
+    if (count > SWITCHOVER_HEIRS_MAX) return switchover_refuse(plan, "there are too many replicas");
+    for (size_t i = 0; i < count; i++) {
+        const struct peer_listed *listed = &peer->replicas.items[i];
+        probes[i] = sentinel_listed_node(sentinel, listed);
+        replicas[i] = (struct succession_replica){.priority = listed->priority,
+                                                  .is_well = !listed->is_down && !listed->is_disconnected,
+                                                  .is_fit = probes[i] && probes[i]->was_fit};
+        if (probes[i] && strcmp(probes[i]->name, plan->wanted) == 0) wanted = i;
+    }
+    if (plan->wanted[0] && wanted == SUCCESSION_NONE)
+        return switchover_defer(plan, "Sentinel %s does not list %.150s as a replica", peer->name, plan->wanted);
+
+    struct succession_answer answer = succession_decide(replicas, count, wanted, is_heir);
+    const char *name = answer.about < count && probes[answer.about] ? probes[answer.about]->name : "a replica";
+    switch (answer.verdict) {
+    case SUCCESSION_NOBODY:
+        return switchover_defer(plan, "there is no replica that Sentinel %s would promote", peer->name);
+    case SUCCESSION_BARRED:
+        return switchover_refuse(plan, "%s has replica-priority 0: it is never promoted", name);
+    case SUCCESSION_UNWELL:
+        return switchover_defer(plan, "Sentinel %s does not find %s well", peer->name, name);
+    case SUCCESSION_UNFIT:
+        return switchover_defer(plan, "%s, which could be promoted, is not fit: %.150s", name,
+                                 probes[answer.about] ? probes[answer.about]->reason : "it is not known here");
+    case SUCCESSION_OVERRULED:
+        return switchover_refuse(plan, "%s has replica-priority 1, so that a Sentinel promotes no other; raise it first",
+                                 name);
+    case SUCCESSION_RAISE:
+        plan->priority = answer.priority;
+        break;
+    case SUCCESSION_READY:
+        break;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct peer_listed *listed = &peer->replicas.items[i];
+        if (is_heir[i]) switchover_add_heir(plan, probes[i], listed->host, listed->port);
+    }
+    return true;
+}
+
+static struct probe *sentinel_listed_node(const struct sentinel *sentinel, const struct peer_listed *listed)
+{
+    const char *host = listed->host;
+    uint16_t port = listed->port;
+    survey_map(sentinel->survey, &host, &port);
+    return survey_known_node(sentinel->survey, host, port);
+}
+
+/* Always the same, as long as it is well, since each has its own view of the replicas. */
+static struct sentinel_peer *sentinel_sane_peer(const struct sentinel *sentinel)
+{
+    uint64_t now_us = clock_us();
+    for (struct sentinel_peer *peer = sentinel->peers; peer; peer = peer->next) {
+        if (peer->is_twin || !peer_is_heard(peer, now_us) || peer->view.is_troubled) continue;
+        struct handover_address master = {slice_of(peer->view.host), peer->view.port};
+        if (sentinel_node_at(sentinel, &master) == sentinel->accepted) return peer;
+    }
+    return NULL;
+}
+
+static void sentinel_told_failover(void *owner, struct slice reply, uint64_t asked_us)
+{
+    struct sentinel *sentinel = owner;
+    switchover_answered(sentinel->survey, reply, asked_us);
 }
 
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,

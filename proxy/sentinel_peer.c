@@ -32,6 +32,7 @@ static void peer_told_master(void *owner, const redisReply *reply, uint64_t aske
 static void peer_told_address(void *owner, const redisReply *reply, uint64_t asked_us);
 static bool peer_check(struct sentinel_peer *peer, const redisReply *reply);
 static void peer_told_replicas(void *owner, const redisReply *reply, uint64_t asked_us);
+static void peer_told_failover(void *owner, struct slice reply, uint64_t asked_us);
 static void peer_told_others(void *owner, const redisReply *reply, uint64_t asked_us);
 static bool list_read(struct peer_list *list, const redisReply *reply);
 static const char *field(const redisReply *reply, const char *key);
@@ -93,6 +94,7 @@ void peer_ask_all(struct sentinel_peer *peer)
 {
     peer_ask(peer);
     if (!peer->setup->master_name[0]) return;
+    peer->replicas_wanted_us = clock_us();
     peer_asks(peer, peer->knows_replicas ? "REPLICAS" : "SLAVES", true, peer_told_replicas);
     peer_asks(peer, "SENTINELS", true, peer_told_others);
 }
@@ -111,6 +113,12 @@ void peer_ask(struct sentinel_peer *peer)
         peer->is_asking = peer_asks(peer, "MASTER", true, peer_told_master) &&
                           peer_asks(peer, "GET-MASTER-ADDR-BY-NAME", true, peer_told_address);
     }
+}
+
+bool peer_fail_over(struct sentinel_peer *peer)
+{
+    const char *const words[] = {"SENTINEL", "FAILOVER", peer->setup->master_name, NULL};
+    return link_ask_raw(peer->questions.link, words, silence_ms(peer), peer_told_failover);
 }
 
 bool peer_is_at(const struct sentinel_peer *peer, const char *host, uint16_t port)
@@ -388,14 +396,15 @@ static bool peer_check(struct sentinel_peer *peer, const redisReply *reply)
 
 static void peer_told_replicas(void *owner, const redisReply *reply, uint64_t asked_us)
 {
-    (void)asked_us;
     struct sentinel_peer *peer = owner;
     if (!reply) return;
     if (reply->type == REDIS_REPLY_ERROR && peer->knows_replicas && strcasestr(reply->str, "unknown")) {
         peer->knows_replicas = false;
         peer_asks(peer, "SLAVES", true, peer_told_replicas);
     }
-    if (list_read(&peer->replicas, reply)) peer->setup->changed(peer->setup->owner);
+    if (!list_read(&peer->replicas, reply)) return;
+    peer->replicas_us = asked_us;
+    peer->setup->changed(peer->setup->owner);
 }
 
 static void peer_told_others(void *owner, const redisReply *reply, uint64_t asked_us)
@@ -403,6 +412,12 @@ static void peer_told_others(void *owner, const redisReply *reply, uint64_t aske
     (void)asked_us;
     struct sentinel_peer *peer = owner;
     if (reply && list_read(&peer->others, reply)) peer->setup->changed(peer->setup->owner);
+}
+
+static void peer_told_failover(void *owner, struct slice reply, uint64_t asked_us)
+{
+    struct sentinel_peer *peer = owner;
+    peer->setup->told_failover(peer->setup->owner, reply, asked_us);
 }
 
 /* ---- replies ---- */
@@ -424,6 +439,8 @@ static bool list_read(struct peer_list *list, const redisReply *reply)
         snprintf(item->host, sizeof(item->host), "%s", field(entry, "ip"));
         snprintf(item->run_id, sizeof(item->run_id), "%s", field(entry, "runid"));
         item->port = port_of(field(entry, "port"));
+        item->priority = strtoll(field(entry, "slave-priority"), NULL, 10);
+        item->is_disconnected = has_flag(flags, "disconnected");
         item->is_down = has_flag(flags, "s_down") || has_flag(flags, "o_down");
         if (item->host[0] && item->port) count++;
     }

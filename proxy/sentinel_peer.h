@@ -32,6 +32,7 @@ struct peer_setup {
     uint64_t poll_interval_ms;
     const char *master_name; /* "" until known: then they are asked which masters there are */
     void (*changed)(void *owner);
+    void (*told_failover)(void *owner, struct slice reply, uint64_t asked_us); /* see peer_fail_over() */
     void (*heard_event)(void *owner, const char *sentinel, const char *channel, const char *message);
     void *owner;
 };
@@ -41,6 +42,8 @@ struct peer_listed {
     char host[PEER_HOST_SIZE];
     uint16_t port;
     char run_id[PEER_RUN_ID_SIZE];
+    int64_t priority; /* of a replica, as the Sentinel knows it */
+    bool is_disconnected;
     bool is_down; /* s_down or o_down; "disconnected" is also one that it has only just found */
 };
 
@@ -77,6 +80,7 @@ struct sentinel_peer {
     bool has_view;
     struct peer_view view;
     struct peer_list replicas, others;
+    uint64_t replicas_us, replicas_wanted_us; /* when these were asked for that are known, and those asked for last */
     size_t masters;                    /* how many it monitors; told while master_name is not known */
     char master_names[PEER_HOST_SIZE]; /* ... and their names: "a, b" */
 
@@ -107,6 +111,9 @@ void peer_ask_all(struct sentinel_peer *peer);
 /* Asks it for its view, now; if it is being asked, once more afterwards. Does nothing while it is not
  * connected. */
 void peer_ask(struct sentinel_peer *peer);
+
+/* Has it fail over; told_failover() brings what it says, in RESP. False if it is not connected. */
+bool peer_fail_over(struct sentinel_peer *peer);
 
 /* True if host and port are this Sentinel. */
 bool peer_is_at(const struct sentinel_peer *peer, const char *host, uint16_t port);

@@ -42,7 +42,7 @@ static bool is_being_asked(const struct survey *survey, const struct probe *prob
 static void survey_want_commands(struct survey *survey);
 static void survey_offer(struct survey *survey);
 static struct topology *survey_snapshot(const struct survey *survey);
-static void survey_draft_shards(const struct survey_verdict *verdict, struct topology_draft *draft,
+static void survey_draft_shards(const struct survey *survey, struct topology_draft *draft,
                                 struct topology_draft_shard *shards);
 static void survey_draft_nodes(const struct survey *survey, struct topology_draft *draft,
                                struct topology_node *nodes, struct topology_draft_shard *shards);
@@ -89,6 +89,7 @@ struct survey *survey_create(const struct config_upstream *config, uint32_t inde
 void survey_destroy(struct survey *survey)
 {
     if (!survey) return;
+    switchover_destroy(survey->switchover);
     if (survey->discovery) survey->kind->stop(survey->discovery);
     survey->discovery = NULL; /* questions of its that are still open end with the probes */
     ev_timer_stop(survey->loop, &survey->hurry);
@@ -520,7 +521,7 @@ static struct topology *survey_snapshot(const struct survey *survey)
                                        .is_cluster = verdict->is_cluster,
                                        .distribution = verdict->distribution,
                                        .commands = survey->commands};
-        survey_draft_shards(verdict, &draft, shards);
+        survey_draft_shards(survey, &draft, shards);
         survey_draft_nodes(survey, &draft, nodes, shards);
         topology = topology_create(&draft);
     }
@@ -529,16 +530,16 @@ static struct topology *survey_snapshot(const struct survey *survey)
     return topology;
 }
 
-static void survey_draft_shards(const struct survey_verdict *verdict, struct topology_draft *draft,
+static void survey_draft_shards(const struct survey *survey, struct topology_draft *draft,
                                 struct topology_draft_shard *shards)
 {
-    for (uint32_t i = 0; i < verdict->shard_count; i++) {
-        const struct survey_shard *shard = &verdict->shards[i];
+    for (uint32_t i = 0; i < survey->verdict.shard_count; i++) {
+        const struct survey_shard *shard = &survey->verdict.shards[i];
         shards[i] = (struct topology_draft_shard){
             .master = TOPOLOGY_NO_NODE,
             .confirmed_us = shard->confirmed_us,
             .epoch = shard->epoch,
-            .is_yielding = shard->is_yielding};
+            .is_yielding = shard->is_yielding || switchover_holds(survey->switchover, shard->master)};
         if (shard->epoch > draft->epoch) draft->epoch = shard->epoch;
     }
 }

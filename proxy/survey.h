@@ -20,6 +20,7 @@
 #include "proxy/discovery.h"
 #include "proxy/freshening.h"
 #include "proxy/probe.h"
+#include "proxy/switchover.h"
 #include "routing/topology.h"
 
 /* What discovery has found of one shard. */
@@ -61,6 +62,7 @@ struct survey {
     struct survey_verdict verdict;
     struct survey_shard only;
     struct freshening freshening;
+    struct switchover *switchover; /* NULL mostly */
     bool is_touched, is_mode_noted;
 
     /* Private to survey.c. */
