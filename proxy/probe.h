@@ -76,6 +76,7 @@ struct probe {
 
     /* For the upstream, which alone reads and writes these. */
     bool was_fit, is_logged, was_linked;
+    bool is_rival;   /* says that it is the master of a shard that has another: two masters */
     bool is_watched; /* it answers but is not fit: asked more often, to be used again soon */
     char reason[300];
 

@@ -39,6 +39,10 @@ static bool is_fit_master(struct probe *probe);
 static bool is_fit_replica(struct survey *survey, struct probe *probe);
 static void node_log(const struct survey *survey, struct probe *probe, bool is_fit);
 static bool is_being_asked(const struct survey *survey, const struct probe *probe);
+static void survey_find_rivals(struct survey *survey, uint64_t now_us);
+static bool is_rival(const struct survey *survey, const struct probe *probe);
+static void shard_log_rivals(const struct survey *survey, struct survey_shard *shard, const struct probe *rival);
+static const struct probe *rival_of(const struct survey *survey, const struct survey_shard *shard);
 static void survey_want_commands(struct survey *survey);
 static void survey_offer(struct survey *survey);
 static struct topology *survey_snapshot(const struct survey *survey);
@@ -119,6 +123,7 @@ void survey_run(struct survey *survey)
         if (!survey->discovery) return;
         survey->kind->judge(survey->discovery, clock_us());
         survey_judge_nodes(survey);
+        survey_find_rivals(survey, clock_us());
         survey_want_commands(survey);
         survey_offer(survey);
     }
@@ -444,6 +449,60 @@ static bool is_being_asked(const struct survey *survey, const struct probe *prob
     return probe->shard >= survey->verdict.shard_count || !survey->verdict.shards[probe->shard].master;
 }
 
+/* ---- two masters ---- */
+
+/* An old master came back, or nobody has told it yet. Writes go where discovery says, as always: this is for people. */
+static void survey_find_rivals(struct survey *survey, uint64_t now_us)
+{
+    const struct survey_verdict *verdict = &survey->verdict;
+    bool is_any = false;
+    for (uint32_t i = 0; i < verdict->shard_count; i++) {
+        struct survey_shard *shard = &verdict->shards[i];
+        if (shard->master && shard->master != shard->reigning) {
+            shard->reigning = shard->master;
+            shard->reign_us = now_us;
+        }
+        is_any |= shard->is_disputed;
+    }
+    for (struct probe *probe = survey->probes; probe; probe = probe->next) {
+        probe->is_rival = is_rival(survey, probe);
+        is_any |= probe->is_rival;
+    }
+    for (uint32_t i = 0; i < verdict->shard_count && is_any; i++)
+        shard_log_rivals(survey, &verdict->shards[i], rival_of(survey, &verdict->shards[i]));
+}
+
+/* What it said before the present master became that is no news. While there is none, nothing new is found, but for nodes
+ * listed by hand, of which several can be why. */
+static bool is_rival(const struct survey *survey, const struct probe *probe)
+{
+    if (!probe->answers || probe->role != NODE_ROLE_MASTER || probe->shard >= survey->verdict.shard_count) return false;
+    const struct survey_shard *shard = &survey->verdict.shards[probe->shard];
+    if (!shard->master) return probe->is_rival || survey->kind == &roster_discovery;
+    return probe != shard->master && shard->master->answers && probe->role_asked_us >= shard->reign_us;
+}
+
+static const struct probe *rival_of(const struct survey *survey, const struct survey_shard *shard)
+{
+    const struct probe *probe = survey->probes;
+    while (probe && !(probe->is_rival && &survey->verdict.shards[probe->shard] == shard))
+        probe = probe->next;
+    return probe;
+}
+
+/* One line when it begins, and one when it ends. A set that is listed by hand has its own, which say why. */
+static void shard_log_rivals(const struct survey *survey, struct survey_shard *shard, const struct probe *rival)
+{
+    bool was_disputed = shard->is_disputed;
+    shard->is_disputed = rival != NULL;
+    if (was_disputed == shard->is_disputed || survey->kind == &roster_discovery) return;
+    if (rival && shard->master)
+        log_warning("%s: two masters: %s says that it is one beside %s; writes go to %s alone", survey_label(survey),
+                    rival->name, shard->master->name, shard->master->name);
+    else if (!rival)
+        log_info("%s: one master again: %s", survey_label(survey), shard->master ? shard->master->name : "none yet");
+}
+
 /* ---- snapshots ---- */
 
 /* Of one master: the first there is. */
@@ -561,6 +620,7 @@ static void survey_draft_nodes(const struct survey *survey, struct topology_draf
             .is_fit = probe->was_fit,
             .is_new = !probe->is_logged && is_being_asked(survey, probe),
             .is_silent = !probe->answers,
+            .is_rival = probe->is_rival,
             .says_master = !is_master && probe->answers && probe->role == NODE_ROLE_MASTER,
             .reason = probe->reason,
             .gauge = probe->gauge,

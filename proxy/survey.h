@@ -31,6 +31,9 @@ struct survey_shard {
     uint64_t epoch;
     uint64_t confirmed_us; /* see topology.h */
     bool is_yielding;      /* the same */
+    const struct probe *reigning; /* the survey's: the last master, never looked into, and */
+    uint64_t reign_us;     /* ... since when */
+    bool is_disputed;      /* ... two masters: in the log */
     uint64_t reported_us;  /* the survey's: the newest report that waits for a confirmation; 0 = none */
 };
 

@@ -10,6 +10,7 @@
 static bool topology_copy(struct topology *topology, const struct topology_draft *draft);
 static bool topology_copy_node(struct topology_node *to, const struct topology_node *from);
 static bool topology_make_shards(struct topology *topology, const struct topology_draft *draft);
+static void topology_find_rivals(struct topology *topology);
 static bool topology_list_replicas(struct topology *topology);
 static bool topology_rank_shards(struct topology *topology);
 static int compare_ranks(const void *a, const void *b);
@@ -118,6 +119,7 @@ static bool topology_copy_node(struct topology_node *to, const struct topology_n
     to->is_new = from->is_new;
     to->is_silent = from->is_silent;
     to->says_master = from->says_master;
+    to->is_rival = from->is_rival;
     to->shard = from->shard;
     to->is_fit = from->is_fit;
     to->gauge = from->gauge ? node_gauge_take(from->gauge) : node_gauge_create();
@@ -141,9 +143,23 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
         shard->confirmed_us = drafts[i].confirmed_us;
         shard->epoch = drafts[i].epoch;
         shard->is_yielding = drafts[i].is_yielding;
+        shard->rival = TOPOLOGY_NO_NODE;
         topology->shard_count++;
     }
+    topology_find_rivals(topology);
     return topology_list_replicas(topology) && topology_rank_shards(topology);
+}
+
+static void topology_find_rivals(struct topology *topology)
+{
+    for (uint32_t i = 0; i < topology->node_count; i++) {
+        const struct topology_node *node = &topology->nodes[i];
+        if (!node->is_rival || node->shard >= topology->shard_count || i == topology->shards[node->shard].master) continue;
+        uint32_t *rival = &topology->shards[node->shard].rival;
+        if (*rival != TOPOLOGY_NO_NODE) continue;
+        *rival = i;
+        topology->disputed++;
+    }
 }
 
 static bool topology_list_replicas(struct topology *topology)
@@ -243,7 +259,8 @@ static void topology_free(struct topology *topology)
 
 static bool nodes_are_same(const struct topology_node *a, const struct topology_node *b)
 {
-    return a->port == b->port && a->role == b->role && a->says_master == b->says_master && a->is_silent == b->is_silent &&
+    return a->port == b->port && a->role == b->role && a->says_master == b->says_master && a->is_rival == b->is_rival &&
+           a->is_silent == b->is_silent &&
            a->shard == b->shard && a->is_fit == b->is_fit && a->is_new == b->is_new &&
            a->gauge == b->gauge && strcmp(a->name, b->name) == 0 && strcmp(a->address, b->address) == 0 &&
            strcmp(a->reason, b->reason) == 0;

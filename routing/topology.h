@@ -56,6 +56,7 @@ struct topology_node {
     bool is_new;          /* it has not said yet what it is, or not all of that */
     bool is_silent;       /* it does not answer PING */
     bool says_master;     /* and answers, but is not the one accepted */
+    bool is_rival;        /* ... and still did when the accepted one had been that for a while: two masters */
     const char *reason;   /* why it is not fit, in words; "" if it is */
     struct node_gauge *gauge;
 };
@@ -70,6 +71,8 @@ struct topology_shard {
                               whether it still is the master. */
     uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
     bool is_yielding;      /* its master is about to hand over to a replica: it may be read from, and gets no write */
+    uint32_t rival;        /* two masters: the node that says it is the master, too; TOPOLOGY_NO_NODE mostly. It gets no
+                              writes, and no reads */
     bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
 };
 
@@ -90,6 +93,7 @@ struct topology {
     struct topology_shard *shards;
     uint32_t shard_count;      /* at least 1 */
     const struct topology_rank *ranked; /* all shards, by name: an order that who sees the same nodes agrees on */
+    uint32_t disputed;         /* shards with two masters */
     uint32_t slots_owned;      /* those that some shard has */
     bool is_cluster;           /* the nodes are a Redis Cluster: they redirect, and each command keeps to one slot */
     const struct distribution *distribution; /* how keys are spread over shards, if not by Redis' own slots; NULL

@@ -243,6 +243,46 @@ static void shards_are_ranked_by_the_least_name_of_their_nodes(void **state)
     }
 }
 
+/* One of each shard is enough, and whoever is accepted is nobody's rival. */
+static void shards_with_two_masters_are_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        bool is_rival[5];
+        uint32_t masters[2], rivals[2]; /* nodes 0, 1, 2 are of the first shard */
+        uint32_t disputed;
+    } cases[] = {
+        {{false}, {0, 3}, {TOPOLOGY_NO_NODE, TOPOLOGY_NO_NODE}, 0},
+        {{false, true}, {0, 3}, {1, TOPOLOGY_NO_NODE}, 1},
+        {{false, true, true}, {0, 3}, {1, TOPOLOGY_NO_NODE}, 1},
+        {{false, true, false, false, true}, {0, 3}, {1, 4}, 2},
+        {{true}, {0, 3}, {TOPOLOGY_NO_NODE, TOPOLOGY_NO_NODE}, 0},
+        {{false, true, true}, {TOPOLOGY_NO_NODE, 3}, {1, TOPOLOGY_NO_NODE}, 1},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct topology_node given[5];
+        struct topology_draft_shard shards[2] = {{.master = cases[i].masters[0]}, {.master = cases[i].masters[1]}};
+        struct topology_draft whole = draft();
+        memcpy(given, nodes, sizeof(given));
+        for (size_t n = 0; n < 5; n++) {
+            given[n].shard = n >= 3;
+            given[n].is_rival = cases[i].is_rival[n];
+        }
+        whole.nodes = given;
+        whole.shards = shards;
+        whole.shard_count = 2;
+        struct topology *topology = topology_create(&whole);
+        assert_int_equal(topology->disputed, cases[i].disputed);
+        for (size_t n = 0; n < 2; n++)
+            assert_int_equal(topology->shards[n].rival, cases[i].rivals[n]);
+        given[2].is_rival = !given[2].is_rival;
+        struct topology *other = topology_create(&whole);
+        assert_false(topology_is_same(topology, other));
+        topology_release(topology);
+        topology_release(other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +291,7 @@ int main(void)
         cmocka_unit_test(gauge_lives_as_long_as_somebody_holds_it),
         cmocka_unit_test(snapshots_are_the_same_but_for_versions_epochs_and_times),
         cmocka_unit_test(shards_are_ranked_by_the_least_name_of_their_nodes),
+        cmocka_unit_test(shards_with_two_masters_are_counted),
     };
     return cmocka_run_group_tests(tests, make_gauges, release_gauges);
 }
