@@ -7,6 +7,7 @@
 enum {
     NEAREST_SLACK_US = 100,     /* round trips that differ by less are equal */
     NEAREST_SLACK_DIVISOR = 4,  /* ... or by less than a quarter of the best */
+    HELD_BACK_MOST = 230,       /* of 256: one that came back gets some reads at once */
 };
 
 struct pick_context {
@@ -16,6 +17,7 @@ struct pick_context {
     uint64_t fresh_after_us;
     uint32_t avoid;
     uint64_t *seed;
+    bool takes_gray;
 };
 
 typedef uint32_t pick_step(const struct pick_context *context);
@@ -37,22 +39,22 @@ static uint64_t draw(const char *name, uint64_t client_id);
 static bool is_open(const struct pick_context *context, uint32_t node);
 static bool is_fresh(const struct pick_context *context, uint32_t node);
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
+static uint32_t unless_held_back(const struct pick_context *context, uint32_t node, uint32_t other);
 static uint32_t round_trip_us(const struct pick_context *context, uint32_t node);
 
 uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
                    const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us, uint32_t avoid,
                    uint64_t *seed)
 {
-    struct pick_context context = {topology, shard, loads, fresh_after_us, avoid, seed};
+    struct pick_context context = {topology, shard, loads, fresh_after_us, avoid, seed, false};
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < 2 && steps[policy][i]; i++) {
             uint32_t node = steps[policy][i](&context);
             if (node != PICK_NONE)
                 return node;
         }
-        if (context.avoid == PICK_NONE)
-            break;
         context.avoid = PICK_NONE;
+        context.takes_gray = true;
     }
     return PICK_NONE;
 }
@@ -61,11 +63,12 @@ uint32_t pick_session_read(const struct topology *topology, const struct topolog
                            const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
                            uint64_t client_id)
 {
-    struct pick_context context = {topology, shard, loads, fresh_after_us, PICK_NONE, NULL};
+    struct pick_context context = {topology, shard, loads, fresh_after_us, PICK_NONE, NULL, true};
     bool is_master_first = policy == PICK_MASTER || policy == PICK_PREFER_MASTER;
     uint32_t master = policy == PICK_REPLICA ? PICK_NONE : pick_the_master(&context);
     if (policy == PICK_MASTER || (is_master_first && master != PICK_NONE))
         return master;
+    context.takes_gray = master == PICK_NONE;
     uint32_t replica = pick_of_client(&context, client_id, false);
     return replica != PICK_NONE && is_open(&context, replica) ? replica : master;
 }
@@ -73,8 +76,10 @@ uint32_t pick_session_read(const struct topology *topology, const struct topolog
 uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
                           const struct pick_load *loads, uint64_t client_id)
 {
-    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL};
-    return pick_of_client(&context, client_id, true);
+    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL, false};
+    uint32_t chosen = pick_of_client(&context, client_id, true);
+    context.takes_gray = true;
+    return chosen == PICK_NONE ? pick_of_client(&context, client_id, true) : chosen;
 }
 
 /* Rendezvous hashing (Thaler and Ravishankar 1998): of all replicas the one that this client and its name draw the
@@ -110,7 +115,7 @@ static uint64_t draw(const char *name, uint64_t client_id)
 uint32_t pick_write(const struct topology *topology, const struct topology_shard *shard,
                     const struct pick_load *loads)
 {
-    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL};
+    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL, true};
     return shard->is_yielding ? PICK_NONE : pick_the_master(&context);
 }
 
@@ -173,7 +178,9 @@ static uint32_t pick_the_nearest(const struct pick_context *context)
 
 static bool is_open(const struct pick_context *context, uint32_t node)
 {
-    return node != context->avoid && context->topology->nodes[node].is_fit && context->loads[node].is_usable &&
+    const struct pick_load *load = &context->loads[node];
+    return node != context->avoid && context->topology->nodes[node].is_fit && load->is_usable &&
+           (!load->is_gray || context->takes_gray) &&
            (context->fresh_after_us == FRESHNESS_ANY || is_fresh(context, node));
 }
 
@@ -190,7 +197,20 @@ static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint
     if (a == b || !is_open(context, b))
         return a;
     uint32_t load_a = context->loads[a].outstanding, load_b = context->loads[b].outstanding;
-    return load_b < load_a ? b : a;
+    return load_b < load_a ? unless_held_back(context, b, a) : unless_held_back(context, a, b);
+}
+
+static uint32_t unless_held_back(const struct pick_context *context, uint32_t node, uint32_t other)
+{
+    uint8_t held_back = context->loads[node].held_back;
+    return held_back && random_below(context->seed, 256) < held_back ? other : node;
+}
+
+uint8_t pick_held_back(uint64_t since_ms, uint64_t slow_start_ms)
+{
+    if (since_ms >= slow_start_ms)
+        return 0;
+    return (uint8_t)(HELD_BACK_MOST * (slow_start_ms - since_ms) / slow_start_ms);
 }
 
 /* A node that was never measured counts as far, but not as unusable; nothing counts as farther. */

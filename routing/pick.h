@@ -31,9 +31,14 @@ enum pick_policy { /* in the order of enum reads_policy in config.h */
 struct pick_load {
     uint32_t outstanding; /* requests sent or queued there and not answered */
     bool is_usable;       /* false while this worker cannot reach it */
+    bool is_gray;         /* much slower than its siblings: read from only if there is no other. Of no matter to writes */
+    uint8_t held_back;    /* of 256 reads it would get, so many go to another that was drawn with it: pick_held_back() */
 };
 
 #define PICK_NONE UINT32_MAX
+
+/* How much a node is held back that came back so long ago: its share grows evenly until slow_start_ms. */
+uint8_t pick_held_back(uint64_t since_ms, uint64_t slow_start_ms);
 
 /* The node for a read of this shard that asks for replicas fresh as of later than fresh_after_us (FRESHNESS_ANY: for
  * any); avoid (or PICK_NONE) is taken only if there is no other. PICK_NONE if no node that the policy allows is fit and

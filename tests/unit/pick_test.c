@@ -18,6 +18,7 @@ struct scene {
     struct pick_load loads[MAX_NODES];
     struct topology *topology;
     uint64_t seed;
+    bool takes_gray; /* what allowed_nodes() thinks of them */
 };
 
 static const struct topology_shard *shard_of(const struct scene *scene)
@@ -383,7 +384,8 @@ static void among_the_near_the_less_loaded_of_two_is_asked(void **unused)
 
 static bool is_open(const struct scene *scene, uint32_t node, uint32_t avoid)
 {
-    return node != avoid && scene->topology->nodes[node].is_fit && scene->loads[node].is_usable;
+    return node != avoid && scene->topology->nodes[node].is_fit && scene->loads[node].is_usable &&
+           (!scene->loads[node].is_gray || scene->takes_gray);
 }
 
 /* Bits of the nodes that one look at the shard may yield. */
@@ -444,7 +446,12 @@ static void scene_of_chance(struct scene *scene, uint64_t *seed)
         scene->nodes[i] = (struct topology_node){.name = "node",
                                                  .role = (enum node_role)random_below(seed, 3),
                                                  .is_fit = random_below(seed, 3) > 0};
-        scene->loads[i] = (struct pick_load){random_below(seed, 4), random_below(seed, 3) > 0};
+        scene->loads[i] = (struct pick_load){
+            .outstanding = random_below(seed, 4),
+            .is_usable = random_below(seed, 3) > 0,
+            .is_gray = random_below(seed, 3) == 0,
+            .held_back = random_below(seed, 2) ? 200 : 0,
+        };
     }
     scene->topology = topology_create(&(struct topology_draft){
         .nodes = scene->nodes, .node_count = count, .master = random_below(seed, MAX_NODES + 1)});
@@ -464,7 +471,9 @@ static void nothing_but_what_is_allowed_fit_and_reached_is_ever_picked(void **un
         for (int policy = 0; policy < PICK_POLICY_COUNT; policy++) {
             uint32_t avoid = random_below(&seed, 2) ? random_below(&seed, MAX_NODES) : PICK_NONE;
             unsigned allowed = allowed_nodes(&scene, (enum pick_policy)policy, avoid);
+            scene.takes_gray = true;
             if (!allowed) allowed = allowed_nodes(&scene, (enum pick_policy)policy, PICK_NONE);
+            scene.takes_gray = false;
             for (int draw = 0; draw < 5; draw++) {
                 uint32_t node = read_node(&scene, (enum pick_policy)policy, avoid);
                 if (node == PICK_NONE)
@@ -475,6 +484,7 @@ static void nothing_but_what_is_allowed_fit_and_reached_is_ever_picked(void **un
             }
         }
         uint32_t writer = pick_write(scene.topology, shard_of(&scene), scene.loads);
+        scene.takes_gray = true;
         unsigned masters = open_nodes(&scene, true, false, PICK_NONE);
         assert_int_equal(writer == PICK_NONE ? 0 : 1u << writer, masters);
         topology_release(scene.topology);
@@ -532,6 +542,93 @@ static void without_a_usable_replica_a_client_has_none(void **state)
     topology_release(scene.topology);
 }
 
+/* ---- slow ones, and those that come back ---- */
+
+static void a_gray_node_is_read_from_only_if_there_is_no_other(void **unused)
+{
+    (void)unused;
+    static const enum pick_policy policies[] = {PICK_REPLICA, PICK_PREFER_REPLICA, PICK_NEAREST};
+    for (size_t i = 0; i < COUNT_OF(policies); i++) {
+        struct scene scene;
+        unsigned counts[MAX_NODES];
+        scene_init(&scene, 4);
+        scene.loads[0].is_usable = false;
+        scene.loads[2].is_gray = true;
+        count_reads(&scene, policies[i], PICK_NONE, counts);
+        assert_int_equal(counts[2], 0);
+        assert_share(counts[1], 1, 2);
+        count_reads(&scene, policies[i], 1, counts);
+        assert_int_equal(counts[3], DRAWS);
+        scene.loads[1].is_usable = scene.loads[3].is_usable = false;
+        count_reads(&scene, policies[i], PICK_NONE, counts);
+        assert_int_equal(counts[2], DRAWS);
+        topology_release(scene.topology);
+    }
+}
+
+static void the_master_is_read_from_before_a_gray_replica_where_it_may_be(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    unsigned counts[MAX_NODES];
+    scene_init(&scene, 2);
+    scene.loads[1].is_gray = true;
+    count_reads(&scene, PICK_PREFER_REPLICA, PICK_NONE, counts);
+    assert_int_equal(counts[0], DRAWS);
+    count_reads(&scene, PICK_REPLICA, PICK_NONE, counts);
+    assert_int_equal(counts[1], DRAWS);
+    assert_int_not_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, 7), PICK_NONE);
+    topology_release(scene.topology);
+}
+
+static void that_it_is_gray_is_of_no_matter_to_writes(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    scene_init(&scene, 3);
+    scene.loads[0].is_gray = true;
+    assert_int_equal(pick_write(scene.topology, shard_of(&scene), scene.loads), 0);
+    topology_release(scene.topology);
+}
+
+static void a_client_of_replicas_leaves_a_gray_one_while_there_are_others(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    scene_init(&scene, 3);
+    scene.loads[1].is_gray = true;
+    for (uint64_t id = 1; id < 100; id++)
+        assert_int_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, id), 2);
+    topology_release(scene.topology);
+}
+
+static void the_share_of_one_that_comes_back_grows_evenly(void **unused)
+{
+    (void)unused;
+    static const struct {
+        uint64_t since_ms, slow_start_ms;
+        uint8_t held_back;
+    } rows[] = {{0, 10000, 230}, {5000, 10000, 115}, {9999, 10000, 0}, {10000, 10000, 0}, {UINT64_MAX, 10000, 0}, {0, 0, 0}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(pick_held_back(rows[i].since_ms, rows[i].slow_start_ms), rows[i].held_back);
+
+    struct scene scene;
+    unsigned before = 0, counts[MAX_NODES];
+    scene_init(&scene, 4);
+    for (uint64_t since_ms = 0; since_ms <= 10000; since_ms += 2500) {
+        scene.loads[1].held_back = pick_held_back(since_ms, 10000);
+        count_reads(&scene, PICK_REPLICA, PICK_NONE, counts);
+        assert_true(counts[1] > before + DRAWS / 50);
+        before = counts[1];
+    }
+    assert_share(counts[1], 1, 3);
+    scene.loads[2].is_usable = scene.loads[3].is_usable = false;
+    scene.loads[1].held_back = 230;
+    count_reads(&scene, PICK_REPLICA, PICK_NONE, counts);
+    assert_int_equal(counts[1], DRAWS);
+    topology_release(scene.topology);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +647,11 @@ int main(void)
         cmocka_unit_test(nothing_but_what_is_allowed_fit_and_reached_is_ever_picked),
         cmocka_unit_test(clients_are_spread_over_replicas_and_each_keeps_to_one),
         cmocka_unit_test(without_a_usable_replica_a_client_has_none),
+        cmocka_unit_test(a_gray_node_is_read_from_only_if_there_is_no_other),
+        cmocka_unit_test(the_master_is_read_from_before_a_gray_replica_where_it_may_be),
+        cmocka_unit_test(that_it_is_gray_is_of_no_matter_to_writes),
+        cmocka_unit_test(a_client_of_replicas_leaves_a_gray_one_while_there_are_others),
+        cmocka_unit_test(the_share_of_one_that_comes_back_grows_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
