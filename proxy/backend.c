@@ -4,6 +4,7 @@
 #include "proxy/client.h"
 #include "proxy/clock.h"
 #include "proxy/control.h"
+#include "proxy/health.h"
 #include "proxy/log.h"
 #include "proxy/overdue.h"
 #include "proxy/pool.h"
@@ -11,7 +12,6 @@
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
-#include "routing/backoff.h"
 #include "routing/pooling.h"
 
 #include <arpa/inet.h>
@@ -41,12 +41,10 @@ static bool may_be_served(const struct backend *backend);
 static void serve_waiting(struct backend *backend);
 static void release_behind(struct backend *backend, const struct client *client);
 static void tick_connection(struct backend *backend, struct connection *connection);
-static void tick_trial(struct backend *backend);
 static void tick_waiting(struct backend *backend);
 static bool may_be_closed(const struct backend *backend, const struct connection *connection);
 static bool is_given_up(const struct backend *backend, const struct connection *connection);
 static bool has_ready_connection(const struct backend *backend);
-static bool has_answered(const struct backend *backend);
 static void report(struct backend *backend, enum control_report_kind if_master, enum control_report_kind if_replica);
 
 static struct worker *worker_of(const struct backend *backend) { return backend->upstream->worker; }
@@ -277,15 +275,13 @@ void backend_give_back(struct connection *connection)
     serve_waiting(backend);
 }
 
-/* A node at its maxclients accepts connections and then refuses to serve them: the failure is over when one of them
- * was answered, which backend_tick() sees. */
+/* A node at its maxclients accepts connections and then refuses to serve them: the failure is over when something on one
+ * of them was answered, which backend_tick() sees. */
 void backend_connected(struct backend *backend)
 {
-    bool was_on_trial = backend->failures > 0;
-    backend->is_proving = was_on_trial || backend->is_reported;
-    backend->retry_at_ms = 0;
+    health_connected(backend);
     backend_refresh(backend);
-    if (was_on_trial)
+    if (backend->is_failing)
         upstream_retry_at(backend->upstream, worker_of(backend)->now_ms);
 }
 
@@ -293,20 +289,14 @@ void backend_may_connect(struct backend *backend) { serve_waiting(backend); }
 
 void backend_failed(struct backend *backend, const char *reason)
 {
-    struct worker *worker = worker_of(backend);
-    const struct config_upstream *config = backend->upstream->config;
-    if (worker->now_ms >= backend->retry_at_ms) { /* many connections that break together are one failure */
-        backend->failures++;
-        backend->retry_at_ms = worker->now_ms + backoff_ms(backend->failures, (uint64_t)config->retry_base_delay_ms,
-                                                           (uint64_t)config->retry_max_delay_ms, &worker->seed);
-    }
     if (!backend->is_reported)
         log_warning("node %s: %s; %s", backend->name, reason,
                     backend->role == NODE_ROLE_MASTER ? "writes wait until it is confirmed or replaced"
                                                       : "reads go to other nodes");
     backend->is_reported = true;
-    backend->is_proving = false;
+    backend->is_failing = true;
     backend->wants_lanes = true;
+    health_failed(backend);
     backend_suspect(backend);
 }
 
@@ -317,17 +307,13 @@ void backend_refused(struct backend *backend, enum refusal refusal)
     if (!backend->is_reported)
         log_warning("node %s: answered %s; asking who is master", backend->name, words[refusal]);
     backend->is_reported = true;
-    backend->is_proving = false;
-    backend->failures++;
-    struct worker *worker = worker_of(backend);
-    backend->retry_at_ms = worker->now_ms +
-                           backoff_ms(backend->failures, (uint64_t)backend->upstream->config->retry_base_delay_ms,
-                                      (uint64_t)backend->upstream->config->retry_max_delay_ms, &worker->seed);
+    backend->is_failing = true;
+    health_refused(backend);
     backend->lost_us = clock_us();
     scripts_lost(backend);
     report(backend, REPORT_MASTER_REFUSED, REPORT_REPLICA_REFUSED);
     backend_refresh(backend);
-    upstream_retry_at(backend->upstream, backend->retry_at_ms);
+    upstream_retry_at(backend->upstream, health_due_ms(backend));
 }
 
 void backend_suspect(struct backend *backend)
@@ -335,8 +321,8 @@ void backend_suspect(struct backend *backend)
     backend->lost_us = clock_us();
     report(backend, REPORT_MASTER_LOST, REPORT_REPLICA_LOST);
     backend_refresh(backend);
-    if (backend->retry_at_ms)
-        upstream_retry_at(backend->upstream, backend->retry_at_ms);
+    if (backend->is_failing)
+        upstream_retry_at(backend->upstream, health_due_ms(backend));
 }
 
 void backend_unlink(struct connection *connection)
@@ -349,6 +335,7 @@ void backend_unlink(struct connection *connection)
     if (connection->next)
         connection->next->previous = connection->previous;
     backend->connection_count--;
+    health_connection_ended(connection);
     if (!connection->is_dedicated)
         return;
     backend->dedicated_count--;
@@ -364,10 +351,10 @@ void backend_unlink(struct connection *connection)
 /* Not while a trial is under way. */
 bool backend_may_be_tried(const struct backend *backend)
 {
-    bool is_on_trial = backend->failures > 0 && backend->connections && !has_ready_connection(backend);
+    bool is_on_trial = backend->is_failing && backend->connections && !has_ready_connection(backend);
     if (backend->address_size == 0)
         return false;
-    return backend->node != TOPOLOGY_NO_NODE && worker_of(backend)->now_ms >= backend->retry_at_ms && !is_on_trial;
+    return backend->node != TOPOLOGY_NO_NODE && health_admits(backend) && !is_on_trial;
 }
 
 void backend_refresh(struct backend *backend)
@@ -386,10 +373,10 @@ void backend_adopted(struct backend *backend)
     bool is_master = backend->role == NODE_ROLE_MASTER && backend->shard != TOPOLOGY_NO_SHARD;
     if (is_master && backend->lost_us && backend->lost_us >= topology->shards[backend->shard].confirmed_us)
         report(backend, REPORT_MASTER_LOST, REPORT_REPLICA_LOST);
-    backend_refresh(backend);
     if (!backend->lanes_at_ms)
         backend->lanes_at_ms =
             pooling_open_at_ms(worker_of(backend)->now_ms, topology->node_count, &worker_of(backend)->seed);
+    backend_look(backend);
     pool_fill(backend);
 }
 
@@ -404,10 +391,19 @@ void backend_tick(struct backend *backend)
         tick_connection(backend, connection);
     }
     pool_retire(backend);
-    tick_trial(backend);
+    health_tick(backend);
     tick_waiting(backend);
-    backend_refresh(backend);
+    backend_look(backend);
     pool_fill(backend);
+}
+
+void backend_look(struct backend *backend)
+{
+    health_look(backend);
+    backend_refresh(backend);
+    uint64_t at_ms = health_due_ms(backend);
+    if ((backend->is_failing || backend->was_open) && at_ms > worker_of(backend)->now_ms)
+        upstream_retry_at(backend->upstream, at_ms);
 }
 
 /* None while its name is not resolved: it is another backend then. */
@@ -573,17 +569,6 @@ static bool may_be_closed(const struct backend *backend, const struct connection
     return idle_ms > (uint64_t)config->pool_idle_time_ms && !is_kept_warm;
 }
 
-static void tick_trial(struct backend *backend)
-{
-    if (!backend->is_proving || !has_answered(backend))
-        return;
-    if (backend->is_reported)
-        log_info("node %s: reachable again", backend->name);
-    backend->is_proving = backend->is_reported = false;
-    backend->failures = 0;
-    backend->retry_at_ms = 0;
-}
-
 static void tick_waiting(struct backend *backend)
 {
     uint64_t now_ms = worker_of(backend)->now_ms;
@@ -625,15 +610,6 @@ static void release_behind(struct backend *backend, const struct client *client)
 
 /* A blocking command that is to be sent again, and whose own time has passed. */
 static bool is_over(const struct request *request) { return request->is_blocking && blocked_is_over(request); }
-
-static bool has_answered(const struct backend *backend)
-{
-    for (const struct connection *connection = backend->connections; connection; connection = connection->next) {
-        if (connection->state == CONNECTION_READY && connection->was_answered)
-            return true;
-    }
-    return false;
-}
 
 static bool has_ready_connection(const struct backend *backend)
 {

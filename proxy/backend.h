@@ -10,12 +10,15 @@
  * snapshot says that it was confirmed later than that. So a node that came back is not written to before it was
  * asked whether it still is the master.
  *
+ * Whether it fails is a matter of health.h.
+ *
  * Owner:   its upstream. Threads: one worker only.
  */
 #ifndef PROXY_BACKEND_H
 #define PROXY_BACKEND_H
 
 #include "proxy/connection.h"
+#include "routing/gray.h"
 #include "routing/pick.h"
 #include "routing/topology.h"
 
@@ -52,12 +55,20 @@ struct backend {
     unsigned mark_number;          /* of the key that the last mark on it has written, in a cluster */
     struct script_book *scripts;   /* those that the node has; NULL until one is called */
     uint64_t lost_us;              /* when its connection broke or it refused a write; 0 = never */
-    uint64_t retry_at_ms;          /* no new connection before */
     uint64_t unfit_since_ms;       /* 0 = fit */
     uint64_t drained_by_ms;        /* it was the master: what it has not answered by then is cut off; 0 = no matter */
-    uint32_t failures;             /* in a row, of this worker's connections */
+    uint64_t returned_ms;          /* when it came back after it was unfit, open or gray; 0 = it never went */
+    uint32_t answered;             /* requests on connections that have ended, not yet counted */
+    uint32_t lost;                 /* requests on the connection that fails now */
+    uint32_t latency_us;           /* what requests take; 0 = not measured */
+    struct gray gray;
+    struct inquiry trial;
+    bool is_failing;               /* a connection has failed, and nothing was answered since */
     bool is_reported;              /* its present failure is in the log */
-    bool is_proving;               /* connected after a failure; its first answer tells whether it is over */
+    bool was_fit;                  /* before unfit_since_ms */
+    bool was_open;                 /* its breaker, when looked at last */
+    bool is_ejected;               /* it has no reads for now */
+    bool is_spared;                /* its breaker is open, but it is tried as if not, since too many others are */
 };
 
 struct backend *backend_create(struct upstream *upstream, const struct topology_node *node);
@@ -126,6 +137,9 @@ void backend_suspect(struct backend *backend);
 
 /* Takes a closed connection out of the backend's lists and counts. */
 void backend_unlink(struct connection *connection);
+
+/* Refreshes, looks after its health, and sees that it is looked at again when that may have changed. */
+void backend_look(struct backend *backend);
 
 /* Brings load.is_usable up to date with time and topology. */
 void backend_refresh(struct backend *backend);

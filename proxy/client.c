@@ -730,6 +730,7 @@ void client_fail(struct request *request, enum error error)
         client_close(client, "its subscriptions cannot be restored");
         return;
     }
+    stats_add_failure(&client->worker->stats, error);
     client_break_session(request);
     client_answer(request, error == ERROR_TRANSACTION_LOST ? reply_of_lost(request) : error_reply(error));
 }

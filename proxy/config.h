@@ -102,6 +102,13 @@ struct config_upstream {
 
     int64_t retry_attempts;
     int64_t retry_base_delay_ms, retry_max_delay_ms;
+    int64_t retry_budget; /* percent */
+
+    int64_t breaker_failures;
+    int64_t breaker_failure_ratio; /* percent */
+    int64_t breaker_open_time_ms;
+    int64_t breaker_max_ejected;   /* percent */
+    int64_t breaker_slow_start_ms;
 
     int64_t pool_shared_connections;
     int64_t pool_dedicated_connections;

@@ -8,6 +8,7 @@
 #include "proxy/connection_own.h"
 #include "proxy/cursors.h"
 #include "proxy/ears.h"
+#include "proxy/health.h"
 #include "proxy/log.h"
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
@@ -17,6 +18,7 @@
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 #include "routing/pooling.h"
+#include "routing/backoff.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -43,6 +45,8 @@ static bool is_done(const struct connection *connection);
 static void set_socket_options(int fd, sa_family_t family);
 static void connection_event(struct ev_loop *loop, ev_io *io, int events);
 static void connection_watch(struct connection *connection, int events);
+static void begin_timing(struct connection *connection);
+static void end_timing(struct connection *connection);
 static void connection_connected(struct connection *connection);
 static uint64_t established_us(const struct connection *connection);
 static bool is_alive(const struct connection *connection);
@@ -73,11 +77,12 @@ static bool was_refused(struct connection *connection, struct request *request, 
 static enum refusal refusal_of_request(const struct request *request, struct slice error);
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held);
+static uint32_t sent_count(const struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
+static bool may_repeat(struct connection *connection, struct request *request, const struct request_history *history);
 static bool refuses_everything(struct connection *connection, struct slice error);
-
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error);
 
 static struct worker *worker_of(const struct connection *connection) { return connection->backend->upstream->worker; }
@@ -222,6 +227,7 @@ void connection_free(struct connection *connection)
 
 void connection_flush(struct connection *connection)
 {
+    bool has_written = false;
     if (connection->state != CONNECTION_READY)
         return;
     while (connection->unsent != connection->gate) { /* without a gate: as long as there is any */
@@ -251,7 +257,7 @@ void connection_flush(struct connection *connection)
             connection_close(connection, OUTCOME_LOST, strerror(errno));
             return;
         }
-        connection->was_used = true;
+        connection->was_used = has_written = true;
         size_t left = (size_t)written;
         while (left > 0) {
             struct request *request = connection->unsent;
@@ -272,8 +278,27 @@ void connection_flush(struct connection *connection)
         }
     }
     connection_watch(connection, EV_READ);
+    if (has_written && connection->timed_us == 0)
+        begin_timing(connection);
     if (connection->is_dedicated)
         blocked_note_sent(connection);
+}
+
+/* Until all that is on it now is answered. Not where clients wait for something, or scripts run. */
+static void begin_timing(struct connection *connection)
+{
+    if (connection->is_dedicated || connection->is_for_scripts)
+        return;
+    connection->timed_us = worker_of(connection)->now_us;
+    connection->timed_until = connection->taken + connection->count;
+}
+
+static void end_timing(struct connection *connection)
+{
+    if (connection->state != CONNECTION_READY || (int32_t)(connection->taken - connection->timed_until) < 0)
+        return;
+    health_timed(connection->backend, worker_of(connection)->now_us - connection->timed_us);
+    connection->timed_us = 0;
 }
 
 void connection_close(struct connection *connection, enum outcome outcome, const char *reason)
@@ -295,10 +320,12 @@ void connection_close(struct connection *connection, enum outcome outcome, const
         ears_lost(connection);
     spans_clear(&worker->chunks, &connection->frame);
 
-    if (had_failed)
+    if (had_failed) {
+        backend->lost = sent_count(connection);
         backend_failed(backend, reason ? reason : "connection closed");
-    else if (outcome == OUTCOME_LOST)
+    } else if (outcome == OUTCOME_LOST) {
         backend_suspect(backend);
+    }
 
     struct client *owner = connection->owner;
     bool session_is_lost = owner && connection->was_used;
@@ -321,6 +348,16 @@ void connection_close(struct connection *connection, enum outcome outcome, const
 
     connection->next_dead = worker->dead_connections;
     worker->dead_connections = connection;
+}
+
+/* Requests of which a byte may have reached the node. */
+static uint32_t sent_count(const struct connection *connection)
+{
+    uint32_t count = 0;
+    for (const struct request *request = connection->queue.first; request && request != connection->unsent;
+         request = request->next)
+        count++;
+    return count;
 }
 
 void connection_abandon(struct connection *connection)
@@ -648,6 +685,8 @@ static void connection_readable(struct connection *connection)
         worker->received_us = connection->backend->upstream->freshness ? clock_us() : 0;
         take_bytes(connection, intake, bytes, (size_t)size);
         worker->received_us = 0;
+        if (connection->timed_us)
+            end_timing(connection);
         chunk_release(pool, intake);
     } else if (size == 0) {
         connection_close(connection, OUTCOME_LOST, "closed by the node");
@@ -910,6 +949,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
     enum verdict verdict = verdict_of(&history, &cause);
     if (verdict == VERDICT_DELIVER)
         return false;
+    stats_add_refusal(&worker_of(connection)->stats, refusal);
     backend_refused(connection->backend, refusal);
     retry_refused(connection, request, refusal, verdict == VERDICT_HOLD && !request->is_blocking);
     return true;
@@ -990,6 +1030,8 @@ void connection_done(struct connection *connection)
 void connection_send_again(struct connection *connection, struct request *request)
 {
     connection_take_oldest(connection);
+    connection->taken--; /* that was no answer */
+    connection->timed_us = 0;
     request->state = REQUEST_NEW;
     request->connection = NULL;
     if (request->is_blocking && blocked_waited_ms(request) >= VERDICT_WAITED_MS)
@@ -1013,6 +1055,7 @@ struct request *connection_take_oldest(struct connection *connection)
     if (connection->unsent == request)
         connection->unsent = request->next;
     connection->count--;
+    connection->taken++;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
     touch_end(request, connection);
@@ -1114,7 +1157,12 @@ static void end_request(struct connection *connection, struct request *request, 
                             : (uint32_t)connection->backend->upstream->config->retry_attempts,
     };
     enum error error;
-    switch (verdict_of(&history, &error)) {
+    enum verdict verdict = verdict_of(&history, &error);
+    if (verdict == VERDICT_AGAIN && !may_repeat(connection, request, &history)) {
+        verdict = VERDICT_FAIL;
+        error = ERROR_BUDGET;
+    }
+    switch (verdict) {
     case VERDICT_FAIL:
         request->effect = was_sent && !request->is_read ? AGAIN_LOST : AGAIN_NONE;
         if (request->effect == AGAIN_LOST && request->client->aside > 0)
@@ -1131,5 +1179,31 @@ static void end_request(struct connection *connection, struct request *request, 
     }
     if (request->is_blocking && was_sent)
         request->hold_deadline_ms = 0; /* that it was held before may be long ago */
+    stats_add(&worker->stats,
+              !was_sent              ? STAT_RETRIES_NEVER_SENT
+              : request->is_blocking ? STAT_RETRIES_LOST_WAIT
+                                     : STAT_RETRIES_LOST_READ,
+              1);
     again_take(worker, request);
+}
+
+/* False if the budget has nothing for it. Sent once, it goes elsewhere at once; sent more often, it waits, but never
+ * beyond its deadline. What restores a session is for what was there before. */
+static bool may_repeat(struct connection *connection, struct request *request, const struct request_history *history)
+{
+    struct worker *worker = worker_of(connection);
+    struct upstream *upstream = connection->backend->upstream;
+    if (!verdict_is_repeat(history) || request_is_subscription(request) || request->is_restoring)
+        return true;
+    if (!budget_spend(&upstream->budget, worker->now_ms))
+        return false;
+    if (request->attempts < 2)
+        return true;
+    uint64_t wait_ms = backoff_ms(request->attempts - 1U, (uint64_t)upstream->config->retry_base_delay_ms,
+                                  (uint64_t)upstream->config->retry_max_delay_ms, &worker->seed);
+    uint64_t left_ms = request->deadline_ms > worker->now_ms ? request->deadline_ms - worker->now_ms : 0;
+    if (request->deadline_ms && wait_ms > left_ms / 2)
+        wait_ms = left_ms / 2;
+    request->not_before_ms = worker->now_ms + wait_ms;
+    return true;
 }

@@ -74,6 +74,10 @@ struct connection {
     size_t unsent_offset; /* bytes of unsent that are written */
     struct request *gate; /* not written, nor what is behind it, before the run is told; NULL mostly */
     uint32_t count;       /* requests in the queue */
+    uint32_t taken;       /* requests that were answered; may wrap */
+    uint32_t told;        /* ... as far as the backend knows */
+    uint32_t timed_until; /* taken, when what is timed now is answered */
+    uint64_t timed_us;    /* since when that is; 0 = nothing is timed */
     struct resp_reply reply;
     struct spans frame;     /* a frame that must be seen whole: greeting, pub/sub, monitor */
     uint64_t established_us; /* a time at which the process that it leads to was there, or later; 0 = it leads nowhere yet */

@@ -82,6 +82,8 @@ bool handler_take(struct client *client, const struct command_at_hand *at_hand)
     if (pin == PIN_SYNC && !session_is_confined(&client->session))
         return become_replica(client);
     bool spoils_multi = client->session.in_multi && !is_right; /* the node must know of it, so that EXEC fails */
+    if (is_right && stats_handles(client, at_hand))
+        return stats_answer(client);
     if (command && !spoils_multi && local_handles(client, command))
         return local_answer(client, at_hand);
     return handler_forward(client, at_hand);

@@ -74,7 +74,7 @@ static bool is_of_use(const struct backend *backend)
 /* One alone while it is not known whether the node is well again; a node at its maxclients says so when it is asked. */
 static void fill_lanes(struct backend *backend)
 {
-    bool is_on_trial = backend->failures > 0;
+    bool is_on_trial = backend->is_failing;
     uint32_t count = is_on_trial ? 1 : (uint32_t)backend->upstream->config->pool_shared_connections;
     for (uint32_t i = 0; i < count && backend->load->is_usable; i++) {
         struct connection *connection = backend_open_lane(backend, (uint16_t)i);

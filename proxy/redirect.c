@@ -44,6 +44,7 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
         hear(connection, refusal, error, &redirect);
         return false;
     }
+    stats_add_refusal(&upstream->worker->stats, refusal);
     follow(connection, request, refusal, error);
     if (restarts)
         transaction_restart(connection, request);

@@ -108,7 +108,7 @@ struct request {
                                      QUESTION_OPENING: replies */
     uint32_t confirmations;       /* ... and seen */
     uint32_t known_confirmations; /* ... and with the client since the command was sent before */
-    uint64_t not_before_ms;       /* held: not to be tried earlier, since a node said so; 0 = no matter */
+    uint64_t not_before_ms;       /* held: not to be tried earlier, since a node said so or lost it; 0 = no matter */
     uint64_t redirect_version;    /* of the topology in which redirect_node is meant; 0 = goes where it belongs */
     union {
         uint64_t scan;            /* the cursor that a SCAN over several masters came with */
@@ -215,6 +215,14 @@ static inline bool request_is_script(const struct request *request)
 
 /* Before an (un)subscription is sent again: what its client has seen of the answer must not come twice. */
 void request_restart_subscription(struct request *request);
+
+/* Before it waits: what is left of its time for a reply is what it has when it is sent again. */
+static inline void request_stop_clock(struct request *request, uint64_t now_ms)
+{
+    if (request->deadline_ms && request->timeout_ms && !request->is_blocking)
+        request->timeout_ms = request->deadline_ms > now_ms ? (uint32_t)(request->deadline_ms - now_ms) : 1;
+    request->deadline_ms = 0;
+}
 
 void request_queue_push(struct request_queue *queue, struct request *request);
 void request_queue_push_front(struct request_queue *queue, struct request *request);

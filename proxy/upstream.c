@@ -5,7 +5,9 @@
 #include "proxy/client.h"
 #include "proxy/clock.h"
 #include "proxy/ears.h"
+#include "proxy/health.h"
 #include "proxy/log.h"
+#include "proxy/outliers.h"
 #include "proxy/redirect.h"
 #include "proxy/scatter.h"
 #include "proxy/transaction.h"
@@ -82,6 +84,7 @@ static void leave_hold(struct upstream *upstream, const struct request *request)
 static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static enum error error_of_wait(const struct request *request);
+static void hear_word(struct letter *letter, void *receiver);
 static void tick_held(struct upstream *upstream);
 static void leave_out_silent(struct upstream *upstream);
 static struct request *spare_piece(const struct backend *backend);
@@ -95,6 +98,7 @@ bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t in
     *upstream = (struct upstream){.worker = worker, .index = index, .config = config, .master_epoch = 1};
     upstream->hold = hold_share((uint64_t)config->failover_hold_requests, (uint64_t)config->failover_hold_bytes,
                                 worker->group->count);
+    upstream->budget = budget_share((uint32_t)config->retry_budget, worker->group->count);
     struct topology_draft nothing = {.kind = "", .server_version = "", .master = TOPOLOGY_NO_NODE};
     upstream->topology = topology_create(&nothing);
     upstream->freshness = control_freshness(worker->group->control, index);
@@ -305,7 +309,7 @@ static void tell_end_of_holding(struct upstream *upstream)
     if (!upstream->is_holding || upstream->held.first)
         return;
     const struct backend *master = upstream->is_sharded ? NULL : upstream_master(upstream, 0);
-    if (upstream->is_sharded || (master && master->failures == 0)) {
+    if (upstream->is_sharded || (master && !master->is_failing)) {
         log_info("held requests are on their way; %llu had to be answered with an error meanwhile",
                  (unsigned long long)upstream->failed_held);
         upstream->is_holding = false;
@@ -335,10 +339,43 @@ void upstream_retry_at(struct upstream *upstream, uint64_t at_ms)
     ev_timer_start(worker->loop, &upstream->release);
 }
 
+struct word_letter {
+    struct letter letter;
+    uint32_t upstream;
+};
+
+/* Should memory be short, they see it at their next tick. */
+void upstream_spread_word(struct upstream *upstream)
+{
+    const struct worker_group *group = upstream->worker->group;
+    if (atomic_load(&group->is_ending))
+        return;
+    for (uint32_t i = 0; i < group->count; i++) {
+        struct word_letter *letter = group->workers[i] == upstream->worker ? NULL : malloc(sizeof *letter);
+        if (!letter)
+            continue;
+        *letter = (struct word_letter){.letter.deliver = hear_word, .upstream = upstream->index};
+        mailbox_post(&group->workers[i]->mailbox, &letter->letter);
+    }
+}
+
+static void hear_word(struct letter *letter, void *receiver)
+{
+    struct worker *worker = receiver;
+    struct upstream *upstream = &worker->upstreams[((struct word_letter *)letter)->upstream];
+    free(letter);
+    if (atomic_load(&worker->group->is_ending))
+        return;
+    for (struct backend *backend = upstream->backends; backend; backend = backend->next)
+        backend_look(backend);
+    upstream_release_held(upstream);
+}
+
 void upstream_tick(struct upstream *upstream)
 {
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
+    outliers_tick(upstream);
     tick_held(upstream);
     if (upstream->is_sharded)
         leave_out_silent(upstream);
@@ -594,10 +631,10 @@ static void cut_changed_roles(struct upstream *upstream, struct request_queue *w
         }
         if (node->role != NODE_ROLE_UNKNOWN)
             backend->drained_by_ms = 0;
-        if (was != node->role) {
-            backend->failures = 0;
-            backend->retry_at_ms = 0;
-        }
+        if (was != node->role)
+            health_forget(backend);
+        if (node->is_fit && backend->unfit_since_ms)
+            health_is_fit_again(backend);
         if (node->is_fit)
             backend->unfit_since_ms = 0;
         else if (!backend->unfit_since_ms)
@@ -723,6 +760,7 @@ static void dispatch_dedicated(struct upstream *upstream, struct request *reques
         return;
     }
     request_settle(&upstream->worker->chunks, request);
+    request_stop_clock(request, upstream->worker->now_ms);
     request->state = REQUEST_WAITING;
     request->deadline_ms =
         waits_forever(request) ? UINT64_MAX : upstream->worker->now_ms + (uint64_t)upstream->config->pool_wait_ms;
@@ -1094,7 +1132,10 @@ static void hold(struct upstream *upstream, struct request *request)
     }
     request_settle(&worker->chunks, request);
     request->state = REQUEST_HELD;
-    request->deadline_ms = 0; /* time spent here is not the node's */
+    bool is_paused = request->not_before_ms > worker->now_ms;
+    request_stop_clock(request, is_paused ? request->not_before_ms : worker->now_ms); /* the rest is not the node's */
+    if (!request->is_restoring)
+        stats_add(&worker->stats, STAT_HELD_REQUESTS, 1);
     if (request->is_blocking)
         blocked_start_time(request);
     if (request->is_restoring)
@@ -1102,7 +1143,6 @@ static void hold(struct upstream *upstream, struct request *request)
     else
         client_queue_held(&upstream->held, request);
     client_held(request->client);
-    bool is_paused = request->not_before_ms > worker->now_ms;
     if (is_paused)
         upstream_retry_at(upstream, request->not_before_ms);
     request->redirect_version = 0; /* by then the node may think otherwise */
@@ -1164,6 +1204,7 @@ static void end_of_wait(struct request *request)
         client_fail(request, error_of_wait(request));
         return;
     }
+    stats_add(&client->worker->stats, STAT_FAILURES_HOLD_TIME, 1);
     client_break_session(request);
     client_answer(request, reply);
 }
@@ -1171,8 +1212,10 @@ static void end_of_wait(struct request *request)
 /* What restores a session is as little as its client had before, so it does not count as held. */
 static void leave_hold(struct upstream *upstream, const struct request *request)
 {
-    if (!request->is_restoring)
-        hold_leave(&upstream->hold, request->size);
+    if (request->is_restoring)
+        return;
+    hold_leave(&upstream->hold, request->size);
+    stats_add(&upstream->worker->stats, STAT_HELD_REQUESTS, -1);
 }
 
 /* A subscriber waits for a master as long as it takes, and so does what it asked to be changed of that. */
@@ -1187,9 +1230,7 @@ static void release_now(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     struct upstream *upstream = timer->data;
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
-        backend_refresh(backend);
-        if (backend->retry_at_ms > upstream->worker->now_ms)
-            upstream_retry_at(upstream, backend->retry_at_ms); /* the timer was set for the first of several */
+        backend_look(backend); /* the timer was set for the first of several */
     }
     upstream_release_held(upstream);
 }

@@ -13,6 +13,7 @@
 #include "proxy/backend.h"
 #include "proxy/config.h"
 #include "routing/freshness.h"
+#include "routing/budget.h"
 #include "routing/hold.h"
 
 struct worker;
@@ -26,6 +27,7 @@ struct upstream {
     struct backend **by_node;   /* in the order of topology->nodes */
     struct pick_load *loads;    /* the same; each backend keeps its own up to date */
     struct hold hold;
+    struct budget budget;       /* of what was lost and is sent again */
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
     const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */
@@ -78,6 +80,9 @@ void upstream_limit_holding(struct request *request);
 
 /* Ends all held requests, and those that wait for a connection, with an error. */
 void upstream_fail_held(struct upstream *upstream, enum error error);
+
+/* In all other workers: a node of this upstream, tried by this worker, is well again. */
+void upstream_spread_word(struct upstream *upstream);
 
 /* A backend may be retried at that time: see that the held are then tried. */
 void upstream_retry_at(struct upstream *upstream, uint64_t at_ms);

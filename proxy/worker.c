@@ -67,7 +67,8 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     worker->listeners = listeners;
     worker->listener_count = listener_count;
     clear_marks(worker);
-    worker->now_ms = clock_us() / 1000;
+    worker->now_us = clock_us();
+    worker->now_ms = worker->now_us / 1000;
     worker->seed = clock_us() * 2654435761U + index + 1;
     worker->scripts.seed = worker->seed * 0x9e3779b97f4a7c15U;
     worker->limits = (struct resp_limits){
@@ -223,7 +224,8 @@ static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *worker = watcher->data;
-    worker->now_ms = clock_us() / 1000;
+    worker->now_us = clock_us();
+    worker->now_ms = worker->now_us / 1000;
 }
 
 /* Writing may free room, failing may send requests elsewhere, both may let clients go on: until all is quiet. */

@@ -21,6 +21,7 @@
 #include "proxy/memory.h"
 #include "proxy/pause.h"
 #include "proxy/scripts.h"
+#include "proxy/stats.h"
 #include "proxy/upstream.h"
 #include "routing/plan.h"
 
@@ -60,13 +61,15 @@ struct worker {
     ev_timer unpause; /* when clients that CLIENT PAUSE has stalled may go on */
 
     uint64_t now_ms; /* monotonic, read once a loop turn */
-    uint64_t received_us; /* while what a master has sent is looked at: when that was, or later; 0 else */
+    uint64_t now_us; /* the same */
+    uint64_t received_us; /* while what a node has sent is looked at: when that was, or later; 0 else */
     uint64_t seed;
     struct chunk_pool chunks;
     struct request_pool requests;
     struct resp_arguments arguments;
     struct resp_limits limits;
     struct scripts scripts;
+    struct stats stats;
     struct planner planner;
     struct merge_buffer merged;
     char scan_word[24]; /* in the command at hand, instead of the client's cursor */

@@ -18,6 +18,7 @@
                        "outcome unknown")                                                                      \
     X(WRITE_ABANDONED, "master changed after the write was sent; outcome unknown")                             \
     X(READ_LOST, "connection lost while reading, retry.attempts used up")                                      \
+    X(BUDGET, "connection lost while reading, and not sent again since retry.budget is used up")                \
     X(READ_TIMED_OUT, "no reply within proxy.request_timeout")                                                 \
     X(NO_MASTER, "no master within failover.hold_time; not executed")                                          \
     X(NO_NODE, "no node to read from within failover.hold_time")                                               \

@@ -8,7 +8,7 @@
  *
  * The control thread
  * builds a snapshot and publishes it; workers read it. Nothing in it changes after that, except the gauges,
- * which are relaxed atomics that only the control thread writes (and dedicated, which workers count).
+ * which are relaxed atomics that only the control thread writes (and those that workers keep).
  *
  * Owner:   counted: topology_create() gives one reference; take/release from any thread.
  * Threads: immutable, so any.
@@ -16,6 +16,7 @@
 #ifndef ROUTING_TOPOLOGY_H
 #define ROUTING_TOPOLOGY_H
 
+#include "routing/breaker.h"
 #include "routing/command.h"
 
 #include <stdatomic.h>
@@ -43,6 +44,8 @@ struct node_gauge {
     atomic_bool is_behind;          /* of a master: a read would go to a replica if one were fresher. Workers set it, the
                                        control thread takes it back when it asks */
     _Atomic uint32_t connecting;    /* connections of any kind that are not ready yet, over all workers */
+    _Atomic uint32_t latency_us;    /* average of the worker that measured last what requests take; 0 = not measured */
+    struct breaker breaker;         /* workers change it */
 };
 
 struct topology_node {

@@ -79,6 +79,11 @@ enum verdict verdict_of(const struct request_history *history, enum error *error
     return history->attempts < history->max_attempts ? VERDICT_AGAIN : fail(error, ERROR_READ_LOST);
 }
 
+bool verdict_is_repeat(const struct request_history *history)
+{
+    return history->was_sent && history->outcome == OUTCOME_LOST && !history->is_blocking;
+}
+
 /* A refused command did not run: it may go again whatever it is, and holding bounds how often. */
 static enum verdict verdict_of_reply(const struct request_history *history)
 {

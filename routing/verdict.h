@@ -98,6 +98,10 @@ struct request_history {
     uint32_t max_attempts;
 };
 
+/* True if "again" means that nodes get more work than clients give them: the request was sent and lost, and is no
+ * command that waits. The retry budget is for these. What did not run is not: that must not fail for want of it. */
+bool verdict_is_repeat(const struct request_history *history);
+
 /* error is set where the verdict is VERDICT_FAIL. */
 enum verdict verdict_of(const struct request_history *history, enum error *error);
 

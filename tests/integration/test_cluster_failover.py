@@ -345,7 +345,8 @@ def test_many_pieces_that_lose_their_master_together_cost_little(writes):
             commands.append(encode("MSET", *(word for key in keys for word in (key, 1))) if is_write else encode("MGET", *keys))
             expected += sum(slot_of(key) in slots for key in keys)
         with Pointsman(
-            own.seeds, upstream_kind="cluster", proxy_threads=1, failover_hold_time="60s", failover_hold_requests=100000
+            own.seeds, upstream_kind="cluster", proxy_threads=1, failover_hold_time="60s", failover_hold_requests=100000,
+            retry_budget=1000,
         ) as pointsman, pointsman.raw(timeout=60) as link:
             lost.pause()
             slow.pause()

@@ -30,6 +30,8 @@ static const struct {
      "-ERR pointsman: master changed after the write was sent; outcome unknown\r\n"},
     {ERROR_READ_LOST, PROMISES_NOTHING,
      "-ERR pointsman: connection lost while reading, retry.attempts used up\r\n"},
+    {ERROR_BUDGET, PROMISES_NOTHING,
+     "-ERR pointsman: connection lost while reading, and not sent again since retry.budget is used up\r\n"},
     {ERROR_READ_TIMED_OUT, PROMISES_NOTHING, "-ERR pointsman: no reply within proxy.request_timeout\r\n"},
     {ERROR_NO_MASTER, PROMISES_NOT_EXECUTED,
      "-ERR pointsman: no master within failover.hold_time; not executed\r\n"},

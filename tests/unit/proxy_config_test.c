@@ -605,7 +605,7 @@ static void errors_name_file_line_key_and_what_would_be_right(void **state)
          "x.ini:2: proxy.zzzzzz: there is no such key; --help-config lists the keys of [proxy]\n"},
         {"[proxi]\nthreads = 1\nfoo = 2\n", "x.ini:1: there is no section \"proxi\"; did you mean proxy?\n"},
         {"[zzzzzz]\n",
-         "x.ini:1: there is no section \"zzzzzz\"; the sections are proxy, upstream, reads, retry, pool, "
+         "x.ini:1: there is no section \"zzzzzz\"; the sections are proxy, upstream, reads, retry, breaker, pool, "
          "failover, admin, log\n"},
         {"threads = 1\n",
          "x.ini:1: threads: stands before any section; write [proxy] or another section above it\n"},
@@ -738,7 +738,7 @@ static void all_errors_of_a_file_come_in_one_go(void **state)
         "next)\n"
         "x.ini:5: the section's name is not closed; write [name]\n"
         "x.ini:8: pool.wait: 5 has no unit; write 5ms, 5s, 5m or 5h\n"
-        "x.ini:9: there is no section \"nosuch\"; the sections are proxy, upstream, reads, retry, pool, "
+        "x.ini:9: there is no section \"nosuch\"; the sections are proxy, upstream, reads, retry, breaker, pool, "
         "failover, admin, log\n"
         "x.ini:3: proxy.listen: :1 is given twice; keep one of them\n");
 }

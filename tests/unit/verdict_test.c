@@ -273,9 +273,21 @@ static void refusal_is_found_within_the_bytes_given(void **unused)
     }
 }
 
+static void only_what_was_sent_and_lost_and_does_not_wait_costs_of_the_budget(void **unused)
+{
+    (void)unused;
+    for (int outcome = OUTCOME_ANSWERED; outcome <= OUTCOME_CUT; outcome++) {
+        for (int bits = 0; bits < 4; bits++) {
+            struct request_history history = {.outcome = (enum outcome)outcome, .was_sent = bits & 1, .is_blocking = bits & 2};
+            assert_int_equal(verdict_is_repeat(&history), outcome == OUTCOME_LOST && bits == 1);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_what_was_sent_and_lost_and_does_not_wait_costs_of_the_budget),
         cmocka_unit_test(every_history_gets_the_verdict_of_its_row),
         cmocka_unit_test(write_that_may_have_run_is_never_sent_again),
         cmocka_unit_test(error_is_set_with_a_failure_and_only_then),
