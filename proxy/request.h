@@ -142,6 +142,7 @@ struct request {
     bool is_read : 1;             /* safe to send again */
     bool needs_master : 1;
     bool needs_dedicated : 1;
+    bool is_unfresh : 1;          /* a read that no replica was fresh enough for */
     bool is_blocking : 1;
     bool in_multi : 1;            /* queued by the node until EXEC; MULTI and EXEC themselves included */
     bool is_spoiled : 1;          /* another command of its transaction has failed: it must not run without that */

@@ -2,6 +2,7 @@
 #include "proxy/stats.h"
 
 #include "proxy/client.h"
+#include "proxy/clock.h"
 #include "proxy/handler.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
@@ -98,11 +99,17 @@ static void write_nodes(FILE *stream, const struct upstream *upstream)
     static const char *const roles[] = {"unknown", "master", "replica"};
     static const char *const states[] = {"closed", "open", "half-open"};
     const struct topology *topology = upstream->topology;
+    uint64_t now_us = clock_us();
+    fprintf(stream, "shards_with_two_masters:%" PRIu32 "\r\n", topology->disputed);
     for (uint32_t i = 0; i < topology->node_count; i++) {
         const struct topology_node *node = &topology->nodes[i];
-        fprintf(stream, "node%" PRIu32 ":name=%s,role=%s,fit=%d,breaker=%s,slow=%d,latency_us=%" PRIu32 "\r\n", i,
-                node->name, roles[node->role], node->is_fit, states[breaker_state_of(breaker_word(&node->gauge->breaker))],
+        uint64_t fresh_us = topology_fresh_us(node);
+        fprintf(stream, "node%" PRIu32 ":name=%s,role=%s,fit=%d,breaker=%s,slow=%d,latency_us=%" PRIu32, i, node->name,
+                roles[node->role], node->is_fit, states[breaker_state_of(breaker_word(&node->gauge->breaker))],
                 upstream->loads[i].is_gray, atomic_load_explicit(&node->gauge->latency_us, memory_order_relaxed));
+        if (node->role == NODE_ROLE_REPLICA && fresh_us)
+            fprintf(stream, ",behind_ms=%" PRIu64, now_us > fresh_us ? (now_us - fresh_us) / 1000 : 0);
+        fputs("\r\n", stream);
     }
 }
 

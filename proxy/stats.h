@@ -21,6 +21,9 @@ struct client;
 struct command_at_hand;
 
 #define STATS_TABLE(X)                                                                                         \
+    X(READS_ON_REPLICAS, "reads_on_replicas")                                                                  \
+    X(READS_ON_MASTERS, "reads_on_masters")                                                                    \
+    X(READS_FOR_FRESHNESS, "reads_on_masters_for_freshness")                                                   \
     X(RETRIES_NEVER_SENT, "retries_never_sent")                                                                \
     X(RETRIES_LOST_READ, "retries_lost_read")                                                                  \
     X(RETRIES_LOST_WAIT, "retries_lost_wait")                                                                  \

@@ -69,8 +69,9 @@ static uint32_t pick_node(struct upstream *upstream, const struct request *reque
                           enum pick_policy policy);
 static void ask_for_more(const struct upstream *upstream, struct request *request);
 static bool keeps_to_replica(const struct client *client);
-static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard);
+static void note_behind(struct upstream *upstream, struct request *request, const struct topology_shard *shard);
 static void want_fresher(struct upstream *upstream, const struct topology_shard *shard);
+static void count_read(struct upstream *upstream, const struct connection *connection, const struct request *request);
 static bool is_behind_others(const struct upstream *upstream, const struct request *request);
 static bool has_replica_behind(const struct upstream *upstream, const struct request *request,
                                const struct topology_shard *shard);
@@ -234,6 +235,7 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         if (connection) {
             note_write(upstream, connection, request);
             request->replicas_epoch = upstream->replicas_epoch;
+            count_read(upstream, connection, request);
             client_routed(request->client, connection);
             connection_queue(connection, request);
             return;
@@ -254,6 +256,18 @@ void upstream_dispatch(struct upstream *upstream, struct request *request)
         client_fail(request, ERROR_NO_REPLICA);
     else
         hold(upstream, request);
+}
+
+/* Of the reads that a replica may answer. */
+static void count_read(struct upstream *upstream, const struct connection *connection, const struct request *request)
+{
+    struct stats *stats = &upstream->worker->stats;
+    if (!request->is_read || request->needs_master)
+        return;
+    bool is_on_master = connection->backend->role == NODE_ROLE_MASTER;
+    stats_add(stats, is_on_master ? STAT_READS_ON_MASTERS : STAT_READS_ON_REPLICAS, 1);
+    if (is_on_master && request->is_unfresh)
+        stats_add(stats, STAT_READS_FOR_FRESHNESS, 1);
 }
 
 /* Its node is not there, and nobody waits for that. */
@@ -939,6 +953,7 @@ static struct connection *connection_for(struct upstream *upstream, struct reque
     if (!connection || backend->role == NODE_ROLE_MASTER || upstream_is_proven(connection, request))
         return connection;
     const struct topology_shard *among = &upstream->topology->shards[shard];
+    request->is_unfresh = true;
     want_fresher(upstream, among);
     uint32_t master = upstream->config->reads_policy == READS_REPLICA ? PICK_NONE
                                                                       : pick_node(upstream, request, among, PICK_MASTER);
@@ -1024,11 +1039,10 @@ static uint32_t pick_node(struct upstream *upstream, const struct request *reque
 
 /* The master answers, or nobody, though there are replicas: were they asked how far they are, the next read might find one. No
  * matter while a write is on its way. */
-static void note_behind(struct upstream *upstream, const struct request *request, const struct topology_shard *shard)
+static void note_behind(struct upstream *upstream, struct request *request, const struct topology_shard *shard)
 {
-    bool is_of_use =
-        request->fresh_after_us != FRESHNESS_OF_MASTER && upstream->config->reads_policy != READS_PREFER_MASTER;
-    if (is_of_use && has_replica_behind(upstream, request, shard))
+    request->is_unfresh = upstream->config->reads_policy != READS_PREFER_MASTER && has_replica_behind(upstream, request, shard);
+    if (request->is_unfresh && request->fresh_after_us != FRESHNESS_OF_MASTER)
         want_fresher(upstream, shard);
 }
 
