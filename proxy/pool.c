@@ -76,12 +76,12 @@ static void fill_lanes(struct backend *backend)
 {
     bool is_on_trial = backend->is_failing;
     uint32_t count = is_on_trial ? 1 : (uint32_t)backend->upstream->config->pool_shared_connections;
+    backend->wants_lanes = is_on_trial;
     for (uint32_t i = 0; i < count && backend->load->is_usable; i++) {
         struct connection *connection = backend_open_lane(backend, (uint16_t)i);
         if (connection && connection->state != CONNECTION_READY && !connection->queue.first)
             connection_ask(connection, &SLICE("PING"), 1, QUESTION_NONE);
     }
-    backend->wants_lanes = is_on_trial;
     backend_refresh(backend);
 }
 

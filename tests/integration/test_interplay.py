@@ -117,8 +117,10 @@ def test_connection_that_is_given_back_does_not_serve_a_suspect_master(server, d
         wait_for(lambda: in_info(server, "blocked_clients") == 1, what="the blocker to have the only connection")
         client.command("MULTI")
         assert client.is_silent(0.3)
+        with pointsman.raw() as another:
+            assert another.ask("SELECT", 1) == b"OK" and another.ask("SET", "x", 0) == b"OK"
         door.holds = lambda begin: b"BLPOP" not in begin
-        door.end(b"SET")
+        door.end(b"SELECT")
         time.sleep(0.1)  # it has read that end before the next command comes
         with pointsman.raw(timeout=60) as other:
             other.command("SET", "x", 1)

@@ -164,6 +164,27 @@ static void a_request_can_be_taken_out_from_any_place(void **unused)
     }
 }
 
+static void a_request_can_be_replaced_in_any_place(void **unused)
+{
+    (void)unused;
+    enum { LENGTH = 4 };
+    for (size_t place = 0; place < LENGTH; place++) {
+        struct request requests[LENGTH + 2] = {0};
+        struct request *expected[LENGTH + 1];
+        struct request_queue queue = {0};
+        for (size_t i = 0; i < LENGTH; i++) {
+            request_queue_push(&queue, &requests[i]);
+            expected[i] = i == place ? &requests[LENGTH] : &requests[i];
+        }
+        request_queue_replace(&queue, &requests[place], &requests[LENGTH]);
+        assert_null(requests[place].next);
+        assert_queue(&queue, expected, LENGTH);
+        expected[LENGTH] = &requests[LENGTH + 1];
+        request_queue_push(&queue, &requests[LENGTH + 1]);
+        assert_queue(&queue, expected, LENGTH + 1);
+    }
+}
+
 static void an_emptied_queue_is_as_good_as_new(void **unused)
 {
     (void)unused;
@@ -267,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_request_without_a_chunk_has_nothing_to_settle),
         cmocka_unit_test(only_commands_that_change_subscriptions_are_answered_by_several_frames),
         cmocka_unit_test(a_request_can_be_taken_out_from_any_place),
+        cmocka_unit_test(a_request_can_be_replaced_in_any_place),
         cmocka_unit_test(an_emptied_queue_is_as_good_as_new),
         cmocka_unit_test(queues_keep_their_order_through_any_sequence),
         cmocka_unit_test(what_is_queued_in_front_comes_first),
