@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """PROXY SWITCHOVER: another node becomes the master because somebody wants it so; no write is lost, whatever happens."""
 
+import os
+import statistics
 import threading
 import time
 
@@ -9,9 +11,12 @@ import redis
 
 from harness import MASTER_NAME, SLOWNESS, Pointsman, Replication, wait_for
 from redis_cluster import RedisCluster
+from test_distribution import Shards
 from test_failover import start_counters
+from test_handover import longest_pause
 
 COUNTERS = 10
+ROUNDS = int(os.environ.get("SWITCHOVER_ROUNDS", 2))
 REFUSED = b"the master is the one before"
 
 
@@ -84,22 +89,27 @@ def clear(through):
 def test_the_best_replica_becomes_the_master_and_no_acknowledged_write_is_lost(replication, through):
     clear(through)
     counters = start_counters(through, COUNTERS)
-    old = replication.master
+    pauses = []
     with through.raw(timeout=60) as link:
-        report = switch(link)
-        assert isinstance(report, list) and all(line.endswith(b" ms") for line in report), report
-        words = b"; ".join(report)
-        for step in (b"chosen: ", b"writes are held", b"every byte", b"failover begun", b"is the master", b"done: "):
-            assert step in words
-        assert old.role() == "slave"
-        assert link.ask("SET", "switchover:x", 1) == b"OK"
-    told = [counter.times[-1] for counter in counters]
-    wait_for(lambda: all(c.times[-1] > since for c, since in zip(counters, told)), what="all to write")
-    wait_for(lambda: replication.master is not old, 20)
+        for _ in range(ROUNDS):
+            wait_until_well(replication)
+            old = replication.master
+            began = time.monotonic()
+            report = switch(link)
+            assert isinstance(report, list) and all(line.endswith(b" ms") for line in report), report
+            words = b"; ".join(report)
+            for step in (b"chosen: ", b"writes are held", b"every byte", b"failover begun", b"is the master", b"done: "):
+                assert step in words
+            assert old.role() == "slave"
+            assert link.ask("SET", "switchover:x", 1) == b"OK"
+            told = time.monotonic()
+            wait_for(lambda: all(counter.times[-1] > told for counter in counters), what="all to write")
+            pauses += [longest_pause(counter, began) for counter in counters]
+            wait_for(lambda: replication.master is not old, 20)
     finish(counters, replication.master)
-    longest = max(counter.longest for counter in counters)
-    print(f"longest pause {longest * 1e3:.0f} ms; {words.decode()}")
-    assert longest < SLOWNESS
+    print(f"{sum(len(counter.values) for counter in counters)} increments, pauses of {min(pauses) * 1e3:.0f} to "
+          f"{max(pauses) * 1e3:.0f} ms, median {statistics.median(pauses) * 1e3:.0f} ms; {words.decode()}")  # fmt: skip
+    assert statistics.median(pauses) < 0.5 * SLOWNESS
     wait_for(old.link_is_up, 20)
 
 
@@ -209,6 +219,26 @@ def test_a_replica_that_does_not_catch_up_ends_it_and_all_is_as_before(replicati
     finish(counters, master)
 
 
+def test_replicas_that_hang_end_it_and_all_is_as_before(replication, through):
+    clear(through)
+    wait_until_well(replication)
+    counters = start_counters(through, COUNTERS)
+    master, replicas = replication.master, replication.replicas
+    with through.raw(timeout=60) as link:
+        for replica in replicas:
+            replica.pause()
+        try:
+            reply = link.ask("PROXY", "SWITCHOVER")
+        finally:
+            for replica in replicas:
+                replica.resume()
+        assert reply.startswith(b"ERR pointsman: switchover failed, ") and reply.endswith(REFUSED), reply
+        assert lets_all_write(master) and master.role() == "master"
+    held = [counter.times[-1] for counter in counters]
+    wait_for(lambda: all(c.times[-1] > since for c, since in zip(counters, held)), what="writes to go on")
+    finish(counters, master)
+
+
 def test_a_sentinel_that_refuses_ends_it_and_all_is_as_before(replication, processes):
     """It does so only when writes are held already, and the master is paused."""
     wait_until_well(replication)
@@ -281,6 +311,30 @@ def test_nodes_that_are_listed_by_hand_are_not_switched(pair, processes):
         assert link.ask("PROXY", "SWITCHOVER", pair.replicas[0].address).startswith(
             b"ERR pointsman: switchover needs Sentinels or a Redis Cluster")  # fmt: skip
         assert link.ask("SET", "switchover:x", 1) == b"OK"
+
+
+def test_of_several_masters_that_of_the_named_replica_is_replaced(processes):
+    shards = Shards()
+    keys = {f"upstream_{key}": value for key, value in shards.settings.items()}
+    proxy = processes(Pointsman(None, upstream_kind="sentinel", upstream_distribution="slots", **keys))
+    before = shards.ports()
+    counters = start_counters(proxy, COUNTERS)
+    wanted = shards.groups[1].servers[1]
+    with proxy.raw(timeout=60) as link:
+        assert b"there are several masters: name the replica; " + REFUSED in link.ask("PROXY", "SWITCHOVER")
+        report = switch(link, wanted.address)
+        assert isinstance(report, list), report
+        assert wanted.role() == "master"
+    told = time.monotonic()
+    wait_for(lambda: all(counter.times[-1] > told for counter in counters), what="all to write")
+    wait_for(lambda: shards.ports() == [before[0], wanted.port, before[2]], 20)
+    for counter in counters:
+        counter.finish()
+        assert not counter.broken and not counter.errors
+    with proxy.client() as client:
+        assert [int(client.get(counter.key)) for counter in counters] == [len(counter.values) for counter in counters]
+    proxy.stop()
+    shards.stop()
 
 
 # ------------------------------------------------------------------------------------ a Redis Cluster
