@@ -78,7 +78,8 @@ struct switchover {
 
     enum talk talk;
     uint64_t asked_us;
-    char answer[SWITCHOVER_LINE_SIZE];
+    char trouble[SWITCHOVER_LINE_SIZE]; /* what it will be told to have failed of, if it does not pass */
+    char value[24];                    /* the last line of a good answer, if it is no longer than this */
     char told_replid[PROBE_RUN_ID_SIZE], told_offset[24], told_link[16];
 };
 
@@ -99,7 +100,7 @@ static enum talk ask(struct switchover *switchover, const char *name, const char
 static enum talk answer_of(struct switchover *switchover);
 static void node_answered(void *owner, struct slice reply, uint64_t asked_us);
 static void take_answer(struct switchover *switchover, struct slice reply);
-static void keep_text(struct switchover *switchover, struct slice text);
+static void keep_trouble(struct switchover *switchover, struct slice text);
 static struct slice last_line(struct slice reply);
 static struct probe *probe_of(const struct switchover *switchover, const char *name);
 static bool adopt_plan(struct switchover *switchover, const struct switchover_plan *plan);
@@ -241,7 +242,7 @@ static void go_on(struct switchover *switchover)
 {
     enum step step = switchover->step;
     if (step < STEP_END && is_late(switchover))
-        fail(switchover, "%s", switchover->answer[0] ? switchover->answer : "it takes too long");
+        fail(switchover, "%s", switchover->trouble[0] ? switchover->trouble : "it takes too long");
     else
         steps[step].go(switchover);
 }
@@ -251,7 +252,7 @@ static void next(struct switchover *switchover, enum step step)
     switchover->step = step;
     switchover->step_us = clock_us();
     switchover->talk = TALK_IDLE;
-    switchover->answer[0] = '\0';
+    switchover->trouble[0] = '\0';
 }
 
 static bool is_late(const struct switchover *switchover)
@@ -371,21 +372,27 @@ static void take_answer(struct switchover *switchover, struct slice reply)
         reply.size--;
     if (!reply.bytes || reply.size == 0) {
         switchover->talk = TALK_LOST;
-        keep_text(switchover, SLICE("connection lost"));
+        keep_trouble(switchover, SLICE("connection lost"));
         return;
     }
     bool is_error = reply.bytes[0] == '-';
     switchover->talk = is_error ? TALK_REFUSED : TALK_GOOD;
-    keep_text(switchover, is_error ? (struct slice){reply.bytes + 1, reply.size - 1} : last_line(reply));
+    if (is_error) {
+        keep_trouble(switchover, (struct slice){reply.bytes + 1, reply.size - 1});
+        return;
+    }
+    struct slice value = last_line(reply);
+    snprintf(switchover->value, sizeof(switchover->value), "%.*s",
+             value.size < sizeof(switchover->value) ? (int)value.size : 0, value.bytes);
     info_copy(reply, "master_replid", switchover->told_replid, sizeof(switchover->told_replid));
     info_copy(reply, "master_repl_offset", switchover->told_offset, sizeof(switchover->told_offset));
     info_copy(reply, "master_link_status", switchover->told_link, sizeof(switchover->told_link));
 }
 
-static void keep_text(struct switchover *switchover, struct slice text)
+static void keep_trouble(struct switchover *switchover, struct slice text)
 {
     size_t size = text.size < ANSWER_SHOWN_MAX ? text.size : ANSWER_SHOWN_MAX;
-    snprintf(switchover->answer, sizeof(switchover->answer), "%.*s", (int)size, text.bytes);
+    snprintf(switchover->trouble, sizeof(switchover->trouble), "%.*s", (int)size, text.bytes);
 }
 
 /* Of CONFIG GET that is the value. */
@@ -420,7 +427,7 @@ static void choose(struct switchover *switchover)
     struct switchover_plan plan;
     char names[SWITCHOVER_LINE_SIZE / 2];
     if (!make_plan(switchover, switchover->order->wanted, &plan)) {
-        snprintf(switchover->answer, sizeof(switchover->answer), "%s", plan.fault); /* in the end, should it not pass */
+        snprintf(switchover->trouble, sizeof(switchover->trouble), "%s", plan.fault); /* in the end, should it not pass */
         if (!plan.may_pass) fail(switchover, "%s", plan.fault);
         return;
     }
@@ -471,8 +478,8 @@ static void read_priority(struct switchover *switchover)
     case TALK_ASKED:
         return;
     case TALK_GOOD:
-        if (strtol(switchover->answer, &end, 10) > 0 && !*end) {
-            snprintf(switchover->priority_before, sizeof(switchover->priority_before), "%.20s", switchover->answer);
+        if (strtol(switchover->value, &end, 10) > 0 && !*end) {
+            memcpy(switchover->priority_before, switchover->value, sizeof(switchover->priority_before));
             next(switchover, STEP_SET_PRIORITY);
             return;
         }
@@ -480,7 +487,7 @@ static void read_priority(struct switchover *switchover)
         return;
     case TALK_REFUSED:
     case TALK_LOST:
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
     }
 }
 
@@ -500,10 +507,10 @@ static void set_priority(struct switchover *switchover)
         return;
     case TALK_REFUSED:
         switchover->priority_before[0] = '\0';
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
         return;
     case TALK_LOST:
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
     }
 }
 
@@ -512,11 +519,11 @@ static void await_priority(struct switchover *switchover)
 {
     struct switchover_plan plan;
     if (!make_plan(switchover, switchover->heirs[0].name, &plan)) {
-        snprintf(switchover->answer, sizeof(switchover->answer), "%s", plan.fault);
+        snprintf(switchover->trouble, sizeof(switchover->trouble), "%s", plan.fault);
         if (!plan.may_pass) fail(switchover, "%s", plan.fault);
         return;
     }
-    switchover->answer[0] = '\0';
+    switchover->trouble[0] = '\0';
     if (strcmp(plan.master->name, switchover->master.name) != 0) {
         fail(switchover, "the master is another one now");
         return;
@@ -578,10 +585,10 @@ static void pause_master(struct switchover *switchover)
         return;
     case TALK_REFUSED:
         switchover->is_paused = false;
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
         return;
     case TALK_LOST:
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
     }
 }
 
@@ -606,7 +613,7 @@ static void measure(struct switchover *switchover)
         return;
     case TALK_REFUSED:
     case TALK_LOST:
-        fail(switchover, "%s", switchover->answer);
+        fail(switchover, "%s", switchover->trouble);
     }
 }
 
@@ -616,14 +623,14 @@ static void catch_up(struct switchover *switchover)
     static const char *const words[] = {"INFO", "replication", NULL};
     const struct node *heir = &switchover->heirs[switchover->heir];
     enum talk talk = ask(switchover, heir->name, words);
-    if (talk == TALK_REFUSED) fail(switchover, "%s: %.200s", heir->name, switchover->answer);
+    if (talk == TALK_REFUSED) fail(switchover, "%s: %.200s", heir->name, switchover->trouble);
     if (talk != TALK_GOOD) return;
 
     int64_t missing = switchover->offset - strtoll(switchover->told_offset, NULL, 10);
     bool has_history = strcmp(switchover->told_replid, switchover->replid) == 0;
     bool is_linked = strcmp(switchover->told_link, "up") == 0;
     if (!has_history || !is_linked || missing > 0) {
-        snprintf(switchover->answer, sizeof(switchover->answer), "%s %s", heir->name,
+        snprintf(switchover->trouble, sizeof(switchover->trouble), "%s %s", heir->name,
                  !is_linked     ? "has lost its master"
                  : !has_history ? "has another history"
                                 : "has not all of it");
@@ -655,7 +662,7 @@ static void promote(struct switchover *switchover)
         talk = survey->verdict.is_cluster ? ask(switchover, switchover->heirs[0].name, words) : answer_of(switchover);
     }
     switchover->is_promoted = talk != TALK_IDLE && talk != TALK_REFUSED;
-    if (talk == TALK_REFUSED || talk == TALK_LOST) fail(switchover, "%s", switchover->answer);
+    if (talk == TALK_REFUSED || talk == TALK_LOST) fail(switchover, "%s", switchover->trouble);
     if (talk != TALK_GOOD) return;
     note(switchover, "failover begun");
     next(switchover, STEP_CONFIRM);
@@ -687,7 +694,7 @@ static void demote(struct switchover *switchover)
     const char *const words[] = {"REPLICAOF", heir->host, port, NULL};
     snprintf(port, sizeof(port), "%u", (unsigned)heir->port);
     enum talk talk = ask(switchover, switchover->master.name, words);
-    if (talk == TALK_REFUSED || talk == TALK_LOST) fail(switchover, "%s", switchover->answer);
+    if (talk == TALK_REFUSED || talk == TALK_LOST) fail(switchover, "%s", switchover->trouble);
     if (talk != TALK_GOOD) return;
     note(switchover, "%s is its replica", switchover->master.name);
     next(switchover, STEP_UNPAUSE);
@@ -701,7 +708,7 @@ static void unpause(struct switchover *switchover)
 {
     static const char *const words[] = {"CLIENT", "UNPAUSE", NULL};
     enum talk talk = ask(switchover, switchover->master.name, words);
-    if (talk == TALK_REFUSED) fail(switchover, "%s", switchover->answer);
+    if (talk == TALK_REFUSED) fail(switchover, "%s", switchover->trouble);
     if (talk != TALK_GOOD) return;
     note(switchover, "writes of others go on");
     switchover->is_paused = false;
@@ -712,7 +719,7 @@ static void restore_priority(struct switchover *switchover)
 {
     const char *const words[] = {"CONFIG", "SET", "replica-priority", switchover->priority_before, NULL};
     enum talk talk = ask(switchover, switchover->heirs[0].name, words);
-    if (talk == TALK_REFUSED) fail(switchover, "%s", switchover->answer);
+    if (talk == TALK_REFUSED) fail(switchover, "%s", switchover->trouble);
     if (talk != TALK_GOOD) return;
     note(switchover, "replica-priority of %s is %s again", switchover->heirs[0].name, switchover->priority_before);
     switchover->priority_before[0] = '\0';

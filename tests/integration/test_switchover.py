@@ -266,6 +266,43 @@ def test_a_sentinel_that_refuses_ends_it_and_all_is_as_before(replication, proce
     finish(counters, master)
 
 
+def with_user(replication, processes, *forbidden):
+    for server in replication.servers:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "&*", "+@all", *forbidden)
+    return processes(Pointsman(replication, upstream_username="limited", upstream_password="secret")).wait_for_replicas(2)
+
+
+def test_a_master_that_may_not_be_paused_ends_it_before_anything_is_done(replication, processes):
+    wait_until_well(replication)
+    through, master = with_user(replication, processes, "-client|pause"), replication.master
+    with through.raw(timeout=60) as link:
+        reply = link.ask("PROXY", "SWITCHOVER")
+        assert reply.startswith(b"ERR pointsman: switchover failed, CLIENT PAUSE at the master: NOPERM"), reply
+        assert reply.endswith(REFUSED)
+        assert link.ask("SET", "switchover:x", 1) == b"OK"
+    assert master.role() == "master" and replication.master is master
+
+
+def test_what_fails_behind_the_new_master_is_told_and_undoes_nothing(replication, processes):
+    """The old one is then made a replica by the Sentinels, after a while, as after any failover."""
+    wait_until_well(replication)
+    through, old = with_user(replication, processes, "-replicaof"), replication.master
+    clear(through)
+    counters = start_counters(through, COUNTERS)
+    with through.raw(timeout=60) as link:
+        report = switch(link)
+        assert isinstance(report, list), report
+        assert any(line.startswith(b"not done, making the old master a replica: NOPERM") for line in report)
+        assert any(line.startswith(b"writes of others go on") for line in report)
+    for sentinel in replication.sentinels:
+        sentinel.hurry(False)  # in a hurry they never come to that
+    wait_for(lambda: old.role() == "slave", 40, "the Sentinels to make it a replica", every=0.2)
+    for sentinel in replication.sentinels:
+        sentinel.hurry()
+    finish(counters, replication.master)
+
+
 def test_one_at_a_time_and_it_goes_on_when_who_asked_for_it_goes(replication, through):
     wait_until_well(replication)
     for sentinel in replication.sentinels:
