@@ -81,7 +81,7 @@ static uint32_t sent_count(const struct connection *connection);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
-static bool may_repeat(struct connection *connection, struct request *request, const struct request_history *history);
+static enum error prepare_repeat(struct connection *connection, struct request *request);
 static bool refuses_everything(struct connection *connection, struct slice error);
 static bool refuses_mark(struct connection *connection, const struct request *request, struct slice error);
 
@@ -257,6 +257,7 @@ void connection_flush(struct connection *connection)
             connection_close(connection, OUTCOME_LOST, strerror(errno));
             return;
         }
+        uint32_t fresh = 0; /* sent for the first time */
         connection->was_used = has_written = true;
         size_t left = (size_t)written;
         while (left > 0) {
@@ -268,10 +269,11 @@ void connection_flush(struct connection *connection)
                 break;
             }
             left -= rest;
-            request->attempts++;
+            fresh += request->attempts++ == 0;
             connection->unsent = request->next;
             connection->unsent_offset = 0;
         }
+        connection->backend->upstream->unearned += fresh;
         if ((size_t)written < total) {
             connection_watch(connection, EV_READ | EV_WRITE);
             return;
@@ -1158,10 +1160,10 @@ static void end_request(struct connection *connection, struct request *request, 
     };
     enum error error;
     enum verdict verdict = verdict_of(&history, &error);
-    if (verdict == VERDICT_AGAIN && !may_repeat(connection, request, &history)) {
+    if (verdict == VERDICT_AGAIN && verdict_is_repeat(&history))
+        error = prepare_repeat(connection, request);
+    if (error != ERROR_NONE)
         verdict = VERDICT_FAIL;
-        error = ERROR_BUDGET;
-    }
     switch (verdict) {
     case VERDICT_FAIL:
         request->effect = was_sent && !request->is_read ? AGAIN_LOST : AGAIN_NONE;
@@ -1187,23 +1189,25 @@ static void end_request(struct connection *connection, struct request *request, 
     again_take(worker, request);
 }
 
-/* False if the budget has nothing for it. Sent once, it goes elsewhere at once; sent more often, it waits, but never
- * beyond its deadline. What restores a session is for what was there before. */
-static bool may_repeat(struct connection *connection, struct request *request, const struct request_history *history)
+/* What keeps it from being sent again: its time is over, or the budget has nothing for it. Sent once, it goes elsewhere at
+ * once; sent more often, it waits, but never beyond its deadline. What restores a session is for what was there before. */
+static enum error prepare_repeat(struct connection *connection, struct request *request)
 {
     struct worker *worker = worker_of(connection);
     struct upstream *upstream = connection->backend->upstream;
-    if (!verdict_is_repeat(history) || request_is_subscription(request) || request->is_restoring)
-        return true;
-    if (!budget_spend(&upstream->budget, worker->now_ms))
-        return false;
+    if (request_is_subscription(request) || request->is_restoring)
+        return ERROR_NONE;
+    if (request_is_late(request, worker->now_ms))
+        return ERROR_READ_TIMED_OUT;
+    if (!upstream_may_repeat(upstream))
+        return ERROR_BUDGET;
     if (request->attempts < 2)
-        return true;
+        return ERROR_NONE;
     uint64_t wait_ms = backoff_ms(request->attempts - 1U, (uint64_t)upstream->config->retry_base_delay_ms,
                                   (uint64_t)upstream->config->retry_max_delay_ms, &worker->seed);
     uint64_t left_ms = request->deadline_ms > worker->now_ms ? request->deadline_ms - worker->now_ms : 0;
     if (request->deadline_ms && wait_ms > left_ms / 2)
         wait_ms = left_ms / 2;
     request->not_before_ms = worker->now_ms + wait_ms;
-    return true;
+    return ERROR_NONE;
 }

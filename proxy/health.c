@@ -57,6 +57,8 @@ static void tell(struct backend *backend, enum breaker_event event)
         was != BREAKER_CLOSED)
         return;
     stats_add(&worker->stats, STAT_BREAKER_OPENINGS, 1);
+    if (breaker_failures_of(breaker_word(&backend->gauge->breaker)) > 1)
+        return; /* it has answered trials in between, and nothing else */
     log_warning("node %s: breaker open, since %s; %s", backend->name,
                 event == BREAKER_OVERRUN ? "too many of its last requests failed" : "it failed too often in a row",
                 backend->role == NODE_ROLE_MASTER ? "writes wait" : "reads go to other nodes");
@@ -94,7 +96,7 @@ bool health_admits(const struct backend *backend)
     return !backend->is_failing || worker_of(backend)->now_ms >= health_due_ms(backend);
 }
 
-/* Requests that were answered since this was asked last. They earn what may be sent again. */
+/* Requests that were answered since this was asked last. */
 static uint32_t take_answered(struct backend *backend)
 {
     uint32_t answered = backend->answered;
@@ -104,7 +106,6 @@ static uint32_t take_answered(struct backend *backend)
             answered += connection->taken - connection->told;
         connection->told = connection->taken;
     }
-    budget_earn(&backend->upstream->budget, answered, worker_of(backend)->now_ms);
     return answered;
 }
 
@@ -189,11 +190,8 @@ static void trial_answered(struct inquiry *inquiry, struct slice reply)
 static void note_return(struct backend *backend)
 {
     bool is_open = health_is_broken(backend);
-    if (backend->was_open && !is_open) {
-        log_info("node %s: breaker closed", backend->name);
-        backend->is_failing = false;
+    if (backend->was_open && !is_open)
         backend->returned_ms = worker_of(backend)->now_ms;
-    }
     backend->was_open = is_open;
 }
 

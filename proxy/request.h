@@ -86,6 +86,7 @@ enum request_question {
 
 enum {
     REQUEST_PLACE_NONE = UINT16_MAX, /* names no key: upstream_meeting_shard() */
+    REQUEST_LEAST_MS = 250,          /* see request_least_ms() */
 };
 
 struct request {
@@ -217,11 +218,23 @@ static inline bool request_is_script(const struct request *request)
 /* Before an (un)subscription is sent again: what its client has seen of the answer must not come twice. */
 void request_restart_subscription(struct request *request);
 
+/* With less than this left it is not sent again: who is late closes the connection that others are on as well. */
+static inline uint32_t request_least_ms(const struct request *request)
+{
+    return request->timeout_ms / 8 < REQUEST_LEAST_MS ? request->timeout_ms / 8 + 1 : REQUEST_LEAST_MS;
+}
+
+static inline bool request_is_late(const struct request *request, uint64_t now_ms)
+{
+    return request->deadline_ms && request->deadline_ms < now_ms + request_least_ms(request);
+}
+
 /* Before it waits: what is left of its time for a reply is what it has when it is sent again. */
 static inline void request_stop_clock(struct request *request, uint64_t now_ms)
 {
     if (request->deadline_ms && request->timeout_ms && !request->is_blocking)
-        request->timeout_ms = request->deadline_ms > now_ms ? (uint32_t)(request->deadline_ms - now_ms) : 1;
+        request->timeout_ms = request_is_late(request, now_ms) ? request_least_ms(request)
+                                                               : (uint32_t)(request->deadline_ms - now_ms);
     request->deadline_ms = 0;
 }
 

@@ -85,6 +85,7 @@ static void leave_hold(struct upstream *upstream, const struct request *request)
 static bool waits_forever(const struct request *request);
 static void release_now(struct ev_loop *loop, ev_timer *timer, int events);
 static enum error error_of_wait(const struct request *request);
+static void earn(struct upstream *upstream);
 static void hear_word(struct letter *letter, void *receiver);
 static void tick_held(struct upstream *upstream);
 static void leave_out_silent(struct upstream *upstream);
@@ -353,6 +354,18 @@ void upstream_retry_at(struct upstream *upstream, uint64_t at_ms)
     ev_timer_start(worker->loop, &upstream->release);
 }
 
+bool upstream_may_repeat(struct upstream *upstream)
+{
+    earn(upstream);
+    return budget_spend(&upstream->budget, upstream->worker->now_ms);
+}
+
+static void earn(struct upstream *upstream)
+{
+    budget_earn(&upstream->budget, upstream->unearned, upstream->worker->now_ms);
+    upstream->unearned = 0;
+}
+
 struct word_letter {
     struct letter letter;
     uint32_t upstream;
@@ -389,6 +402,7 @@ void upstream_tick(struct upstream *upstream)
 {
     for (struct backend *backend = upstream->backends; backend; backend = backend->next)
         backend_tick(backend);
+    earn(upstream);
     outliers_tick(upstream);
     tick_held(upstream);
     if (upstream->is_sharded)

@@ -28,6 +28,7 @@ struct upstream {
     struct pick_load *loads;    /* the same; each backend keeps its own up to date */
     struct hold hold;
     struct budget budget;       /* of what was lost and is sent again */
+    uint64_t unearned;          /* requests sent for the first time that it has not heard of */
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
     const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */
@@ -80,6 +81,9 @@ void upstream_limit_holding(struct request *request);
 
 /* Ends all held requests, and those that wait for a connection, with an error. */
 void upstream_fail_held(struct upstream *upstream, enum error error);
+
+/* True if one that was lost may be sent again, as far as the budget goes. */
+bool upstream_may_repeat(struct upstream *upstream);
 
 /* In all other workers: a node of this upstream, tried by this worker, is well again. */
 void upstream_spread_word(struct upstream *upstream);

@@ -2,7 +2,7 @@
 /*
  * budget.h - may one more lost request be sent again?
  *
- * A token bucket: requests that are answered earn a share of a token each, one that is sent again spends one. What was
+ * A token bucket: a request that is sent for the first time earns a share of a token, one that is sent again spends one. What was
  * earned and spent is forgotten after BUDGET_WINDOW_MS, so that an hour of good traffic does not pay for a storm. A
  * reserve for each window lets a quiet proxy send again as well. So what is granted keeps the retries of the
  * window that ends there within that share of its requests and the reserve, whatever dies how often: retries cannot become

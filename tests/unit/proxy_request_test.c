@@ -278,6 +278,60 @@ static void an_undoing_of_all_sent_again_is_counted_anew(void **unused)
     assert_int_equal(request.subscriptions, 0);
 }
 
+/* Held and sent again any number of times, with pauses of any length: time at nodes adds up to its timeout, and no more than
+ * what it must have to be sent at all. */
+static void all_times_that_a_request_is_sent_have_its_timeout_together(void **unused)
+{
+    (void)unused;
+    uint64_t seed = 4;
+    for (int round = 0; round < 1000; round++) {
+        uint64_t now_ms = 1000, at_nodes_ms = 0, timeout_ms = 100 + random_below(&seed, 30000);
+        struct request request = {.timeout_ms = (uint32_t)timeout_ms};
+        for (;;) {
+            request.deadline_ms = now_ms + request.timeout_ms;
+            if (request_is_late(&request, now_ms + 1))
+                break;
+            uint64_t took_ms = 1 + random_below(&seed, (uint32_t)timeout_ms / 2);
+            at_nodes_ms += took_ms;
+            now_ms += took_ms;
+            if (now_ms >= request.deadline_ms)
+                break;
+            request_stop_clock(&request, now_ms);
+            assert_int_equal(request.deadline_ms, 0);
+            now_ms += random_below(&seed, 100000);
+        }
+        assert_true(at_nodes_ms <= timeout_ms + timeout_ms / 2 + REQUEST_LEAST_MS);
+    }
+}
+
+static void a_request_without_a_timeout_or_that_blocks_is_never_short_of_time(void **unused)
+{
+    (void)unused;
+    struct request endless = {0}, blocking = {.timeout_ms = 5000, .deadline_ms = 6000, .is_blocking = true};
+    assert_false(request_is_late(&endless, UINT64_MAX / 2));
+    request_stop_clock(&endless, 5000);
+    assert_int_equal(endless.timeout_ms, 0);
+    request_stop_clock(&blocking, 5990);
+    assert_int_equal(blocking.timeout_ms, 5000);
+}
+
+static void a_request_is_not_sent_again_with_next_to_no_time(void **unused)
+{
+    (void)unused;
+    static const struct {
+        uint32_t timeout_ms;
+        uint64_t left_ms;
+        bool is_late;
+    } rows[] = {{30000, 30000, false}, {30000, 250, false}, {30000, 249, true}, {30000, 0, true},
+                {400, 51, false},      {400, 50, true},     {1, 1, false},      {1, 0, true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct request request = {.timeout_ms = rows[i].timeout_ms, .deadline_ms = 1000 + rows[i].left_ms};
+        assert_int_equal(request_is_late(&request, 1000), rows[i].is_late);
+        request_stop_clock(&request, 1000);
+        assert_true(request.timeout_ms >= 1 && request.timeout_ms <= rows[i].timeout_ms);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +348,9 @@ int main(void)
         cmocka_unit_test(what_is_queued_in_front_comes_first),
         cmocka_unit_test(a_subscription_sent_again_keeps_in_mind_what_its_client_has_seen),
         cmocka_unit_test(an_undoing_of_all_sent_again_is_counted_anew),
+        cmocka_unit_test(all_times_that_a_request_is_sent_have_its_timeout_together),
+        cmocka_unit_test(a_request_without_a_timeout_or_that_blocks_is_never_short_of_time),
+        cmocka_unit_test(a_request_is_not_sent_again_with_next_to_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
