@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import SLOWNESS, Forwarder, Pointsman, Reply, Replication, encode, wait_for
+from harness import SLOWNESS, Forwarder, Pointsman, Reply, Replication, Server, encode, wait_for
 
 RESERVE = 1000  # of the retry budget, in ten seconds
 
@@ -140,6 +140,26 @@ def test_replica_that_accepts_and_never_answers_loses_its_reads_and_gets_them_ba
         relay.is_mute = False
         wait_for(lambda: scene.reads_reach(pointsman, scene.replicas), 20, what="reads to come back")
         wait_for(lambda: info(pointsman)[1][relay.address]["breaker"] == "closed", what="the breaker to close")
+
+
+def test_writes_wait_while_the_breaker_of_the_master_is_open(processes):
+    server = processes(Server("master")).ready()
+    with Relay(server.port) as relay, Pointsman(
+        relay.address, upstream_kind="static", proxy_request_timeout="300ms", retry_max_delay="500ms"
+    ) as pointsman, pointsman.raw() as link, pointsman.raw(timeout=30) as writer:
+        assert link.ask("GET", "k") is None
+        relay.is_mute = True
+        relay.cut_carriers()
+        wait_for(
+            lambda: link.ask("GET", "k") and info(pointsman)[1][relay.address]["breaker"] != "closed", 30, "it to open"
+        )
+        writer.command("SET", "k", "written")
+        wait_for(lambda: info(pointsman)[0]["held_requests"] == 1, what="the write to be held")
+        relay.is_mute = False
+        assert writer.read() == b"OK" and link.ask("GET", "k") == b"written"
+        numbers, nodes = info(pointsman)
+        assert numbers["failures_outcome_unknown"] == numbers["held_requests"] == 0
+        wait_for(lambda: info(pointsman)[1][relay.address]["breaker"] == "closed", what="it to close")
 
 
 @two_replicas
