@@ -6,6 +6,9 @@
  * on nothing of this proxy's clients is at a node, or comes there. If that takes too long, it is as before and an error
  * says so. RESUME ends the pause.
  *
+ * SWITCHOVER is an order for the control thread (switchover.h), in a letter of gather.h that goes there first, once round all
+ * workers when writes are held, and home when all is done. Its client waits meanwhile, and may go.
+ *
  * Redis has no such command, so COMMAND does not tell of it, and admin.commands says who may send it.
  *
  * Threads: one worker only.
