@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Forwarder, Pointsman, Raw, Replication, Server, encode, wait_for
+from harness import Forwarder, Pointsman, Replication, Server, encode, wait_for
 
 PACE = 16  # connections on their way to a node at a time
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import HOST, Pointsman, Raw, Replication, Server, encode, wait_for
+from harness import Pointsman, Server, encode, wait_for
 
 READ_LATE = b"ERR pointsman: no reply within proxy.request_timeout"
 UNKNOWN = b"outcome unknown"
