@@ -512,8 +512,8 @@ const struct config_key config_keys[] = {
      .min = 10,
      .max = HOUR,
      .at_reload = true,
-     .help = "A node that leaves such a question unanswered for so long, or for two intervals if that is less (but "
-             "not less than 250ms), is out of reach."},
+     .help = "A node that freezes is found to be out of reach within this time: it is asked at least twice in it, and "
+             "has the rest for an answer, but no longer than two intervals (or 250ms, if these are less)."},
 
     {.section = "failover",
      .name = "hold_time",

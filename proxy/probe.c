@@ -25,6 +25,7 @@ static void probe_closed(struct link *link, void *owner, enum link_end end, cons
 static void probe_ask(struct probe *probe);
 static void probe_ask_slow(struct probe *probe, uint64_t now_us);
 static uint64_t silence_ms(const struct probe *probe);
+static uint64_t asking_interval_ms(const struct probe *probe);
 static void probe_pong(void *owner, const redisReply *reply, uint64_t asked_us);
 static bool is_busy(const redisReply *reply);
 static void probe_role(void *owner, const redisReply *reply, uint64_t asked_us);
@@ -143,7 +144,7 @@ static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events)
     } else {
         if (link_state(probe->link) == LINK_READY && link_questions(probe->link) < PROBE_QUESTIONS_MAX)
             probe_ask(probe);
-        uint64_t interval_ms = probe->setup->interval_ms;
+        uint64_t interval_ms = asking_interval_ms(probe);
         if (probe->is_watched && interval_ms > PROBE_WATCHED_MS) interval_ms = PROBE_WATCHED_MS;
         probe_wait(probe, (double)interval_ms / 1000.0);
     }
@@ -169,7 +170,7 @@ static void probe_connect(struct probe *probe)
                                  .timeout_ms = setup->connect_timeout_ms};
     probe->has_answered = probe->has_refused = false;
     link_open(probe->link, &target);
-    probe_wait(probe, (double)setup->interval_ms / 1000.0);
+    probe_wait(probe, (double)asking_interval_ms(probe) / 1000.0);
 }
 
 static void probe_wait(struct probe *probe, double seconds)
@@ -252,8 +253,15 @@ static void probe_ask_slow(struct probe *probe, uint64_t now_us)
 static uint64_t silence_ms(const struct probe *probe)
 {
     uint64_t two_intervals_ms = 2 * probe->setup->interval_ms;
+    uint64_t left_ms = probe->setup->silence_ms - asking_interval_ms(probe); /* it may freeze just after it has answered */
     if (two_intervals_ms < PROBE_SILENCE_MIN_MS) two_intervals_ms = PROBE_SILENCE_MIN_MS;
-    return two_intervals_ms < probe->setup->silence_ms ? two_intervals_ms : probe->setup->silence_ms;
+    return two_intervals_ms < left_ms ? two_intervals_ms : left_ms;
+}
+
+static uint64_t asking_interval_ms(const struct probe *probe)
+{
+    uint64_t most_ms = probe->setup->silence_ms / 2;
+    return probe->setup->interval_ms < most_ms ? probe->setup->interval_ms : most_ms;
 }
 
 /* ---- answers ---- */

@@ -34,7 +34,7 @@ struct probe_setup {
     const char *username, *password;
     uint64_t connect_timeout_ms;
     uint64_t interval_ms;
-    uint64_t silence_ms; /* a question unanswered for so long, or for two intervals, is no answer */
+    uint64_t silence_ms; /* a node that has said nothing for so long is found to be silent by then */
     void (*changed)(void *owner, struct probe *probe); /* it has answered, or stopped answering */
     void (*replicated)(void *owner, struct probe *probe); /* it has answered INFO replication */
     void (*commands)(void *owner, struct slice reply); /* the reply to COMMAND */
