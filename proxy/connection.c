@@ -454,15 +454,15 @@ static void connection_connected(struct connection *connection)
         connection_negotiate(connection);
 }
 
-/* As long as another connection to the node lives, so does the process that it leads to, which has the address. */
+/* As long as another connection to the node lives, so does the process that it leads to, which has the address. For
+ * reads from replicas alone that is of interest. */
 static uint64_t established_us(const struct connection *connection)
 {
-    uint64_t since_us = clock_us();
-    for (const struct connection *other = connection->backend->connections; other; other = other->next) {
-        if (other->established_us && other->established_us < since_us && is_alive(other))
-            since_us = other->established_us;
-    }
-    return since_us;
+    const struct backend *backend = connection->backend;
+    const struct connection *other = backend->role == NODE_ROLE_MASTER ? NULL : backend->connections;
+    while (other && !(other->established_us && is_alive(other)))
+        other = other->next;
+    return other ? other->established_us : clock_us();
 }
 
 static bool is_alive(const struct connection *connection)
