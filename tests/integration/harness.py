@@ -917,21 +917,22 @@ class Raw:
 class Forwarder:
     """A relay in front of a node, to look at connections from outside and to break them at will."""
 
-    def __init__(self, target_port, reply_chunk=1 << 16):
+    def __init__(self, target_port, reply_chunk=1 << 16, host=HOST, port=None):
         self.target_port = target_port
         self.reply_chunk = reply_chunk  # replies pass in pieces of so many bytes
         self.accepted = 0
-        self.port = free_port()
+        self.host = host
+        self.port = port or free_port()
         self._pairs = []
         self._replies_flow = threading.Event()
         self._replies_flow.set()
         self._closed = False
-        self._listener = socket.create_server((HOST, self.port))
+        self._listener = socket.create_server((host, self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def address(self):
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def _accept(self):
         while True:
@@ -987,6 +988,7 @@ class Forwarder:
                 end.close()
 
     def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)  # or the accept that waits would take one more
         self._listener.close()
         self.cut()
         self._replies_flow.set()
