@@ -87,6 +87,22 @@ differential: $(BUILD)/pointsman ## random commands, to Redis and through points
 		tests/integration/differential.py --seconds $(DIFFERENTIAL_SECONDS) $(if $(DIFFERENTIAL_SEED),--seed $(DIFFERENTIAL_SEED)) \
 		$(DIFFERENTIAL_FLAGS)
 
+# Faults with real processes; what was seen is in $(BUILD)/chaos. Under ThreadSanitizer see tests/run.
+CHAOS_SECONDS ?= 300
+CHAOS_SEED ?= 1
+CHAOS_PYTHON = POINTSMAN=$(CURDIR)/$(BUILD)/pointsman SANITIZE="$(SANITIZE)" PYTHONDONTWRITEBYTECODE=1 \
+	$(if $(filter thread,$(SANITIZE)),setarch $$(uname -m) -R) /usr/bin/python3
+
+.PHONY: chaos replica-share
+chaos: $(BUILD)/pointsman ## faults, and what they do to what clients are told (CHAOS_SECONDS=300 CHAOS_SEED=N CHAOS_FAULTS=a,b SANITIZE=thread)
+	@sh tests/install.sh $(REDIS_PACKAGES)
+	@$(CHAOS_PYTHON) tests/chaos/chaos.py --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) --faults "$(CHAOS_FAULTS)" \
+		--worlds "$(CHAOS_WORLDS)" --levels "$(CHAOS_LEVELS)" --output $(BUILD)/chaos
+
+replica-share: $(BUILD)/pointsman ## share of reads that replicas answer, by level, keys and share of writes
+	@sh tests/install.sh $(REDIS_PACKAGES)
+	@$(CHAOS_PYTHON) tests/chaos/replica_share.py --output $(BUILD)/chaos/replica_share.json
+
 .PHONY: demo
 demo: ## Redis, Sentinels and pointsman on this machine, a failover to watch (KIND=cluster; DEMO_SECONDS=20: ends by itself)
 	@sh tests/install.sh $(BUILD_PACKAGES) $(REDIS_PACKAGES)
