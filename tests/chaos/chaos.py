@@ -5,6 +5,8 @@
 
 The seed says in which order faults come, when each of them begins and ends, and what clients ask for; it is not the
 master of the kernel's timing. A run is wrong if anything happened that its fault does not excuse; then the status is 1.
+Behind "stale" stand reads that are older than a write acknowledged to anybody, than one of their own connection, than what
+this has read before, and than a write of AGE_S ago.
 """
 
 import argparse
@@ -34,13 +36,16 @@ CONNECTION_SLACK = 4
 LINE = 120  # characters of an error that are shown
 # Writes that began so long after the naming of a new master go there, or nowhere.
 LATE_S = 0.2
-# What each level promises of reads. Without levels there is nothing to promise.
-PROMISES = {"proxy": ("stale", "own", "backward"), "session": ("own", "backward"), "eventual": (), "none": ()}
+AGE_S = 0.2
 
-
-def known_levels():
-    told = subprocess.run([harness.POINTSMAN, "--help-config"], capture_output=True, text=True, check=True).stdout
-    return ["proxy", "session", "eventual"] if "consistency" in told else ["none"]
+# How reads are to be: settings, what is promised of them.
+Level = collections.namedtuple("Level", "settings promises")
+LEVELS = {
+    "proxy": Level({"reads_consistency": "proxy"}, ("stale", "own", "backward")),
+    "session": Level({"reads_consistency": "session"}, ("own", "backward")),
+    "aged": Level({"reads_consistency": "eventual", "reads_max_staleness": f"{AGE_S * 1000:.0f}ms"}, ("overdue",)),
+    "eventual": Level({"reads_consistency": "eventual"}, ()),
+}
 
 
 class Run:
@@ -70,8 +75,8 @@ class Run:
         return self.result
 
     def begin(self):
-        keys = {} if self.level == "none" else {"reads_consistency": self.level}
-        self.pointsman = self.world.pointsman(**keys).start()
+        threads = random.Random(self.seed).choice((1, 2, 4))
+        self.pointsman = self.world.pointsman(proxy_threads=threads, **LEVELS[self.level].settings).start()
         time.sleep(CALM_S)
         self.memory = self.pointsman.rss()
         self.connections = self.world.proxy_connections()
@@ -97,7 +102,7 @@ class Run:
         keys = sorted({op.key for op in self.history} | {f"list:{number}" for number in range(KEYS)})
         lists, counters = self.world.stored(keys)
         known_at = self.world.known_at and self.world.known_at + LATE_S * SLOWNESS
-        findings = checker.check(self.history, lists, counters, known_at)
+        findings = checker.check(self.history, lists, counters, known_at, AGE_S)
         self.result |= findings.counts() | {
             "operations": len(self.history),
             "pause_of_writes": round(checker.longest_pause(self.history, (checker.APPEND, checker.COUNT), self.ended_at), 2),
@@ -109,7 +114,7 @@ class Run:
         self.look_through_proxy(lists)
 
     def accuse(self, findings):
-        forbidden = ["twice", "refused_done", "invented", "lost_late", *PROMISES[self.level]]
+        forbidden = ["twice", "refused_done", "invented", "lost_late", *LEVELS[self.level].promises]
         if self.fault.losable != LOSABLE:
             forbidden.append("lost")
         for name in forbidden:
@@ -137,8 +142,20 @@ class Run:
                 wait_for(lambda: client.lindex(key, -1) == last, 10, f"{key} to be read as it is stored")
             assert client.set("harness:after", 1)
 
+    def replicas_are_read(self):
+        """No key is left over that only its master may be asked for."""
+        if not self.world.replicas:
+            return True
+        masters = self.world.masters()
+        before = [master.commandstats().get("lindex", 0) for master in masters]
+        with self.pointsman.client() as client:
+            for number in range(KEYS):
+                client.lindex(f"list:{number}", -1)
+        return before == [master.commandstats().get("lindex", 0) for master in masters]
+
     def leave_no_trace(self):
         bound = self.connections + CONNECTION_SLACK
+        wait_for(self.replicas_are_read, 10, "reads to go to replicas again", every=0.1)
         try:
             wait_for(lambda: self.world.proxy_connections() <= bound, 10, "connections to be closed", every=0.1)
         except AssertionError:
@@ -181,7 +198,7 @@ def line_of(result):
     if "operations" in result:
         words.append(
             f"{result['operations']:6} ops  lost {result['lost']:3} late {result['lost_late']} twice {result['twice']}"
-            f"  stale {result['stale']}/{result['own']}/{result['backward']} of {result['judged']}"
+            f"  stale {result['stale']}/{result['own']}/{result['backward']}/{result['overdue']} of {result['judged']}"
             f"  pause w {result['pause_of_writes']:.2f} r {result['pause_of_reads']:.2f} s"
             f"  left {result.get('connections_left', '?')}  {result.get('memory_growth', 0) / 1e6:+.1f} MB"
         )
@@ -215,7 +232,7 @@ def carry_out(seconds, seed, faults=(), worlds=(), levels=(), output=None, say=p
     harness.raise_descriptor_limit()
     end = time.monotonic() + seconds
     results = []
-    levels = levels or known_levels()
+    levels = levels or list(LEVELS)
     can_name = NamedWorld.is_possible()
     while time.monotonic() < end:
         rows = schedule(seed, faults, worlds, levels)

@@ -9,6 +9,7 @@ outcome may appear late, in its proper place, and accuses nobody.
     proxy rule     a read that begins after a write was acknowledged, to whomever, is not older than that write
     own rule       a connection reads nothing older than what it has written itself
     backward rule  a connection reads nothing older than what it has read before
+    age rule       a read that begins so long after a write was acknowledged is not older than that write
 
 Counters are each incremented by one client alone: what is counted lies between what was acknowledged and that with
 what is unknown on top.
@@ -31,23 +32,22 @@ EMPTY = -1  # the place of what a read of a list without elements has seen
 class Findings:
     """Lists of operations, each of which is an accusation; `lost` is one only where the fault may not lose anything."""
 
-    RULES = ("stale", "own", "backward")
-
     def __init__(self):
         self.lost = []  # acknowledged, and not there
         self.lost_late = []  # of these, those that began when the new master was known
         self.twice = []  # took effect more than once
         self.refused_done = []  # took effect although it was answered that it did not
         self.invented = []  # read, but never written, or not yet
-        self.stale, self.own, self.backward = [], [], []
+        self.stale, self.own, self.backward, self.overdue = [], [], [], []
         self.judged = 0  # reads whose place is known
 
     def counts(self):
         return {name: value if name == "judged" else len(value) for name, value in vars(self).items()}
 
 
-def check(history, lists, counters, known_at=None):
-    """lists: key -> elements in the end; counters: key -> number; known_at: when the new master was known, if there is one."""
+def check(history, lists, counters, known_at=None, age=0.0):
+    """lists: key -> elements in the end; counters: key -> number; known_at: when the new master was known, if there is one;
+    age: of the age rule."""
     findings = Findings()
     first, last = _places(lists)
     _check_appends(history, lists, first, known_at, findings)
@@ -55,7 +55,9 @@ def check(history, lists, counters, known_at=None):
     _check_counters(history, counters, known_at, findings)
     reads = [(op, place) for op in history if (place := _place_read(op, last)) is not None]
     findings.judged = len(reads)
-    _check_stale(history, reads, first, findings)
+    acknowledged = _acknowledged(history, first)
+    findings.stale += _older(reads, acknowledged, 0)
+    findings.overdue += _older(reads, acknowledged, age)
     _check_sessions(history, first, last, findings)
     return findings
 
@@ -109,36 +111,47 @@ def _check_invented(history, findings):
 
 
 def _check_counters(history, counters, known_at, findings):
-    acknowledged, possible = collections.Counter(), collections.Counter()
-    ends = collections.defaultdict(list)
+    """Where a counter goes back, what had been counted from there on is lost."""
+    possible = collections.Counter()
+    counted = collections.defaultdict(list)  # acknowledged and not seen to be lost
     for op in history:
         if op.kind != COUNT:
             continue
         possible[op.key] += op.outcome != REFUSED
         if op.outcome == OK:
-            acknowledged[op.key] += 1
-            ends[op.key].append(op)
+            _lose_counted(counted[op.key], op.value, known_at, findings)
+            counted[op.key].append(op)
             if op.value > possible[op.key]:
                 findings.twice.append(op)
     for key, value in counters.items():
+        _lose_counted(counted[key], value + 1, known_at, findings)
         if value > possible[key]:
             findings.twice.append((key, value, possible[key]))
-        for op in ends[key][value:] if value < acknowledged[key] else ():
-            _note_lost(op, known_at, findings)
 
 
-def _check_stale(history, reads, first, findings):
-    """The proxy rule: for each list, how far what was acknowledged until some moment reaches."""
+def _lose_counted(counted, value, known_at, findings):
+    while counted and counted[-1].value >= value:
+        _note_lost(counted.pop(), known_at, findings)
+
+
+def _acknowledged(history, first):
+    """For each list: moments of acknowledgements, and how far what was acknowledged until then reaches."""
     moments, reached = collections.defaultdict(list), collections.defaultdict(list)
     surviving = [op for op in history if op.kind == APPEND and op.outcome == OK and op.value in first]
     for op in sorted(surviving, key=lambda op: op.end):
         furthest = reached[op.key][-1] if reached[op.key] else EMPTY
         moments[op.key].append(op.end)
         reached[op.key].append(max(furthest, first[op.value]))
+    return moments, reached
+
+
+def _older(reads, acknowledged, age):
+    """Those that are older than what was acknowledged so long before they began."""
+    moments, reached = acknowledged
     for op, place in reads:
-        before = bisect.bisect_left(moments[op.key], op.start)
+        before = bisect.bisect_left(moments[op.key], op.start - age)
         if before and place < reached[op.key][before - 1]:
-            findings.stale.append(op)
+            yield op
 
 
 def _check_sessions(history, first, last, findings):

@@ -35,13 +35,15 @@ DEFINITE = (
 APPENDING = "return redis.call('rpush',KEYS[1],ARGV[1])"
 READING = "#!lua flags=no-writes\nreturn redis.call('lindex',KEYS[1],-1)"
 
-# Ways to append, read and count: the commands, and how the last reply becomes the value. Rarer ones are named once.
+# Ways to append and to read: commands, the last of which is answered with what counts. Common ones stand here more than once.
 APPENDS = [
     lambda key, value: [("RPUSH", key, value)],
     lambda key, value: [("RPUSH", key, value)],
     lambda key, value: [("EVAL", APPENDING, 1, key, value)],
     lambda key, value: [("MULTI",), ("RPUSH", key, value), ("EXEC",)],
-    lambda key, value: [("LINSERT", key, "AFTER", "nobody", "nothing"), ("RPUSH", key, value)],
+    lambda key, value: [
+        ("LPUSH", feed_of(key, value), value), ("BLMOVE", feed_of(key, value), key, "LEFT", "RIGHT", 0.5)
+    ],  # fmt: skip
 ]
 READS = [
     lambda key: [("LINDEX", key, -1)],
@@ -73,12 +75,19 @@ class Worker(threading.Thread):
         self.random = random.Random(f"{seed}/{number}")
         self.history = []
         self.made = self.connections = 0
+        self.error = "it has not come to its end"
 
     def run(self):
+        self.talk()
+        self.error = None
+
+    def talk(self):
         while not self.ending.is_set():
             self.connections += 1
             try:
                 with Raw(self.port, timeout=PATIENCE_S) as link:
+                    if self.number % 3 == 0:
+                        link.ask("HELLO", 3)
                     while not self.ending.is_set() and self.one_go(link):
                         time.sleep(self.random.random() * 2 * REST_S)
             except OSError:
@@ -94,7 +103,7 @@ class Worker(threading.Thread):
             for kind, key, value, commands in operations:
                 replies = None
                 replies = [link.read() for _ in commands]
-                self.note(kind, key, value, start, replies)
+                self.note(kind, key, value, start, commands, replies)
                 operations = operations[1:]
         except (OSError, EOFError) as problem:
             for kind, key, value, _ in operations:
@@ -118,19 +127,28 @@ class Worker(threading.Thread):
         value = f"{self.number}-{self.made}"
         return APPEND, key, value, self.random.choice(APPENDS)(key, value)
 
-    def note(self, kind, key, value, start, replies):
+    def note(self, kind, key, value, start, commands, replies):
         problems = [str(bytes(reply), "utf-8", "replace") for reply in replies if isinstance(reply, Reply)]
         end = time.monotonic()
-        if isinstance(replies[-1], Reply):
-            outcome = REFUSED if problems[-1].startswith(DEFINITE) or is_definite(problems[-1]) else UNKNOWN
-        else:
-            outcome = OK
-            value = value if kind == APPEND else read_value(replies[-1])
+        outcome = outcome_of(value, commands, replies)
+        if outcome == OK and kind != APPEND:
+            value = read_value(replies[-1])
         self.history.append(Op(self.session, kind, key, value, start, end, outcome, problems[0] if problems else ""))
 
 
-def is_definite(text):
-    return any(words in text for words in DEFINITE)
+def outcome_of(value, commands, replies):
+    last = replies[-1]
+    if commands[0][0] == "LPUSH":  # what is left over in the feed may be moved later, in place of another
+        return OK if last == value.encode() else UNKNOWN
+    if not isinstance(last, Reply):
+        return OK
+    text = str(bytes(last), "utf-8", "replace")
+    return REFUSED if any(words in text for words in DEFINITE) else UNKNOWN
+
+
+def feed_of(key, value):
+    """Of one client and one list, in the slot of this."""
+    return f"feed:{value.partition('-')[0]}:{{{key}}}"
 
 
 def read_value(reply):
@@ -157,7 +175,7 @@ def main(port, seed, output, rude, *told):
         "history": [op for worker in workers for op in worker.history],
         "stuck": [client.name for client in workers + rude_ones if client.is_alive()],
         "books": [client.book() for client in rude_ones],
-        "complaints": [client.error for client in rude_ones if client.error],
+        "complaints": [client.error for client in workers + rude_ones if client.error],
     }
     with open(output, "w", encoding="utf-8") as file:
         json.dump(told, file)

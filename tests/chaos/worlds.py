@@ -133,6 +133,9 @@ class ReplicationWorld(World):
     def master_of(self, _key):
         return self.replication.master
 
+    def masters(self):
+        return [self.replication.master]
+
     def is_whole(self):
         master = self.replication.master
         return master.role() == "master" and all(
@@ -247,6 +250,9 @@ class ClusterWorld(World):
 
     def master_of(self, key):
         return self.cluster.master_of(slot_of(key))
+
+    def masters(self):
+        return self.cluster.masters()
 
     def wait_switched(self, old):
         self.cluster.wait_new_master(self.slot, old, 60)

@@ -25,7 +25,7 @@ def count(value, outcome=OK, session="0.1", start=0):
 
 def accused(history, stored=(), counter=None, known_at=None):
     findings = check(history, {"k": list(stored)}, {} if counter is None else {"n": counter}, known_at).counts()
-    return {name: number for name, number in findings.items() if number and name != "judged"}
+    return {name: number for name, number in findings.items() if number and name not in ("judged", "overdue")}
 
 
 def test_history_without_fault_is_accused_of_nothing():
@@ -69,6 +69,13 @@ def test_read_that_begins_after_an_acknowledgement_and_is_older_is_stale():
     writes = [append("a", 0, 1), append("b", 2, 3)]
     assert accused([*writes, read("a", 4, 5)], ["a", "b"]) == {"stale": 1}
     assert accused([*writes, read(None, 4, 5)], ["a", "b"]) == {"stale": 1}, "nothing is older than everything"
+
+
+@pytest.mark.parametrize("start, overdue", [(3.5, 0), (5.5, 1)])
+def test_stale_read_is_overdue_when_the_write_is_too_long_ago(start, overdue):
+    history = [append("a", 0, 1), append("b", 2, 3), read("a", start, 6)]
+    counts = check(history, {"k": ["a", "b"]}, {}, age=2).counts()
+    assert counts["stale"] == 1 and counts["overdue"] == overdue
 
 
 def test_read_that_overlaps_a_write_may_see_it_or_not():
@@ -120,6 +127,11 @@ def test_increment_that_counted_twice_is_seen():
 
 def test_increments_that_are_lost_are_counted():
     assert accused([count(1), count(2), count(3, start=5)], counter=1, known_at=4) == {"lost": 2, "lost_late": 1}
+
+
+def test_increments_that_are_lost_are_those_before_the_counter_went_back():
+    history = [count(1), count(2), count(3), count(2, start=5), count(3, start=6)]
+    assert accused(history, counter=3, known_at=4) == {"lost": 2}
 
 
 def test_failed_reads_are_not_judged():
