@@ -202,6 +202,15 @@ def sentinel_failover(world, chance):
     wait_for(lambda: world.victim.role() == "slave", 40, "the old master to be a replica", every=0.1)
 
 
+@fault(worlds=("sentinel",), losable=LOSABLE, told=IN_FLIGHT)
+def lagging_failover(world, chance):
+    """Sentinel does not ask whether the replica has all that its master had."""
+    for replica in world.replicas:
+        with replica.client() as client:
+            client.execute_command("CLIENT", "PAUSE", int((100 + chance.random() * 900) * SLOWNESS), "WRITE")
+    sentinel_failover(world, chance)
+
+
 @fault(worlds=("cluster",))
 def cluster_failover(world, chance):
     RedisCluster.fail_over(chance.choice(world.replicas), world.victim)
@@ -268,6 +277,35 @@ def replica_without_master(world, chance):
         client.execute_command("REPLICAOF", HOST, 1)
         rest(chance, 1, 3)
         client.execute_command("REPLICAOF", HOST, world.victim.port)
+
+
+@fault()
+def amnesiac_replica(world, chance):
+    """It comes back with nothing, and its master has no time to tell it."""
+    replica = chance.choice(world.replicas)
+    for _ in range(3):
+        with frozen(world.victim):
+            replica.kill()
+            shutil.rmtree(replica.directory / "appendonlydir", ignore_errors=True)
+            (replica.directory / "dump.rdb").unlink(missing_ok=True)
+            replica.start()
+            rest(chance, 0.1, 0.5)
+        replica.ready()
+        rest(chance, 0.5, 1)
+
+
+@fault(worlds=("cluster",))
+def moving_replica(world, chance):
+    """To another master, whose data it has not got for a while; then back."""
+    replica = world.replicas[0]
+    other = next(master for master in world.masters() if master is not world.victim)
+    for master in (other, world.victim):
+        master_id = master.id
+        with master.client() as client:
+            client.config_set("repl-diskless-sync-delay", 1)
+        rest(chance, 0.2, 0.5)
+        replica.ask("CLUSTER", "REPLICATE", master_id)
+        rest(chance, 2, 3)
 
 
 @fault()

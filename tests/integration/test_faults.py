@@ -29,8 +29,16 @@ def test_what_clients_are_told_is_true_through(world, name):
     assert result["operations"] > 1000 and result["judged"] > 500
 
 
+def test_reads_that_are_stale_are_seen_to_be_so(monkeypatch):
+    """From any replica, and judged as if they were not."""
+    monkeypatch.setitem(chaos.LEVELS, "careless", chaos.LEVELS["proxy"]._replace(settings={"reads_consistency": "eventual"}))
+    result = chaos.Run(FAULTS["lagging_replicas"], "static", "careless", SEED).carry_out()
+    assert min(result["stale"], result["own"], result["backward"]) > 0
+    assert {sentence.split()[0] for sentence in result["wrong"]} == {"stale", "own", "backward"}
+
+
 def test_the_same_seed_gives_the_same_order_of_faults_and_covers_them_all():
-    levels = list(chaos.LEVELS)
+    levels = sorted(chaos.LEVELS)
     rows = chaos.schedule(SEED, (), (), levels)
     assert rows == chaos.schedule(SEED, (), (), levels)
     assert rows != chaos.schedule(SEED + 1, (), (), levels)
