@@ -86,7 +86,7 @@ class Run:
         self.load = Load(self.pointsman.port, self.seed, self.pointsman.directory, rude, self.fault.told)
 
     def trouble(self):
-        time.sleep(CALM_S * SLOWNESS)
+        time.sleep(CALM_S)
         self.fault.act(self.world, random.Random(self.seed))
         self.world.heal()
         time.sleep(CALM_S)

@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from harness import HOST, SLOWNESS, wait_for
+from harness import HOST, wait_for
 from redis_cluster import Flipper, RedisCluster, slot_of
 from worlds import mute_listener
 
@@ -35,7 +35,7 @@ def fault(worlds=EVERYWHERE, losable=KEPT, told=NOTHING, relayed=False):
 
 
 def rest(chance, least, most):
-    time.sleep((least + chance.random() * (most - least)) * SLOWNESS)
+    time.sleep(least + chance.random() * (most - least))
 
 
 @contextlib.contextmanager
@@ -207,7 +207,7 @@ def lagging_failover(world, chance):
     """Sentinel does not ask whether the replica has all that its master had."""
     for replica in world.replicas:
         with replica.client() as client:
-            client.execute_command("CLIENT", "PAUSE", int((100 + chance.random() * 900) * SLOWNESS), "WRITE")
+            client.execute_command("CLIENT", "PAUSE", int(100 + chance.random() * 900), "WRITE")
     sentinel_failover(world, chance)
 
 
@@ -239,7 +239,7 @@ def lagging_replica(world, chance):
     """Answers, and does not hear what is new."""
     for _ in range(5):
         with chance.choice(world.replicas).client() as client:
-            client.execute_command("CLIENT", "PAUSE", int((100 + chance.random() * 500) * SLOWNESS), "WRITE")
+            client.execute_command("CLIENT", "PAUSE", int(100 + chance.random() * 500), "WRITE")
         rest(chance, 0.3, 0.8)
 
 
@@ -249,7 +249,7 @@ def lagging_replicas(world, chance):
     for _ in range(4):
         for replica in world.replicas:
             with replica.client() as client:
-                client.execute_command("CLIENT", "PAUSE", int((100 + chance.random() * 400) * SLOWNESS), "WRITE")
+                client.execute_command("CLIENT", "PAUSE", int(100 + chance.random() * 400), "WRITE")
         rest(chance, 0.3, 0.7)
 
 
@@ -257,7 +257,7 @@ def lagging_replicas(world, chance):
 def pausing_replica(world, chance):
     for _ in range(3):
         with chance.choice(world.replicas).client() as client:
-            client.execute_command("CLIENT", "PAUSE", int((100 + chance.random() * 700) * SLOWNESS), "ALL")
+            client.execute_command("CLIENT", "PAUSE", int(100 + chance.random() * 700), "ALL")
         rest(chance, 0.5, 1)
 
 
