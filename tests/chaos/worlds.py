@@ -102,11 +102,11 @@ class World:
         return lists, counters
 
     def proxy_connections(self):
-        """Connections of the proxy to all nodes."""
+        """Connections of the proxy to all nodes: all but those of Sentinels and the one that asks."""
         count = 0
         for node in self.nodes:
             with node.client() as client:
-                count += sum(line["name"].startswith("pointsman") for line in client.client_list())
+                count += sum(not line["name"].startswith("sentinel") for line in client.client_list(_type="normal")) - 1
         return count
 
     def stop(self):
