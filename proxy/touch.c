@@ -17,7 +17,7 @@ static bool is_of_interest(const struct client *client, const struct request *tr
 static uint64_t asked_by_keys(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 static bool reads_beyond_its_keys(const struct command_at_hand *at_hand);
 static uint64_t asked(const struct client *client, uint32_t cell);
-static bool has_one_key(const struct command *command);
+static bool has_one_key(const struct command_at_hand *at_hand);
 static enum touch kind_of(const struct command *command);
 static bool add_cells(struct request_pool *pool, struct touches **list, const uint32_t *cells, uint32_t count);
 static uint32_t cells_of(const struct client *client, const struct command_at_hand *at_hand, uint32_t *cells);
@@ -62,7 +62,7 @@ static uint64_t asked_by_keys(struct client *client, const struct command_at_han
     const struct freshness *freshness = freshness_of_client(client);
     if (client->upstream->config->reads_consistency == CONSISTENCY_EVENTUAL)
         return FRESHNESS_KNOWN;
-    if (has_one_key(at_hand->command)) {
+    if (has_one_key(at_hand)) {
         traits->touch = TOUCH_KEY;
         traits->touched = freshness_cell_of(freshness, at_hand->words[at_hand->command->keys.first]);
         return asked(client, traits->touched);
@@ -101,10 +101,12 @@ static uint64_t asked(const struct client *client, uint32_t cell)
     return by_key_us > by_all_us ? by_key_us : by_all_us;
 }
 
-static inline bool has_one_key(const struct command *command)
+/* Where it stands; a client may have sent too few words for that. */
+static inline bool has_one_key(const struct command_at_hand *at_hand)
 {
-    const struct command_keys *keys = &command->keys;
-    return keys->finder == KEYS_RANGE && keys->first > 0 && keys->last == keys->first;
+    const struct command_keys *keys = &at_hand->command->keys;
+    return keys->finder == KEYS_RANGE && keys->first > 0 && keys->last == keys->first &&
+           at_hand->count > (size_t)keys->first;
 }
 
 /* ---- writes ---- */
@@ -129,7 +131,7 @@ bool touch_write(struct client *client, const struct command_at_hand *at_hand, s
         widen(request->in_multi ? &client->touch : &request->touch, kind);
         return true;
     }
-    if (has_one_key(at_hand->command) && !request->in_multi && at_hand->count > (size_t)at_hand->command->keys.first) {
+    if (has_one_key(at_hand) && !request->in_multi) {
         request->touch = TOUCH_KEY;
         request->touched = freshness_cell_of(freshness_of_client(client), at_hand->words[at_hand->command->keys.first]);
         return true;

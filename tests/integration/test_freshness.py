@@ -279,6 +279,17 @@ def test_nodes_are_asked_how_far_they_are_at_a_bounded_rate_and_hardly_when_idle
         assert counts.calls(server, "info") <= 8
 
 
+def test_a_read_without_a_key_is_refused_and_looks_at_no_key_of_before(cluster, processes):
+    """What the words of the last command pointed to, so large that it was given back, is gone."""
+    pointsman = processes(Pointsman(cluster, proxy_threads=1))
+    with pointsman.raw() as link, pointsman.raw() as other:
+        before = pointsman.rss()
+        assert link.ask("GET", b"k" * (8 << 20)) is None
+        wait_for(lambda: pointsman.rss() < before + (4 << 20), what="the command's memory to be given back")
+        for _ in range(3):
+            assert other.ask("GET") == b"ERR wrong number of arguments for 'get' command"
+
+
 def test_a_read_of_what_a_held_write_will_change_is_answered_by_the_replica_while_there_is_no_master(processes):
     lagging = Lagging(processes)
     pointsman = lagging.pointsman(processes)
