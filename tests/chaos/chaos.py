@@ -30,6 +30,7 @@ from rude import fill  # noqa: E402
 from workers import KEYS, Load  # noqa: E402
 from worlds import WORLDS, NamedWorld  # noqa: E402
 
+IDLE_S = 2.0  # until the proxy has closed what it needed to begin
 CALM_S = 1.0  # before a fault, and after all is well again
 MEMORY_SLACK = 8 << 20
 CONNECTION_SLACK = 4
@@ -77,7 +78,7 @@ class Run:
     def begin(self):
         threads = random.Random(self.seed).choice((1, 2, 4))
         self.pointsman = self.world.pointsman(proxy_threads=threads, **LEVELS[self.level].settings).start()
-        time.sleep(CALM_S)
+        time.sleep(IDLE_S)
         self.memory = self.pointsman.rss()
         self.connections = self.world.proxy_connections()
         rude = self.world.rude
