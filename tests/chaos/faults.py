@@ -6,8 +6,6 @@ import contextlib
 import shutil
 import time
 
-import redis
-
 from harness import HOST, wait_for
 from redis_cluster import Flipper, RedisCluster, slot_of
 from worlds import mute_listener
@@ -310,17 +308,14 @@ def moving_replica(world, chance):
 
 @fault()
 def full_resynchronization(world, chance):
-    """A replica begins anew, with the whole of its master's data to read."""
-    with chance.choice(world.replicas).client() as client:
-        client.execute_command("CONFIG", "SET", "key-load-delay", 400)
-    with world.victim.client() as client:
-        client.execute_command("DEBUG", "POPULATE", 3000, "filling", 100)
-        client.execute_command("CONFIG", "SET", "repl-backlog-size", 16384)
+    """The master's history gets another name, and all replicas begin anew, with the whole of its data to read."""
     for replica in world.replicas:
         with replica.client() as client:
-            with contextlib.suppress(redis.RedisError):
-                client.execute_command("DEBUG", "CHANGE-REPL-ID")
-            client.execute_command("CLIENT", "KILL", "TYPE", "master")
+            client.config_set("key-load-delay", 400)
+    with world.victim.client() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "filling", 100)
+        client.execute_command("DEBUG", "CHANGE-REPL-ID")
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
     rest(chance, 3, 4)
 
 
