@@ -16,7 +16,6 @@ SHORT = [
     ("sentinel", "kill_master"),
     ("cluster", "cluster_failover"),
     ("static", "lagging_replicas"),
-    ("static", "replica_without_master"),
     ("static", "one_after_another"),
 ]
 
