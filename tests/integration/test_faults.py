@@ -14,8 +14,7 @@ from faults import FAULTS  # noqa: E402
 SEED = 1
 SHORT = [
     ("sentinel", "kill_master"),
-    ("cluster", "cluster_failover"),
-    ("static", "lagging_replicas"),
+    ("cluster", "lagging_replicas"),
     ("static", "one_after_another"),
 ]
 
