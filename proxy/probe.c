@@ -17,6 +17,7 @@
 #define PROBE_QUESTIONS_MAX  16 /* none are added while so many are open */
 
 static void probe_resolved(void *follower);
+static void probe_move(struct probe *probe);
 static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events);
 static void probe_connect(struct probe *probe);
 static void probe_wait(struct probe *probe, double seconds);
@@ -130,8 +131,25 @@ void probe_format_name(char *out, size_t size, const char *host, uint16_t port)
 static void probe_resolved(void *follower)
 {
     struct probe *probe = follower;
+    bool has_moved = link_state(probe->link) != LINK_CLOSED && !resolver_has(probe->resolved, probe->address);
+    if (has_moved) probe_move(probe);
     if (link_state(probe->link) == LINK_CLOSED) probe_connect(probe);
     probe->setup->changed(probe->setup->owner, probe);
+}
+
+/* Its name leads elsewhere, though what is at the old address answers still. */
+static void probe_move(struct probe *probe)
+{
+    probe_fail(probe, "its name has another address now");
+    probe->role = NODE_ROLE_UNKNOWN;
+    probe->address_index = probe->addresses_tried = 0;
+    atomic_store_explicit(&probe->gauge->fresh_us, 0, memory_order_relaxed);
+    link_close(probe->link);
+}
+
+void probe_doubt_address(struct probe *probe)
+{
+    resolver_refresh(probe->resolved);
 }
 
 static void probe_tick(struct ev_loop *loop, ev_timer *watcher, int events)

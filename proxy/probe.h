@@ -125,6 +125,9 @@ bool probe_ask_replication(struct probe *probe);
  * connected, or owes too many answers. */
 bool probe_question(struct probe *probe, const char *const *words, uint64_t timeout_ms, link_answered_raw *answered);
 
+/* Others cannot reach it, whatever its answers here: has its name resolved anew. */
+void probe_doubt_address(struct probe *probe);
+
 /* The numeric address in use; "" while there is none. */
 const char *probe_address(const struct probe *probe);
 

@@ -149,6 +149,7 @@ void survey_report_master(struct survey *survey, uint64_t mark)
         const struct probe *followed = verdict->shards[i].followed;
         if (!followed || survey_mark(followed->name) != mark) continue;
         verdict->shards[i].reported_us = now_us;
+        probe_doubt_address(verdict->shards[i].followed);
         is_any = true;
     }
     for (uint32_t i = 0; i < verdict->shard_count && !is_any; i++)
@@ -161,7 +162,9 @@ void survey_report_master(struct survey *survey, uint64_t mark)
 void survey_report_node(struct survey *survey, const char *node_name)
 {
     for (struct probe *probe = survey->probes; probe; probe = probe->next) {
-        if (strcmp(probe->name, node_name) == 0) probe_hurry(probe, SURVEY_ASK_GAP_US);
+        if (strcmp(probe->name, node_name) != 0) continue;
+        probe_doubt_address(probe);
+        probe_hurry(probe, SURVEY_ASK_GAP_US);
     }
 }
 

@@ -976,6 +976,12 @@ class Forwarder:
     def release_replies(self):
         self._replies_flow.set()
 
+    def drain(self):
+        """Takes no more connections."""
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the accept that waits would take one more
+            self._listener.close()
+
     def cut(self):
         """Ends every connection; replies held are lost."""
         pairs, self._pairs = self._pairs, []
@@ -988,8 +994,7 @@ class Forwarder:
                 end.close()
 
     def close(self):
-        self._listener.shutdown(socket.SHUT_RDWR)  # or the accept that waits would take one more
-        self._listener.close()
+        self.drain()
         self.cut()
         self._replies_flow.set()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Whom to ask, whom to believe, and how to reach them."""
 
+import subprocess
 import time
 
 import pytest
@@ -183,6 +184,39 @@ def test_addresses_are_mapped(processes):
         for relay in relays.values():
             relay.close()
         cluster.stop()
+
+
+class WithHosts(Pointsman):
+    """With a hosts file of its own."""
+
+    def __init__(self, hosts, nodes, **keys):
+        super().__init__(nodes, **keys)
+        self.hosts = hosts
+
+    def command(self):
+        return ["unshare", "-m", "sh", "-c", f'mount --bind {self.hosts} /etc/hosts && exec "$@"', "sh", *super().command()]
+
+
+def may_mount():
+    return subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="only who may mount can give a process its own hosts file")
+def test_name_that_moves_is_followed_though_its_old_address_still_answers_who_is_connected(processes):
+    server = processes(Server("moving")).ready()
+    hosts = server.directory / "hosts"
+    hosts.write_text("127.0.0.2 redis.pointsman.test\n")
+    with Forwarder(server.port, host="127.0.0.2") as old:
+        pointsman = processes(WithHosts(hosts, f"redis.pointsman.test:{old.port}", upstream_kind="static"))
+        with Forwarder(server.port, host="127.0.0.3", port=old.port) as new:
+            hosts.write_text("127.0.0.3 redis.pointsman.test\n")
+            old.drain()
+            with server.client() as direct:
+                for row in direct.client_list():
+                    if row["cmd"] in ("set", "ping", "get"):  # workers'; the probe has asked for more
+                        direct.client_kill_filter(_id=row["id"])
+            wait_for(pointsman.writes, 8, "the name to be asked for anew")
+            assert new.accepted > 0
 
 
 def test_names_of_hosts_are_resolved(cluster, processes):
