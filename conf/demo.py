@@ -12,6 +12,7 @@ master is killed.
 
 import os
 import pathlib
+import random
 import signal
 import socket
 import sys
@@ -28,7 +29,8 @@ import redis_cluster  # noqa: E402
 PORT = 6380
 SENTINEL_PORTS = (26379, 26380, 26381)
 KILL_AFTER_SECONDS = 5
-READS_PER_WRITE = 4
+READS_PER_WRITE = 4  # the first of what was written, the others of
+PAGES = 100          # keys that nobody writes
 WORKERS = 4
 
 COLOURS = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"} if sys.stdout.isatty() else {}
@@ -65,7 +67,7 @@ class Worker(threading.Thread):
         )
         self.key = f"demo:counter:{number}"
         self.before = self.identity()
-        self.writes = self.reads = self.unknown = 0
+        self.writes = self.reads = self.unknown = self.stale = 0
         self.written_at = time.monotonic()
         self.longest_pause = 0.0
         self.problem = None
@@ -78,26 +80,28 @@ class Worker(threading.Thread):
     def run(self):
         while not self.ending and not self.problem:
             try:
-                self.write()
-                for _ in range(READS_PER_WRITE):
-                    self.client.get(self.key)
-                    self.reads += 1
+                value = self.write()
+                self.stale += int(self.client.get(self.key) or 0) < value
+                for _ in range(READS_PER_WRITE - 1):
+                    self.client.get(f"demo:page:{random.randrange(PAGES)}")
+                self.reads += READS_PER_WRITE
             except redis.RedisError as error:
                 self.problem = error
             time.sleep(0.005)
 
     def write(self):
         try:
-            self.client.incr(self.key)
+            value = self.client.incr(self.key)
         except redis.ResponseError as error:
             if not str(error).endswith("outcome unknown"):
                 raise
             self.unknown += 1
-            return
+            return 0
         now = time.monotonic()
         self.longest_pause = max(self.longest_pause, now - self.written_at)
         self.written_at = now
         self.writes += 1
+        return value
 
 
 class Board:
@@ -208,7 +212,12 @@ class Demo:
         self.claim(0 < told <= self.board.rows[master][0], "every write went to the master")
         self.claim(self.board.refused == 0, "no replica was asked to write")
         reads = [self.board.rows[replica][1] for replica in replicas]
-        self.claim(all(reads) and self.board.reads_of_master == 0, "every read went to a replica, and both have served some")
+        own = sum(worker.reads for worker in self.workers) / READS_PER_WRITE
+        self.claim(sum(worker.stale for worker in self.workers) == 0, "no client has missed what it had just written")
+        self.claim(
+            all(reads) and self.board.reads_of_master <= own * 1.1 + 10,
+            "all other reads went to replicas, and both have served some",
+        )
         say()
 
     def watch(self, is_over, limit=30.0):

@@ -185,8 +185,8 @@ def test_trials_are_made_by_one_for_all_threads(scene):
         time.sleep(4)
         trials, seconds = relay.accepted - before, time.monotonic() - began
         # Each waits at least a moment and then a second for its PING; four threads on their own would make four times
-        # as many. One may have begun before.
-        assert 1 <= trials <= seconds + 2
+        # as many. The probe tries as well, and one may have begun before.
+        assert 1 <= trials <= 2 * seconds + 1
         for client in clients:
             client.close()
 
