@@ -1082,6 +1082,7 @@ void connection_give_up(struct connection *connection, struct request *request)
     *nobodys = (struct request){
         .state = REQUEST_QUEUED, .connection = connection, .is_read = request->is_read, .deadline_ms = UINT64_MAX};
     request_queue_replace(&connection->queue, request, nobodys);
+    touch_end(request, connection);
     tally_release(request);
     client_unrouted(request->client, connection);
     end_request(connection, request, OUTCOME_TIMED_OUT, true, false);

@@ -322,8 +322,10 @@ static void note_queued(struct client *client, const struct command_at_hand *at_
     handler_note_select(client, at_hand);
     if (command && command->local == LOCAL_CLIENT_SETNAME && at_hand->count == 3)
         local_set_name(client, at_hand->words[2]);
-    if (traits->pin == PIN_DISCARD || (traits->pin == PIN_MULTI && !session->in_multi))
+    if (traits->pin == PIN_DISCARD || (traits->pin == PIN_MULTI && !session->in_multi)) {
         scripts_forget_queued(client);
+        touch_forget(client);
+    }
     if (traits->pin == PIN_EXEC)
         traits->is_read = !session->queues_effects;
     session->queues_effects |= !traits->is_read;

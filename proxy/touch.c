@@ -42,19 +42,23 @@ static bool keeps_sessions(const struct upstream *upstream)
 
 void touch_read(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
 {
+    if (!freshness_of_client(client))
+        return;
+    bool is_remembered = must_remember(client); /* what the master alone may answer, too */
     if (!is_of_interest(client, traits))
         return;
     uint64_t asked_us = FRESHNESS_OF_MASTER;
-    if (client->upstream->has_replicas && must_remember(client) && !reads_beyond_its_keys(at_hand))
+    if (client->upstream->has_replicas && is_remembered && !reads_beyond_its_keys(at_hand))
         asked_us = asked_by_keys(client, at_hand, traits);
+    if (asked_us == FRESHNESS_OF_MASTER && client->upstream->config->reads_policy == READS_REPLICA)
+        asked_us = clock_us(); /* the master does not answer: who is fresh as of now shows all that was answered */
     traits->fresh_after_us = asked_us > FRESHNESS_KNOWN ? asked_us : FRESHNESS_KNOWN;
     traits->client = client;
 }
 
 static inline bool is_of_interest(const struct client *client, const struct request *traits)
 {
-    return freshness_of_client(client) && !traits->needs_master && !traits->needs_dedicated &&
-           client->persona != PERSONA_REPLICA;
+    return !traits->needs_master && !traits->needs_dedicated && client->persona != PERSONA_REPLICA;
 }
 
 static uint64_t asked_by_keys(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
@@ -124,8 +128,6 @@ bool touch_write(struct client *client, const struct command_at_hand *at_hand, s
         client->touch = TOUCH_NOTHING;
         return true;
     }
-    if (request->pin == PIN_MULTI || request->pin == PIN_DISCARD)
-        touch_forget(client);
     enum touch kind = kind_of(at_hand->command);
     if (kind != TOUCH_KEYS) {
         widen(request->in_multi ? &client->touch : &request->touch, kind);

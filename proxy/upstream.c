@@ -1007,12 +1007,15 @@ static bool is_behind_others(const struct upstream *upstream, const struct reque
            freshness_is_behind(upstream->freshness, upstream->topology->version);
 }
 
-/* Staleness is bounded as of when the request goes, however long it was held. What was written where the slot was before has
- * come to where it is now by a way of its own. */
+/* Staleness is bounded as of when the request goes, however long it was held; meanwhile its client may have come to another
+ * replica than the one that showed it what it knows. What was written where the slot was before has come to where it is now by
+ * a way of its own. */
 static void ask_for_more(const struct upstream *upstream, struct request *request)
 {
     uint64_t bound_us = (uint64_t)upstream->config->reads_max_staleness_ms * 1000;
     uint64_t asked_us = bound_us ? clock_us() - bound_us : 0;
+    if (upstream->config->reads_consistency == CONSISTENCY_SESSION && upstream->replicas_changed_us > asked_us)
+        asked_us = upstream->replicas_changed_us;
     if (upstream->unsettled_until_ms && !request->is_for_shard && request->place < TOPOLOGY_SLOTS &&
         upstream->unsettled_ms[request->place] * 1000 > asked_us)
         asked_us = upstream->unsettled_ms[request->place] * 1000;

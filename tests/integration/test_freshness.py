@@ -301,3 +301,95 @@ def test_a_read_of_what_a_held_write_will_change_is_answered_by_the_replica_whil
         assert writer.is_silent(0.2)
         assert reader.get("key") == b"1"
     lagging.relay.close()
+
+
+def test_a_transaction_writes_what_it_did_before_a_multi_that_was_refused(lagging, processes):
+    pointsman = lagging.pointsman(processes)
+    with pointsman.client() as client:
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+    with pointsman.raw() as writer, pointsman.raw() as reader, lagging.behind():
+        for command in (("MULTI",), ("SET", "key", "2"), ("MULTI",), ("EXEC",)):
+            writer.ask(*command)
+        assert reader.ask("GET", "key") == b"2"
+
+
+def test_a_read_without_a_key_is_answered_with_an_error(lagging, processes):
+    pointsman = lagging.pointsman(processes)
+    with pointsman.client() as client:
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+    with pointsman.raw() as link:
+        for _ in range(3):
+            assert link.ask("SET", "k" * 4_000_000, "1") == b"OK"
+            assert link.ask("GET").startswith(b"ERR wrong number of arguments")
+        assert link.ask("GET", "key") == b"1"
+
+
+def test_with_replicas_only_a_read_that_would_be_the_masters_waits_for_a_replica(lagging, processes):
+    pointsman = lagging.pointsman(processes, reads_policy="replica")
+    keys = [f"many:{i}" for i in range(1500)]  # more than are kept apart
+    with pointsman.raw() as link, pointsman.raw() as writer, lagging.master.client() as direct:
+        link.ask("SET", keys[-1], "1")
+        assert link.ask("MGET", *keys)[-1] == b"1"
+        direct.client_pause(1000, all=False)
+        writer.command("SET", "key", "2")
+        assert writer.is_silent(0.1)
+        assert link.ask("GET", "key") in (None, b"2")
+        assert writer.read() == b"OK"
+        assert link.ask("GET", "key") == b"2"
+
+
+def test_a_session_knows_what_it_has_read_where_only_the_master_may_answer(lagging, processes):
+    pointsman = lagging.pointsman(processes, reads_consistency="session")
+    with pointsman.client() as client:
+        client.rpush("list", 1)
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+    with pointsman.raw() as reader, lagging.behind(), lagging.master.client() as direct:
+        direct.rpush("list", 2)  # past the proxy
+        assert reader.ask("SORT_RO", "list") == [b"1", b"2"]
+        for _ in range(20):
+            assert reader.ask("LRANGE", "list", "0", "-1") == [b"1", b"2"]
+
+
+def test_a_session_whose_only_other_replica_is_behind_waits_for_that(processes):
+    lagging = Lagging(processes, replicas=2)
+    pointsman = lagging.pointsman(processes, reads_consistency="session", reads_policy="replica")
+    ahead = lagging.others[0]
+    links = [pointsman.raw() for _ in range(12)]
+    with lagging.behind():
+        for link in links:
+            wait_for(lambda link=link: link.ask("EXISTS", "streams") == 1, what="a replica to answer")
+        lagging.master.client().set("key", 2)  # past the proxy
+        wait_for(lambda: ahead.client().get("key") == b"2", what="one of two replicas to have the write")
+        have_seen = [link for link in links if link.ask("GET", "key") == b"2"]
+        assert 0 < len(have_seen) < len(links), "all clients read from one replica"
+        ahead.kill()
+        for link in have_seen:
+            link.command("GET", "key")
+        for link in have_seen:
+            assert link.is_silent(0.1)
+        time.sleep(1)
+    assert [link.read() for link in have_seen] == [b"2"] * len(have_seen)
+    for link in links:
+        link.close()
+    lagging.relay.close()
+
+
+def test_a_write_that_was_given_up_leaves_its_key_to_replicas(lagging, processes):
+    pointsman = lagging.pointsman(
+        processes, proxy_read_timeout="8s", proxy_write_timeout="300ms", pool_shared_connections="1",
+        proxy_threads="1",
+    )
+    with pointsman.raw(timeout=20) as first, pointsman.raw(timeout=20) as second, pointsman.client() as reader:
+        first.ask("SET", "key", "1")
+        wait_for_reads_by(lagging, reader, "key")
+        lagging.master.pause()
+        first.command("DBSIZE")  # not due for long, and ahead of the write
+        assert first.is_silent(0.05)
+        second.command("SET", "key", "2")
+        assert b"pointsman" in second.read()
+        lagging.master.resume()
+        first.read()
+        wait_for_reads_by(lagging, reader, "key")
