@@ -215,9 +215,10 @@ static bool is_fit_replica(const struct topology *topology, uint32_t index)
 static void topology_map_places(struct topology *topology, const uint16_t *slots)
 {
     uint32_t count = topology->shard_count > 0 ? topology->shard_count : 1;
-    for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
-        uint32_t shard = slots ? slots[place] : place % count;
+    for (uint32_t place = 0, next = 0; place < TOPOLOGY_SLOTS; place++) {
+        uint32_t shard = slots ? slots[place] : next; /* a division for each place would be most of the time that this takes */
         topology->slots[place] = shard < topology->shard_count ? (uint16_t)shard : TOPOLOGY_NO_SHARD;
+        next = next + 1 < count ? next + 1 : 0;
     }
     topology_find_spare(topology);
 }
