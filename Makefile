@@ -39,6 +39,17 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librouting.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
+# A world with a clock of its own, and the decisions of routing/ in it. All of it but main is in its unit test as well.
+SIMULATION := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c))
+SIMULATION_WITHOUT_MAIN := $(filter-out $(BUILD)/tests/simulation/sim_main.o,$(SIMULATION))
+
+$(BUILD)/simulation: $(SIMULATION) $(BUILD)/librouting.a
+	$(CC) $(ALL_CFLAGS) -o $@ $(SIMULATION) $(BUILD)/librouting.a $(LDFLAGS)
+
+$(BUILD)/unit/simulation_test: tests/unit/simulation_test.c $(SIMULATION_WITHOUT_MAIN) $(BUILD)/librouting.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(SIMULATION_WITHOUT_MAIN) $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
+
 # Small programs that integration tests ask, each of one file.
 $(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
@@ -77,6 +88,13 @@ test-deps: ## install what the tests need
 .PHONY: test
 test: ## install, build, run every test (SANITIZE=address,undefined or thread; TESTS=pattern)
 	@SANITIZE="$(SANITIZE)" TESTS="$(TESTS)" MAKE="$(MAKE)" tests/run
+
+SEEDS ?= 2000
+
+.PHONY: simulation
+simulation: $(BUILD)/simulation ## simulated nodes, Sentinels, faults (SEEDS=2000; SEED=N: again; NODES=1000 CLIENTS=100000; GROW=1)
+	@$(BUILD)/simulation --seeds=$(SEEDS) $(if $(SEED),--seed=$(SEED)) $(if $(NODES),--nodes=$(NODES)) \
+		$(if $(CLIENTS),--clients=$(CLIENTS)) $(if $(GROW),--grow) $(if $(TELL),--tell) $(if $(MUTATION),--mutation=$(MUTATION))
 
 DIFFERENTIAL_SECONDS ?= 300
 
@@ -162,8 +180,8 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/librouting.a
 microbench: $(MICRO_BENCHES) ## nanoseconds per operation of the hot path
 	@for b in $(MICRO_BENCHES); do $$b || exit 1; done
 
-C_SOURCES = $(wildcard routing/*.c proxy/*.c tests/unit/*.c tests/fuzz/*.c tests/bench/*.c)
-C_HEADERS = $(wildcard routing/*.h proxy/*.h tests/*.h)
+C_SOURCES = $(wildcard routing/*.c proxy/*.c tests/unit/*.c tests/fuzz/*.c tests/bench/*.c tests/simulation/*.c)
+C_HEADERS = $(wildcard routing/*.h proxy/*.h tests/*.h tests/simulation/*.h)
 
 .PHONY: lint
 lint: ## clang-tidy with the checks of .clang-tidy
