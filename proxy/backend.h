@@ -63,6 +63,7 @@ struct backend {
     uint32_t latency_us;           /* what requests take; 0 = not measured */
     struct gray gray;
     struct inquiry trial;
+    bool trial_has_failed;         /* until that is told */
     bool is_failing;               /* a connection has failed, and nothing was answered since */
     bool is_reported;              /* its present failure is in the log */
     bool was_fit;                  /* before unfit_since_ms */

@@ -153,6 +153,14 @@ static void judge_replica(struct freshening *freshening, struct probe *replica)
         atomic_store_explicit(&replica->gauge->fresh_us, fresh_us, memory_order_relaxed);
 }
 
+uint64_t freshening_lag_us(const struct probe *master, const struct probe *replica)
+{
+    const struct freshness_samples *samples = master->samples;
+    uint64_t fresh_us = atomic_load_explicit(&replica->gauge->fresh_us, memory_order_relaxed);
+    uint64_t newest_us = samples && samples->count ? samples->samples[samples->count - 1].asked_us : 0;
+    return fresh_us && newest_us > fresh_us ? newest_us - fresh_us : 0;
+}
+
 /* All replicas of the masters that have answered in this turn, in one pass. */
 void freshening_run(struct freshening *freshening)
 {

@@ -56,6 +56,9 @@ void freshening_want(struct freshening *freshening);
 /* The node has answered INFO replication. */
 void freshening_heard(struct freshening *freshening, struct probe *probe);
 
+/* How far a replica is behind its master, by what both have said last; 0 also where nothing is known. */
+uint64_t freshening_lag_us(const struct probe *master, const struct probe *replica);
+
 /* At the end of each turn of the loop. */
 void freshening_run(struct freshening *freshening);
 

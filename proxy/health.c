@@ -16,6 +16,7 @@ enum {
 };
 
 static void tell(struct backend *backend, enum breaker_event event);
+static void tell_failure(struct backend *backend);
 static struct breaker_limits limits_of(const struct backend *backend);
 static uint32_t take_answered(struct backend *backend);
 static void try_if_due(struct backend *backend);
@@ -117,13 +118,22 @@ void health_failed(struct backend *backend)
     backend->lost = 0;
     if (breaker_count(&backend->gauge->breaker, answered + failed, failed, &limits, worker_of(backend)->now_ms))
         tell(backend, BREAKER_OVERRUN);
-    tell(backend, BREAKER_FAILED);
+    tell_failure(backend);
 }
 
 void health_refused(struct backend *backend)
 {
     take_answered(backend);
-    tell(backend, BREAKER_FAILED);
+    tell_failure(backend);
+}
+
+/* While a trial is under way, it alone says what has come of it: else another might begin beside it. */
+static void tell_failure(struct backend *backend)
+{
+    bool is_trial = backend->trial_has_failed;
+    backend->trial_has_failed = false;
+    if (is_trial || breaker_state_of(breaker_word(&backend->gauge->breaker)) != BREAKER_HALF_OPEN)
+        tell(backend, BREAKER_FAILED);
 }
 
 void health_connected(struct backend *backend)
@@ -134,8 +144,11 @@ void health_connected(struct backend *backend)
 
 void health_connection_ended(struct connection *connection)
 {
+    struct backend *backend = connection->backend;
     if (connection->lane_index != TRIAL_LANE)
-        connection->backend->answered += connection->taken - connection->told;
+        backend->answered += connection->taken - connection->told;
+    else
+        backend->trial_has_failed = connection->queue.first != NULL;
     connection->told = connection->taken;
 }
 
@@ -158,6 +171,7 @@ static void try_if_due(struct backend *backend)
         return;
     struct connection *connection = connection_open(backend, 0, 2, false);
     if (!connection) {
+        backend->trial_has_failed = true;
         backend_failed(backend, strerror(errno));
         return;
     }
@@ -175,6 +189,7 @@ static void try_if_due(struct backend *backend)
 static void trial_answered(struct inquiry *inquiry, struct slice reply)
 {
     struct backend *backend = (struct backend *)((char *)inquiry - offsetof(struct backend, trial));
+    backend->trial_has_failed = false;
     if (reply.size == 0 || refusal_of(reply) != REFUSAL_NONE) {
         tell(backend, reply.size == 0 ? BREAKER_ABANDONED : BREAKER_FAILED);
         return;

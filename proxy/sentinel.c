@@ -87,6 +87,8 @@ static bool sentinel_choose_heirs(struct sentinel *sentinel, const struct sentin
 static struct probe *sentinel_listed_node(const struct sentinel *sentinel, const struct peer_listed *listed);
 static struct sentinel_peer *sentinel_sane_peer(const struct sentinel *sentinel);
 static void sentinel_told_failover(void *owner, struct slice reply, uint64_t asked_us);
+static void sentinel_brace(struct sentinel *sentinel, const char *teller);
+static void sentinel_await_heir(struct sentinel *sentinel, uint64_t now_us);
 static void sentinel_forget_heir(struct sentinel *sentinel);
 static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us);
 static bool sentinel_add(struct sentinel *sentinel, const char *host, uint16_t port, bool is_seed,
@@ -317,7 +319,8 @@ static void sentinel_ask(struct sentinel *sentinel)
 
 static bool sentinel_is_open(const struct sentinel *sentinel)
 {
-    return sentinel->is_unsettled || sentinel->heir || sentinel->has_news || sentinel->shard->reported_us;
+    return sentinel->is_unsettled || sentinel->heir || sentinel->handover.state == HANDOVER_HOLDING ||
+           sentinel->has_news || sentinel->shard->reported_us;
 }
 
 static void sentinel_changed(void *owner)
@@ -353,12 +356,33 @@ static void sentinel_follow(struct sentinel *sentinel, const char *teller, const
         return;
     }
 
+    if (event->kind == HANDOVER_EVENT_NEAR) {
+        sentinel_brace(sentinel, teller);
+        return;
+    }
+
     struct probe *heir = sentinel_node_at(sentinel, &event->heir);
     if (!heir || heir == sentinel->accepted || heir->shard != sentinel->shard_index) return;
     log_info("%s: sentinel %s is about to make %s the master in place of %s; writes are held", label, teller, heir->name,
              sentinel->accepted->name);
     sentinel->heir = heir;
     snprintf(sentinel->carried_out_by, sizeof(sentinel->carried_out_by), "%s", teller);
+    handover_begin(&sentinel->handover, clock_us());
+    survey_touch(sentinel->survey);
+}
+
+/* What the replicas have not heard yet would be lost with whichever is chosen. */
+static void sentinel_brace(struct sentinel *sentinel, const char *teller)
+{
+    uint64_t lag_us = 0;
+    for (const struct probe *probe = sentinel->survey->probes; probe; probe = probe->next) {
+        bool is_replica = probe->shard == sentinel->shard_index && probe != sentinel->accepted && probe->was_fit;
+        uint64_t its_lag_us = is_replica ? freshening_lag_us(sentinel->accepted, probe) : 0;
+        if (its_lag_us > lag_us) lag_us = its_lag_us;
+    }
+    if (sentinel->heir || lag_us < HANDOVER_LAG_US) return;
+    log_info("%s: sentinel %s is about to choose a replica in place of %s, and these are %llu ms behind; writes are held",
+             sentinel->setup.label, teller, sentinel->accepted->name, (unsigned long long)(lag_us / 1000));
     handover_begin(&sentinel->handover, clock_us());
     survey_touch(sentinel->survey);
 }
@@ -385,7 +409,10 @@ static void sentinel_forget_heir(struct sentinel *sentinel)
 static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
 {
     struct probe *heir = sentinel->heir;
-    if (!heir) return;
+    if (!heir) {
+        sentinel_await_heir(sentinel, now_us);
+        return;
+    }
     uint64_t age_ms = (now_us - sentinel->handover.since_us) / 1000;
     bool was_held = sentinel->handover.state == HANDOVER_HOLDING;
     handover_hear_master(&sentinel->handover, sentinel->accepted->role_offset, sentinel->accepted->role_asked_us);
@@ -410,6 +437,14 @@ static void sentinel_hand_over(struct sentinel *sentinel, uint64_t now_us)
     sentinel->is_refuted = false;
     sentinel->is_ahead = true;
     sentinel_accept(sentinel, &answer, sentinel->carried_out_by);
+}
+
+/* Should none be chosen after all, writes go on. */
+static void sentinel_await_heir(struct sentinel *sentinel, uint64_t now_us)
+{
+    static const struct handover_heir nobody;
+    handover_is_done(&sentinel->handover, &nobody, now_us);
+    if (sentinel->handover.state == HANDOVER_LATE) handover_end(&sentinel->handover);
 }
 
 /* ---- a failover that we ask for ---- */

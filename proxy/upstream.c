@@ -22,7 +22,7 @@ enum {
     DRAIN_MS = 500,             /* in which an old master hears that it is none */
 };
 
-static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node);
+static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node, uint32_t place);
 static void follow_places(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node);
 static void follow_shards(struct upstream *upstream, const struct topology *topology, struct backend *const *by_node,
                           uint16_t *after);
@@ -515,7 +515,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     struct pick_load *loads = calloc(count, sizeof *loads);
     bool is_complete = by_node && loads;
     for (uint32_t i = 0; is_complete && i < topology->node_count; i++) {
-        by_node[i] = backend_for(upstream, &topology->nodes[i]);
+        by_node[i] = backend_for(upstream, &topology->nodes[i], i);
         is_complete = by_node[i] != NULL;
     }
     if (!is_complete) {
@@ -620,8 +620,11 @@ static void follow_shards(struct upstream *upstream, const struct topology *topo
     }
 }
 
-static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node)
+/* Nodes mostly keep their places. */
+static struct backend *backend_for(struct upstream *upstream, const struct topology_node *node, uint32_t place)
 {
+    if (place < upstream->topology->node_count && backend_is_node(upstream->by_node[place], node))
+        return upstream->by_node[place];
     for (struct backend *backend = upstream->backends; backend; backend = backend->next) {
         if (backend_is_node(backend, node))
             return backend;

@@ -11,7 +11,8 @@ static bool read_address(struct slice host, struct slice port, struct handover_a
 /* "slave NAME HOST PORT @ MASTER HOST PORT", or "master MASTER HOST PORT". */
 struct handover_event handover_read(struct slice channel, struct slice message)
 {
-    static const struct slice promote = SLICE("+failover-state-send-slaveof-noone"), give_up = SLICE("-failover-abort-");
+    static const struct slice promote = SLICE("+failover-state-send-slaveof-noone"), give_up = SLICE("-failover-abort-"),
+                              near = SLICE("+failover-state-select-slave");
     const struct handover_event nothing = {.kind = HANDOVER_EVENT_NONE};
     struct handover_event event = nothing;
     struct slice words[WORDS_MAX];
@@ -23,8 +24,9 @@ struct handover_event handover_read(struct slice channel, struct slice message)
         bool makes_sense = read_address(words[2], words[3], &event.heir) && read_address(words[6], words[7], &event.master);
         return makes_sense ? event : nothing;
     }
-    if (slice_starts_with(channel, give_up) && count == 4 && slice_equals(words[0], SLICE("master"))) {
-        event.kind = HANDOVER_EVENT_GIVE_UP;
+    bool is_near = slice_equals(channel, near);
+    if ((is_near || slice_starts_with(channel, give_up)) && count == 4 && slice_equals(words[0], SLICE("master"))) {
+        event.kind = is_near ? HANDOVER_EVENT_NEAR : HANDOVER_EVENT_GIVE_UP;
         event.master_name = words[1];
         return read_address(words[2], words[3], &event.master) ? event : nothing;
     }

@@ -12,6 +12,9 @@
  *      +----------------------------------------------+  HANDOVER_HOLD_US have passed  |
  *      '------------------------------------------- LATE <-----------------------------'
  *
+ * Where the replicas lag, writes are held one step earlier, when the Sentinel is about to choose one of them: so they have a
+ * tenth of a second more to hear all that was acknowledged.
+ *
  * While HOLDING the master gets no writes, and the replica is asked again and again; when LATE the master is written to
  * as if nothing were on its way, and the replica is still asked, now and then.
  *
@@ -34,6 +37,7 @@
 
 enum handover_event_kind {
     HANDOVER_EVENT_NONE,    /* of no interest here */
+    HANDOVER_EVENT_NEAR,    /* a replica is about to be chosen: master is set */
     HANDOVER_EVENT_PROMOTE, /* a replica is about to be promoted: heir and master are set */
     HANDOVER_EVENT_GIVE_UP, /* the failover has come to nothing: master is set */
 };
@@ -67,9 +71,10 @@ struct handover_heir {
     uint64_t role_asked_us; /* when that was asked */
 };
 
+#define HANDOVER_LAG_US 50000U /* replicas that far behind are known to lag, and not to be asked too seldom */
 #define HANDOVER_SETTLE_US 20000U /* after which what was on its way to the master has reached it */
 
-/* Heard HANDOVER_EVENT_PROMOTE. The same once more changes nothing but begins the time anew. */
+/* Heard HANDOVER_EVENT_PROMOTE, or HANDOVER_EVENT_NEAR where replicas lag. The same once more changes nothing but begins the time anew. */
 void handover_begin(struct handover *handover, uint64_t now_us);
 
 /* Heard HANDOVER_EVENT_GIVE_UP, or another master is named. */

@@ -182,3 +182,30 @@ def test_a_replica_that_is_not_promoted_after_all_keeps_no_write_waiting_for_lon
         assert 1 < counter.longest < 5 * SLOWNESS, "it was not held, or for too long"
     with master.client() as client:
         assert [int(client.get(counter.key)) for counter in counters] == [len(counter.values) for counter in counters]
+
+
+def test_where_replicas_lag_writes_are_held_one_step_earlier(processes):
+    """CLIENT PAUSE WRITE at a replica keeps it from hearing its master, too."""
+    cluster = Replication(replicas=1).start()
+    pointsman = processes(Pointsman(cluster)).wait_for_replicas(1)
+    counters = start_counters(pointsman, COUNTERS)
+    (replica,) = cluster.replicas
+
+    def fails_over_under_lag():
+        try:
+            with replica.client() as lagging, cluster.sentinels[0].client() as sentinel:
+                lagging.execute_command("CLIENT", "PAUSE", 400, "WRITE")
+                time.sleep(0.1)
+                return sentinel.execute_command("SENTINEL", "FAILOVER", MASTER_NAME)
+        except redis.ResponseError as error:
+            assert "NOGOODSLAVE" in str(error) or "INPROG" in str(error)
+            return None
+
+    time.sleep(0.5)
+    wait_for(fails_over_under_lag, 40, "the Sentinel to begin a failover", every=0.5)
+    cluster.wait_switched(cluster.servers[0])
+    assert "ms behind; writes are held" in pointsman.log_text()
+    for counter in counters:
+        counter.finish()
+        assert not counter.broken and not counter.errors
+    cluster.stop()

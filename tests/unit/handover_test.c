@@ -41,6 +41,17 @@ static void every_way_of_giving_up_is_understood(void **unused)
     }
 }
 
+static void that_a_replica_is_about_to_be_chosen_is_understood(void **unused)
+{
+    (void)unused;
+    struct handover_event event =
+        handover_read(SLICE("+failover-state-select-slave"), SLICE("master main 10.0.0.1 6379"));
+    assert_int_equal(event.kind, HANDOVER_EVENT_NEAR);
+    assert_slice(event.master_name, "main");
+    assert_slice(event.master.host, "10.0.0.1");
+    assert_int_equal(event.master.port, 6379);
+}
+
 static void what_makes_no_sense_is_of_no_interest(void **unused)
 {
     (void)unused;
@@ -48,6 +59,7 @@ static void what_makes_no_sense_is_of_no_interest(void **unused)
         const char *channel, *message;
     } samples[] = {
         {NOONE, ""},
+        {"+failover-state-select-slave", "slave a:1 a 1 @ main b 2"},
         {NOONE, " "},
         {NOONE, "slave a:1 a 1 @ main b"},
         {NOONE, "slave a:1 a 1 @ main b 2 3"},
@@ -61,7 +73,6 @@ static void what_makes_no_sense_is_of_no_interest(void **unused)
         {NOONE, "slave a:1 a 1 @ main  2"},
         {NOONE, "slave a:1 a 99999999999999999999 @ main b 2"},
         {"+failover-state-wait-promotion", "slave a:1 a 1 @ main b 2"},
-        {"+failover-state-select-slave", "master main b 2"},
         {"+failover-end", "master main b 2"},
         {"-failover-abort-", "master main b"},
         {"-failover-abort-not-elected", "slave main b 2"},
@@ -160,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_promotion_names_the_master_and_its_heir),
         cmocka_unit_test(every_way_of_giving_up_is_understood),
+        cmocka_unit_test(that_a_replica_is_about_to_be_chosen_is_understood),
         cmocka_unit_test(what_makes_no_sense_is_of_no_interest),
         cmocka_unit_test(writes_are_held_until_the_heir_says_that_it_is_the_master),
         cmocka_unit_test(what_the_heir_said_before_does_not_count),
