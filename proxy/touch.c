@@ -56,9 +56,10 @@ void touch_read(struct client *client, const struct command_at_hand *at_hand, st
     traits->client = client;
 }
 
+/* One that is for the client's own connection may still be sent elsewhere (placement.h). */
 static inline bool is_of_interest(const struct client *client, const struct request *traits)
 {
-    return !traits->needs_master && !traits->needs_dedicated && client->persona != PERSONA_REPLICA;
+    return !traits->needs_master && client->persona != PERSONA_REPLICA;
 }
 
 static uint64_t asked_by_keys(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
@@ -264,6 +265,8 @@ void touch_end(const struct request *request, const struct connection *connectio
         upstream_want_fresher(upstream, connection->backend->gauge, false);
     if (is_remembered)
         remember(request, connection, now_us);
+    if (is_remembered && request->is_unfresh && connection->backend->role == NODE_ROLE_MASTER)
+        upstream_want_fresher(upstream, connection->backend->gauge, true); /* the round that it began with was too early */
 }
 
 void touch_cancel(const struct request *request, const struct connection *connection)
@@ -323,7 +326,7 @@ static bool must_remember(struct client *client)
     return client->reading || !keeps_sessions(client->upstream);
 }
 
-/* What came from a replica does not count as long as the client keeps to that. */
+/* What came from a replica does not count as long as the client keeps to that. What a transaction has read is not known. */
 static void remember(const struct request *request, const struct connection *connection, uint64_t now_us)
 {
     struct freshness_session *reading = request->client->reading;
@@ -332,7 +335,8 @@ static void remember(const struct request *request, const struct connection *con
     bool is_kept_to = is_from_replica && request->replicas_epoch == upstream->replicas_epoch;
     if (is_kept_to)
         return;
-    if (is_from_replica || (request->is_read && request->touch != TOUCH_KEY) || request->touch == TOUCH_ALL)
+    bool has_read_others = request->pin == PIN_EXEC || (request->is_read && request->touch != TOUCH_KEY);
+    if (is_from_replica || has_read_others || request->touch == TOUCH_ALL)
         freshness_session_raise(reading, now_us);
     else if (request->touch == TOUCH_KEY)
         freshness_session_saw(reading, request->touched, now_us);

@@ -393,3 +393,62 @@ def test_a_write_that_was_given_up_leaves_its_key_to_replicas(lagging, processes
         lagging.master.resume()
         first.read()
         wait_for_reads_by(lagging, reader, "key")
+
+
+def test_a_session_knows_what_its_transaction_has_read(lagging, processes):
+    pointsman = lagging.pointsman(processes, reads_consistency="session")
+    with pointsman.client() as client, pointsman.raw() as reader, lagging.master.client() as direct:
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+        reader.ask("MULTI")
+        reader.ask("GET", "key")
+        client.set("new", 1)
+        wait_for_reads_by(lagging, client, "new")  # so the replica shows all that there was when GET was queued
+        with lagging.behind():
+            direct.set("key", 2)  # past the proxy
+            reader.ask("SET", "other", "1")
+            assert reader.ask("EXEC") == [b"2", b"OK"]
+            for _ in range(20):
+                assert reader.ask("GET", "key") == b"2"
+
+
+def test_who_watches_a_key_of_one_shard_reads_as_fresh_from_the_others(processes):
+    """Such a read leaves the client's own connection, and goes to a replica if that may answer."""
+    nodes = RedisCluster(3, 1).start()
+    try:
+        pointsman = processes(Pointsman(nodes.seeds, upstream_kind="cluster"))
+        watched, written = (nodes.key_of(master) for master in nodes.masters()[:2])
+        master = nodes.master_of(written)
+        replicas = nodes.replicas_of(master)
+        with pointsman.raw() as watcher, pointsman.raw() as writer, Counts([master, *replicas]) as counts:
+            writer.ask("SET", written, "1")
+            wait_for(lambda: watcher.ask("GET", written) and
+                     sum(node.commandstats().get("get", 0) for node in replicas), what="the replica to be read from")
+            assert watcher.ask("WATCH", watched) == b"OK"
+            assert watcher.ask("GET", written) == b"1"
+            master.ask("CLIENT", "PAUSE", "60000", "WRITE")
+            writer.command("SET", written, "2")
+            assert writer.is_silent(0.1)
+            before = counts.calls(replicas, "get")
+            for _ in range(20):
+                assert watcher.ask("GET", written) == b"1"
+            assert counts.calls(replicas, "get") == before
+            master.ask("CLIENT", "UNPAUSE")
+            assert writer.read() == b"OK"
+    finally:
+        nodes.stop()
+
+
+def test_a_session_that_reads_again_and_again_comes_back_to_its_replica(lagging, processes):
+    """What it reads from the master obliges the replica, too: were that asked before each such read only, it never would."""
+    pointsman = lagging.pointsman(processes, reads_consistency="session", pool_health_interval="10m")
+    with pointsman.client() as client:
+        client.set("key", 1)
+        wait_for_reads_by(lagging, client, "key")
+        with Counts(lagging.servers) as counts:
+            for i in range(8):
+                client.set("key", i)
+                for _ in range(10):
+                    assert client.get("key") == b"%d" % i
+                    time.sleep(0.03)
+        assert counts.calls(lagging.replica, "get") > 2 * counts.calls(lagging.master, "get")
