@@ -426,15 +426,17 @@ def test_who_watches_a_key_of_one_shard_reads_as_fresh_from_the_others(processes
                      sum(node.commandstats().get("get", 0) for node in replicas), what="the replica to be read from")
             assert watcher.ask("WATCH", watched) == b"OK"
             assert watcher.ask("GET", written) == b"1"
+            writer.ask("MULTI")  # on a connection of its own, so that nobody waits behind it
+            writer.ask("SET", written, "2")
             master.ask("CLIENT", "PAUSE", "60000", "WRITE")
-            writer.command("SET", written, "2")
+            writer.command("EXEC")
             assert writer.is_silent(0.1)
             before = counts.calls(replicas, "get")
             for _ in range(20):
                 assert watcher.ask("GET", written) == b"1"
             assert counts.calls(replicas, "get") == before
             master.ask("CLIENT", "UNPAUSE")
-            assert writer.read() == b"OK"
+            assert writer.read() == [b"OK"]
     finally:
         nodes.stop()
 
