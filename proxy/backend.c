@@ -82,7 +82,7 @@ void backend_destroy(struct backend *backend, enum outcome outcome, const char *
 bool backend_is_node(const struct backend *backend, const struct topology_node *node)
 {
     struct backend other = {0};
-    return strcmp(backend->name, node->name) == 0 && set_address(&other, node) &&
+    return strcmp(backend->name, node->name) == 0 && backend->gauge == node->gauge && set_address(&other, node) &&
            other.address_size == backend->address_size &&
            memcmp(&other.address, &backend->address, other.address_size) == 0;
 }

@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -467,9 +468,8 @@ static uint64_t established_us(const struct connection *connection)
 
 static bool is_alive(const struct connection *connection)
 {
-    char byte;
-    ssize_t size = recv(connection->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR));
+    struct pollfd its = {.fd = connection->io.fd, .events = POLLRDHUP};
+    return poll(&its, 1, 0) == 0;
 }
 
 /* It was queued for a process that is gone. */
@@ -684,7 +684,7 @@ static void connection_readable(struct connection *connection)
         struct worker *worker = worker_of(connection);
         intake->filled += (size_t)size;
         chunk_take(intake);
-        worker->received_us = connection->backend->upstream->freshness ? clock_us() : 0;
+        worker->received_us = connection->backend->upstream->asks_freshness ? clock_us() : 0;
         take_bytes(connection, intake, bytes, (size_t)size);
         worker->received_us = 0;
         if (connection->timed_us)

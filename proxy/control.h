@@ -53,7 +53,7 @@ bool control_start(struct control *control);
  */
 void control_report(struct control *control, uint32_t upstream, enum control_report_kind kind, const char *node_name);
 
-/* What workers mark and ask for reads of this upstream; NULL where no read asks for anything. Lives as long as control. */
+/* What workers mark and ask for reads of this upstream. Lives as long as control. */
 struct freshness *control_freshness(const struct control *control, uint32_t upstream);
 
 /* Some master's gauge says is_behind: its replicas are to be asked how fresh they are, now or soon. Cheap; wakes the control

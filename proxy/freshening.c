@@ -9,7 +9,6 @@
 #define REGULAR_SHARE 4     /* rounds per reads.max_staleness */
 #define SOON_US       10000 /* after something was written */
 
-static bool is_wanted(const struct config_upstream *config);
 static void start_timer(struct freshening *freshening, double after_s);
 static void begin(struct freshening *freshening);
 static void next_round(struct ev_loop *loop, ev_timer *timer, int events);
@@ -25,11 +24,10 @@ bool freshening_init(struct freshening *freshening, struct survey *survey)
     ev_init(&freshening->next, next_round);
     ev_init(&freshening->regular, regular_round);
     freshening->next.data = freshening->regular.data = freshening;
-    if (!is_wanted(config)) return true;
-
     freshening->freshness = freshness_create(clock_us() * UINT64_C(0x9e3779b97f4a7c15));
+    freshening->is_wanted = freshness_is_asked(config);
     int64_t regular_ms = config->reads_max_staleness_ms / REGULAR_SHARE;
-    if (freshening->freshness && regular_ms > 0 && regular_ms < config->pool_health_interval_ms) {
+    if (freshening->freshness && freshening->is_wanted && regular_ms > 0 && regular_ms < config->pool_health_interval_ms) {
         if (regular_ms < config->reads_freshness_interval_ms) regular_ms = config->reads_freshness_interval_ms;
         ev_timer_set(&freshening->regular, (double)regular_ms / 1000.0, (double)regular_ms / 1000.0);
         ev_timer_start(survey->loop, &freshening->regular);
@@ -37,7 +35,7 @@ bool freshening_init(struct freshening *freshening, struct survey *survey)
     return freshening->freshness != NULL;
 }
 
-static bool is_wanted(const struct config_upstream *config)
+bool freshness_is_asked(const struct config_upstream *config)
 {
     bool asks = config->reads_consistency != CONSISTENCY_EVENTUAL || config->reads_max_staleness_ms > 0;
     return asks && config->reads_policy != READS_MASTER;
@@ -52,7 +50,7 @@ void freshening_finish(struct freshening *freshening)
 
 bool freshening_is_wanted(const struct freshening *freshening)
 {
-    return freshening->freshness != NULL;
+    return freshening->is_wanted;
 }
 
 void freshening_want(struct freshening *freshening)
@@ -127,7 +125,7 @@ static bool begin_round(struct freshening *freshening, bool is_for_all)
 
 void freshening_heard(struct freshening *freshening, struct probe *probe)
 {
-    if (!freshening->freshness) return;
+    if (!freshening->is_wanted) return;
     if (survey_is_master(freshening->survey, probe))
         take_sample(freshening, probe);
     else

@@ -31,17 +31,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct config_upstream;
 struct probe;
 struct survey;
 
 struct freshening {
     struct survey *survey;
-    struct freshness *freshness; /* what workers mark; NULL where no read asks for anything */
+    struct freshness *freshness; /* what workers mark */
+    bool is_wanted;              /* some read asks for something */
     ev_timer next;               /* the next round */
     ev_timer regular;            /* for reads.max_staleness; not active without */
     uint64_t round_us;           /* when the last began */
     bool has_samples;            /* masters have answered: their replicas are to be asked */
 };
+
+/* True if reads of this upstream ask for anything, so that writes have to be marked. */
+bool freshness_is_asked(const struct config_upstream *config);
 
 /* False if memory is short. */
 bool freshening_init(struct freshening *freshening, struct survey *survey);

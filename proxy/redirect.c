@@ -3,6 +3,7 @@
 
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/clock.h"
 #include "proxy/control.h"
 #include "proxy/transaction.h"
 #include "proxy/upstream.h"
@@ -16,6 +17,7 @@
 enum {
     HOPS_MOST = 5,          /* redirects that are followed at once */
     UNSETTLED_MS = 10000,   /* after the last redirect; a place on its way causes more of them */
+    ON_ITS_WAY_US = 600000000, /* a slot counts as on its way for all workers, unless a new map says that it has come */
 };
 
 static bool may_go_again(const struct connection *connection, const struct request *request);
@@ -35,6 +37,8 @@ bool redirect_take(struct connection *connection, struct request *request, enum 
     uint32_t place = redirect_read(error, &redirect) ? redirect.slot : request->place;
     if (place < TOPOLOGY_SLOTS && !request->is_for_shard)
         upstream_unsettle(upstream, place, UNSETTLED_MS);
+    if (place < TOPOLOGY_SLOTS && (refusal == REFUSAL_ASK || refusal == REFUSAL_TRYAGAIN))
+        freshness_unsettle(upstream->freshness, place, clock_us() + ON_ITS_WAY_US);
     request->refusal = (uint8_t)refusal;
     request->down = (uint8_t)redirect_down_of(error);
     bool restarts = transaction_may_restart(connection, request);

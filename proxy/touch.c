@@ -31,7 +31,13 @@ typedef void on_cell(struct freshness_cell *cell, uint64_t now_us);
 static void each_cell(const struct request *request, struct freshness *freshness, uint64_t now_us, on_cell *done);
 static on_cell begin, end, mark, cancel;
 
-static struct freshness *freshness_of_client(const struct client *client) { return client->upstream->freshness; }
+/* NULL where no read asks for anything. */
+static struct freshness *marks_of(const struct upstream *upstream)
+{
+    return upstream->asks_freshness ? upstream->freshness : NULL;
+}
+
+static struct freshness *freshness_of_client(const struct client *client) { return marks_of(client->upstream); }
 
 static bool keeps_sessions(const struct upstream *upstream)
 {
@@ -244,10 +250,7 @@ static bool counts_in_flight(const struct request *request)
 void touch_begin(const struct request *request, const struct connection *connection)
 {
     struct upstream *upstream = connection->backend->upstream;
-    if (!upstream->freshness || request->touch == TOUCH_NOTHING || request->is_read)
-        return;
-    freshness_note_version(upstream->freshness, upstream->topology->version);
-    if (counts_in_flight(request))
+    if (upstream->asks_freshness && request->touch != TOUCH_NOTHING && !request->is_read && counts_in_flight(request))
         each_cell(request, upstream->freshness, 0, begin);
 }
 
@@ -256,7 +259,7 @@ void touch_end(const struct request *request, const struct connection *connectio
     struct upstream *upstream = connection->backend->upstream;
     bool is_remembered = keeps_sessions(upstream) && request->client && request->client->reading;
     bool is_write = request->touch != TOUCH_NOTHING && !request->is_read;
-    if (!upstream->freshness || (!is_write && !is_remembered))
+    if (!upstream->asks_freshness || (!is_write && !is_remembered))
         return;
     uint64_t now_us = answered_us(upstream->worker);
     if (is_write)
@@ -271,7 +274,7 @@ void touch_end(const struct request *request, const struct connection *connectio
 
 void touch_cancel(const struct request *request, const struct connection *connection)
 {
-    struct freshness *freshness = connection->backend->upstream->freshness;
+    struct freshness *freshness = marks_of(connection->backend->upstream);
     if (freshness && request->touch != TOUCH_NOTHING && !request->is_read && counts_in_flight(request))
         each_cell(request, freshness, 0, cancel);
 }

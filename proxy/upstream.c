@@ -5,6 +5,7 @@
 #include "proxy/client.h"
 #include "proxy/clock.h"
 #include "proxy/ears.h"
+#include "proxy/freshening.h"
 #include "proxy/health.h"
 #include "proxy/log.h"
 #include "proxy/outliers.h"
@@ -18,6 +19,7 @@
 
 enum {
     UNSETTLED_BY_MAP_MS = 1000, /* by then all nodes know what most of them say */
+    ADOPTED_BY_US = 2000000,    /* by then all workers and nodes know of a new map */
     IN_VAIN_MS = 1000,          /* so long after one was held in vain those sent in one go with it are not held */
     DRAIN_MS = 500,             /* in which an old master hears that it is none */
 };
@@ -104,6 +106,7 @@ bool upstream_init(struct upstream *upstream, struct worker *worker, uint32_t in
     struct topology_draft nothing = {.kind = "", .server_version = "", .master = TOPOLOGY_NO_NODE};
     upstream->topology = topology_create(&nothing);
     upstream->freshness = control_freshness(worker->group->control, index);
+    upstream->asks_freshness = freshness_is_asked(config);
     ev_timer_init(&upstream->release, release_now, 0., 0.);
     upstream->release.data = upstream;
     return upstream->topology != NULL;
@@ -595,8 +598,10 @@ static void follow_places(struct upstream *upstream, const struct topology *topo
     follow_shards(upstream, topology, by_node, after);
     for (uint32_t place = 0; place < TOPOLOGY_SLOTS; place++) {
         uint16_t shard = before->slots[place];
-        if (shard != TOPOLOGY_NO_SHARD && after[shard] != topology->slots[place])
-            upstream_unsettle(upstream, place, UNSETTLED_BY_MAP_MS);
+        if (shard == TOPOLOGY_NO_SHARD || after[shard] == topology->slots[place])
+            continue;
+        upstream_unsettle(upstream, place, UNSETTLED_BY_MAP_MS);
+        freshness_unsettle(upstream->freshness, place, clock_us() + ADOPTED_BY_US);
     }
 }
 
@@ -754,6 +759,7 @@ static void note_write(const struct upstream *upstream, const struct connection 
     client->wrote_several |= upstream->is_sharded && client->written_epoch && client->written_epoch != epoch;
     client->written_epoch = epoch;
     client->has_unmarked_writes = true;
+    freshness_note_version(upstream->freshness, upstream->topology->version);
 }
 
 /* The client's own connection; else one borrowed from the master; else wait for either. */
@@ -1006,8 +1012,7 @@ static bool keeps_to_replica(const struct client *client)
 /* Another worker has written to the master of a newer topology than this one has adopted yet, which may be another. */
 static bool is_behind_others(const struct upstream *upstream, const struct request *request)
 {
-    return request->fresh_after_us != FRESHNESS_ANY &&
-           freshness_is_behind(upstream->freshness, upstream->topology->version);
+    return request->is_read && freshness_is_behind(upstream->freshness, upstream->topology->version);
 }
 
 /* Staleness is bounded as of when the request goes, however long it was held; meanwhile its client may have come to another
@@ -1019,9 +1024,13 @@ static void ask_for_more(const struct upstream *upstream, struct request *reques
     uint64_t asked_us = bound_us ? clock_us() - bound_us : 0;
     if (upstream->config->reads_consistency == CONSISTENCY_SESSION && upstream->replicas_changed_us > asked_us)
         asked_us = upstream->replicas_changed_us;
-    if (upstream->unsettled_until_ms && !request->is_for_shard && request->place < TOPOLOGY_SLOTS &&
-        upstream->unsettled_ms[request->place] * 1000 > asked_us)
-        asked_us = upstream->unsettled_ms[request->place] * 1000;
+    if (upstream->is_sharded && !request->is_for_shard) {
+        uint64_t settled_us = freshness_settled_us(upstream->freshness, request->place);
+        bool is_known = upstream->unsettled_until_ms && request->place < TOPOLOGY_SLOTS;
+        uint64_t own_us = is_known ? upstream->unsettled_ms[request->place] * 1000 : 0;
+        asked_us = settled_us > asked_us ? settled_us : asked_us;
+        asked_us = own_us > asked_us ? own_us : asked_us;
+    }
     if (request->fresh_after_us < asked_us)
         request->fresh_after_us = asked_us;
 }
@@ -1105,8 +1114,10 @@ static bool has_replica_behind(const struct upstream *upstream, const struct req
 
 static bool is_of_unsettled_place(const struct upstream *upstream, const struct request *request)
 {
-    return upstream->is_sharded && !request->is_for_shard &&
-           upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms);
+    if (!upstream->is_sharded || request->is_for_shard)
+        return false;
+    return upstream_is_unsettled(upstream, request->place, upstream->worker->now_ms) ||
+           freshness_settled_us(upstream->freshness, request->place) > upstream->worker->now_us;
 }
 
 /* The master must not answer, and there are replicas which will be fresh enough in a moment, perhaps. */

@@ -35,7 +35,8 @@ struct upstream {
     uint32_t master_epoch;      /* counts its changes, from 1 */
     uint32_t replaced_epoch;    /* of the last that was a replica before; 0 = there was none. Of several shards */
     uint32_t highest_database;  /* SELECT of this and all below is known to be good */
-    struct freshness *freshness; /* what writes mark, for reads from replicas; control's; NULL = reads ask for nothing */
+    struct freshness *freshness; /* what writes mark, for reads from replicas; control's */
+    bool asks_freshness;        /* some read may ask for a fresh replica */
     bool has_replicas;          /* any that is fit */
     uint32_t replicas_epoch;    /* counts changes of which replicas are fit; may wrap */
     uint64_t replicas_changed_us; /* when that was last */

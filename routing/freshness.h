@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #define FRESHNESS_CELLS     65536
+#define FRESHNESS_PLACES    16384 /* slots of a Redis Cluster */
 #define FRESHNESS_OF_MASTER UINT64_MAX
 #define FRESHNESS_ANY       0  /* any replica that is fit */
 #define FRESHNESS_KNOWN     1  /* any that has been found to have the master's history */
@@ -51,6 +52,9 @@ struct freshness {
     _Atomic uint64_t version;  /* the newest topology by which a write has been sent */
     atomic_bool is_wanted;     /* a read has gone to the master for want of a fresher replica: a round of questions is due now */
     atomic_bool is_due;        /* something was written: one is due soon */
+    /* A place that is on its way to another shard has keys at both, and a replica knows of those alone that its own master has,
+     * or had. So the masters answer until this time, and then replicas that are fresh as of later. 0 = it is not on its way. */
+    _Atomic uint64_t settled_us[FRESHNESS_PLACES];
     struct freshness_cell cells[FRESHNESS_CELLS];
 };
 
@@ -77,6 +81,15 @@ static inline uint64_t freshness_asked(const struct freshness_cell *cell)
 {
     if (atomic_load_explicit(&cell->in_flight, memory_order_acquire) > 0) return FRESHNESS_OF_MASTER;
     return atomic_load_explicit(&cell->answered_us, memory_order_relaxed);
+}
+
+static inline void freshness_unsettle(struct freshness *freshness, uint32_t place, uint64_t until_us)
+{
+    if (place < FRESHNESS_PLACES) atomic_store_explicit(&freshness->settled_us[place], until_us, memory_order_release);
+}
+static inline uint64_t freshness_settled_us(const struct freshness *freshness, uint32_t place)
+{
+    return place < FRESHNESS_PLACES ? atomic_load_explicit(&freshness->settled_us[place], memory_order_acquire) : 0;
 }
 
 /* A write goes to the master of that topology. A worker that has an older one does not know who is the master now. */

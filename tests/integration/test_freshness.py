@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness import HOST, SLOWNESS, Counts, Forwarder, Pointsman, Server, encode, free_port, wait_for
-from redis_cluster import RedisCluster
+from redis_cluster import RedisCluster, slot_of
 
 LEVELS = ("proxy", "session", "eventual")
 
@@ -454,3 +454,31 @@ def test_a_session_that_reads_again_and_again_comes_back_to_its_replica(lagging,
                     assert client.get("key") == b"%d" % i
                     time.sleep(0.03)
         assert counts.calls(lagging.replica, "get") > 2 * counts.calls(lagging.master, "get")
+
+
+def test_what_was_written_while_its_slot_moves_is_seen_by_all_workers(processes):
+    """The old master's replica has heard that the key is gone, and of nothing else."""
+    nodes = RedisCluster(3, 1).start()
+    try:
+        pointsman = processes(Pointsman(nodes.seeds, upstream_kind="cluster", proxy_threads=4))
+        source, target = nodes.masters()[:2]
+        key = nodes.key_of(source)
+        slot = slot_of(key)
+        readers = [pointsman.client() for _ in range(24)]
+        with pointsman.client() as writer:
+            writer.set(key, "before")
+            wait_for(lambda: all(client.get(key) == b"before" for client in readers), what="the key to be read")
+            nodes.begin_move(slot, source, target)
+            nodes.move_keys(slot, source, target)
+            writer.set(key, "after")
+            time.sleep(0.3)
+            for _ in range(5):
+                assert [client.get(key) for client in readers] == [b"after"] * len(readers)
+            nodes.end_move(slot, source, target)
+            for _ in range(20):
+                assert [client.get(key) for client in readers] == [b"after"] * len(readers)
+                time.sleep(0.05)
+        for client in readers:
+            client.close()
+    finally:
+        nodes.stop()
