@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 enum {
-    CLOSED_PER_TICK = 64,
+    CLOSED_AT_ONCE = 64,
+    LOOK_AGAIN_MS = 5,
     WORTH_CLOSING = 256 * 1024,     /* who has less is not the reason, unless very many have it: */
     WORTH_CLOSING_SOON = 16 * 1024, /* where there is a quarter too much */
     WORTH_TRIMMING = 16 * 1024 * 1024,
@@ -25,6 +26,8 @@ static struct client *largest_client(const struct worker *worker, uint64_t *byte
 static uint64_t bytes_of(const struct client *client);
 static bool is_largest_of_all(const struct worker *worker, uint64_t bytes);
 static uint64_t worth_closing(uint64_t max_bytes, uint64_t used_bytes);
+static void enforce(struct worker *worker);
+static uint64_t highest_of_all(const struct worker_group *group, uint64_t used);
 static void tell(struct worker_group *group, bool is_over);
 static uint64_t read_limit(const char *path);
 
@@ -42,11 +45,43 @@ uint64_t memory_default_max(void)
 
 void memory_tick(struct worker *worker)
 {
+    bool is_over = memory_is_over(worker->group->max_memory);
+    uint64_t used = atomic_load_explicit(&memory_used_bytes, memory_order_relaxed);
+    tell(worker->group, is_over);
+    if (is_over)
+        enforce(worker);
+    else
+        atomic_store_explicit(&worker->memory.largest_bytes, 0, memory_order_relaxed);
+    if (worker->index == 0 && memory_should_trim(&worker->memory.trim, highest_of_all(worker->group, used)))
+        malloc_trim(0);
+}
+
+/* A burst may be over before the next tick. */
+static uint64_t highest_of_all(const struct worker_group *group, uint64_t used)
+{
+    for (uint32_t i = 0; i < group->count; i++) {
+        uint64_t seen = atomic_exchange_explicit(&group->workers[i]->memory.highest_bytes, 0, memory_order_relaxed);
+        used = seen > used ? seen : used;
+    }
+    return used;
+}
+
+void memory_turn(struct worker *worker)
+{
+    uint64_t used = atomic_load_explicit(&memory_used_bytes, memory_order_relaxed);
+    if (used > atomic_load_explicit(&worker->memory.highest_bytes, memory_order_relaxed))
+        atomic_store_explicit(&worker->memory.highest_bytes, used, memory_order_relaxed);
+    if (used > worker->group->max_memory && worker->now_ms >= worker->memory.looked_ms + LOOK_AGAIN_MS)
+        enforce(worker);
+}
+
+static void enforce(struct worker *worker)
+{
     struct worker_group *group = worker->group;
-    bool is_over = memory_is_over(group->max_memory);
-    tell(group, is_over);
+    worker->memory.looked_ms = worker->now_ms;
+    tell(group, true);
     uint64_t freed = 0, used = atomic_load_explicit(&memory_used_bytes, memory_order_relaxed);
-    for (int i = 0; is_over && i < CLOSED_PER_TICK && used - freed > group->max_memory; i++) {
+    for (int i = 0; i < CLOSED_AT_ONCE && used - freed > group->max_memory; i++) {
         uint64_t bytes = 0;
         struct client *client = largest_client(worker, &bytes);
         atomic_store_explicit(&worker->memory.largest_bytes, bytes, memory_order_relaxed);
@@ -57,10 +92,6 @@ void memory_tick(struct worker *worker)
         client_close(client, "proxy.max_memory reached");
         freed += bytes < used - freed ? bytes : used - freed;
     }
-    if (!is_over)
-        atomic_store_explicit(&worker->memory.largest_bytes, 0, memory_order_relaxed);
-    if (worker->index == 0 && memory_should_trim(&worker->memory.trim, used))
-        malloc_trim(0);
 }
 
 static uint64_t worth_closing(uint64_t max_bytes, uint64_t used_bytes)

@@ -6,7 +6,7 @@
  * many of them the sum is not. Above proxy.max_memory
  *
  *   - no client is given more than one unanswered request at a time, so that what waits for nodes does not grow;
- *   - every tick the clients go that have most of what going would free (input not looked at, replies not read, requests that
+ *   - every few milliseconds the clients go that have most of what going would free (input not looked at, replies not read, requests that
  *     are held), until the sum is below: each worker knows its own, and the largest of the others by what they have told last.
  *
  * After a burst the allocator would keep what it has: it is made to give it back once the need has been less for a while.
@@ -31,6 +31,8 @@ struct memory_trim {
 };
 
 struct memory_share {
+    uint64_t looked_ms;             /* when that was asked last what follows */
+    _Atomic uint64_t highest_bytes; /* that it has seen used since it was asked last */
     _Atomic uint64_t largest_bytes; /* that closing one of its clients would free; known only while there is too much */
     struct memory_trim trim;        /* of one worker, for the process */
 };
@@ -55,7 +57,8 @@ static inline bool memory_is_over(uint64_t max_bytes)
 /* What a configured bound of 0 means: half of the memory that the machine, or the control group, lets this process have. */
 uint64_t memory_default_max(void);
 
-/* Each tick of each worker. */
+/* Each turn of each worker, and each tick. */
+void memory_turn(struct worker *worker);
 void memory_tick(struct worker *worker);
 
 /* Each tick of one worker, with what is used: true if for a second or two much less was needed than before, so that it is time

@@ -234,6 +234,7 @@ static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *worker = watcher->data;
+    memory_turn(worker);
     while (has_work(worker)) {
         ears_arrange_all(worker);
         reroute_requests(worker);
