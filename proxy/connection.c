@@ -325,6 +325,7 @@ void connection_close(struct connection *connection, enum outcome outcome, const
 
     if (had_failed) {
         backend->lost = sent_count(connection);
+        health_connection_fails(connection);
         backend_failed(backend, reason ? reason : "connection closed");
     } else if (outcome == OUTCOME_LOST) {
         backend_suspect(backend);
@@ -919,6 +920,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection->unsent = connection->queue.first; /* the node has not looked at any of them */
         connection->unsent_offset = 0;
         connection->was_used = false;
+        health_connection_fails(connection);
         backend_failed(connection->backend, "the node has reached its maxclients");
         connection_close(connection, OUTCOME_LOST, NULL);
         return true;

@@ -142,13 +142,15 @@ void health_connected(struct backend *backend)
         tell(backend, BREAKER_RELEASED);
 }
 
+void health_connection_fails(struct connection *connection)
+{
+    connection->backend->trial_has_failed = connection->lane_index == TRIAL_LANE;
+}
+
 void health_connection_ended(struct connection *connection)
 {
-    struct backend *backend = connection->backend;
     if (connection->lane_index != TRIAL_LANE)
-        backend->answered += connection->taken - connection->told;
-    else
-        backend->trial_has_failed = connection->queue.first != NULL;
+        connection->backend->answered += connection->taken - connection->told;
     connection->told = connection->taken;
 }
 

@@ -18,8 +18,9 @@
 struct backend;
 struct connection;
 
-/* What happens: a connection has failed (backend->lost requests with it); a request was refused; a connection is ready;
- * one has ended, for whatever reason. */
+/* What happens: it is this connection whose failure is told next; a connection has failed (backend->lost requests with it); a
+ * request was refused; a connection is ready; one has ended, for whatever reason. */
+void health_connection_fails(struct connection *connection);
 void health_failed(struct backend *backend);
 void health_refused(struct backend *backend);
 void health_connected(struct backend *backend);
