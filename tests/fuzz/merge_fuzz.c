@@ -148,9 +148,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(MERGE_INFO, &texts, 0, &buffer);
     check(MERGE_TEXT, &texts, 0, &buffer);
 
-    uint64_t hash = 0;
-    scan_add(&hash, SLICE("node"), 1, stream);
-    expect(scan_state(hash) > 0 && scan_state(hash) < SCAN_STATES, "a state fits into a cursor");
+    uint64_t hash = 0, cursor = 0;
+    uint32_t slots = 0, masters = 1 + (uint32_t)(size % 1000);
+    struct scan_cursor scan = {.rank = SCAN_CHECK}, again;
+    scan_add(&hash, &slots, SLICE("node"), 1, stream);
+    scan.state = scan_state(hash, masters);
+    expect(scan_write(&scan, masters, &cursor) && scan_read(cursor, masters, &again) && again.state == scan.state,
+           "a state fits into a cursor");
 
     for (uint32_t i = 0; i < replies.count; i++)
         free(replies.copies[i]);
