@@ -10,6 +10,7 @@
 #include "proxy/log.h"
 #include "proxy/persona.h"
 #include "proxy/placement.h"
+#include "proxy/ranges.h"
 #include "proxy/redirect.h"
 #include "proxy/scan.h"
 #include "proxy/scatter.h"
@@ -46,7 +47,6 @@ enum {
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
     OUTPUT_LOW = 256 * 1024,
     STREAM_ABOVE = 64 * 1024,       /* part of a reply is sent on before it is complete */
-    RANGES_PER_WRITE = 128,
     KEEPALIVE_S = 300,              /* Redis' tcp-keepalive */
 };
 
@@ -65,7 +65,7 @@ static void protocol_error(struct client *client, const char *error);
 static void send_request(struct client *client, struct chunk *chunk, struct slice bytes, const struct request *traits,
                          bool is_silent);
 static void take_off(struct client *client, struct request *request);
-static struct request *append_request(struct client *client);
+static struct request *append_request(struct client *client, const struct request *traits);
 static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
@@ -360,7 +360,8 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
             at_hand.bytes = (struct slice){chunk->bytes + start, used};
             at_hand.words = arguments->items;
             at_hand.count = arguments->count;
-            at_hand.command = command_find(client->upstream->topology->commands, at_hand.words, at_hand.count);
+            at_hand.command = command_recall(&client->upstream->memo, client->upstream->topology->commands,
+                                             at_hand.words, at_hand.count);
             if (!has_room(client) || !handler_take(client, &at_hand))
                 break;
         }
@@ -547,15 +548,13 @@ void client_submit(struct client *client, const struct command_at_hand *at_hand,
 static void send_request(struct client *client, struct chunk *chunk, struct slice bytes, const struct request *traits,
                          bool is_silent)
 {
-    struct request *request = chunk ? append_request(client) : NULL;
+    struct request *request = chunk ? append_request(client, traits) : NULL;
     if (!request) {
         chunk_release(&client->worker->chunks, chunk);
         request_give_touches(&client->worker->requests, traits->touches);
         client_close(client, "out of memory");
         return;
     }
-    *request = *traits;
-    request->client = client;
     request->order = ++client->order;
     request->is_silent = is_silent;
     request->chunk = chunk;
@@ -571,11 +570,9 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
 
 struct request *client_append(struct client *client, const struct request *traits)
 {
-    struct request *request = append_request(client);
+    struct request *request = append_request(client, traits);
     if (!request)
         return NULL;
-    *request = *traits;
-    request->client = client;
     request->order = ++client->order;
     request->is_silent = next_is_silent(client);
     return request;
@@ -583,13 +580,12 @@ struct request *client_append(struct client *client, const struct request *trait
 
 void client_send_piece(struct client *client, const struct request *piece, struct request **request)
 {
-    *request = request_create(&client->worker->requests);
+    *request = request_create_as(&client->worker->requests, piece);
     if (!*request) {
         request_give_touches(&client->worker->requests, piece->touches);
         client_close(client, "out of memory");
         return;
     }
-    **request = *piece;
     chunk_take(piece->chunk);
     (*request)->client = client;
     (*request)->order = client->order;
@@ -609,9 +605,9 @@ static void take_off(struct client *client, struct request *request)
     upstream_dispatch(client->upstream, request);
 }
 
-static struct request *append_request(struct client *client)
+static struct request *append_request(struct client *client, const struct request *traits)
 {
-    struct request *request = request_create(&client->worker->requests);
+    struct request *request = request_create_as(&client->worker->requests, traits);
     if (!request)
         return NULL;
     request->client = client;
@@ -640,10 +636,8 @@ void client_reply(struct client *client, struct slice reply)
         return;
     bool is_kept;
     if (client->first) {
-        struct request *request = append_request(client);
+        struct request *request = append_request(client, &(struct request){.state = REQUEST_ANSWERED});
         is_kept = request && spans_add_copy(&worker->chunks, &request->reply, reply);
-        if (request)
-            request->state = REQUEST_ANSWERED;
         client->stored_bytes += reply.size;
     } else {
         is_kept = spans_add_copy(&worker->chunks, &client->output, reply);
@@ -1046,14 +1040,13 @@ void client_flush(struct client *client)
     struct worker *worker = client->worker;
     while (client->output.first) {
         struct iovec ranges[RANGES_PER_WRITE];
-        int count = 0;
+        size_t count = 0;
         size_t total = 0;
         for (struct span *span = client->output.first; span && count < RANGES_PER_WRITE; span = span->next) {
             ranges[count++] = (struct iovec){(void *)(uintptr_t)span->bytes, span->size};
             total += span->size;
         }
-        struct msghdr message = {.msg_iov = ranges, .msg_iovlen = (size_t)count};
-        ssize_t written = sendmsg(client->io.fd, &message, MSG_NOSIGNAL);
+        ssize_t written = ranges_send(client->io.fd, ranges, count);
         if (written < 0 && errno != EAGAIN && errno != EINTR) {
             client_close(client, strerror(errno));
             return;

@@ -10,6 +10,7 @@
 #include "proxy/ears.h"
 #include "proxy/health.h"
 #include "proxy/log.h"
+#include "proxy/ranges.h"
 #include "proxy/redirect.h"
 #include "proxy/scripts.h"
 #include "proxy/tally.h"
@@ -33,7 +34,6 @@
 
 enum {
     READ_ROOM = 16 * 1024,        /* least free room in the intake before a read */
-    RANGES_PER_WRITE = 128,
     FRAME_LIMIT = 512 * 1024 * 1024, /* what must be seen whole; Redis' own limit for one bulk */
     KEEPALIVE_IDLE_S = 5,
     KEEPALIVE_INTERVAL_S = 2,
@@ -233,7 +233,7 @@ void connection_flush(struct connection *connection)
         return;
     while (connection->unsent != connection->gate) { /* without a gate: as long as there is any */
         struct iovec ranges[RANGES_PER_WRITE];
-        int count = 0;
+        size_t count = 0;
         size_t total = 0;
         size_t offset = connection->unsent_offset;
         for (struct request *request = connection->unsent; request != connection->gate;
@@ -248,8 +248,7 @@ void connection_flush(struct connection *connection)
                 ranges[count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
             total += size;
         }
-        struct msghdr message = {.msg_iov = ranges, .msg_iovlen = (size_t)count};
-        ssize_t written = sendmsg(connection->io.fd, &message, MSG_NOSIGNAL);
+        ssize_t written = ranges_send(connection->io.fd, ranges, count);
         if (written < 0) {
             if (errno == EAGAIN || errno == EINTR) {
                 connection_watch(connection, EV_READ | EV_WRITE);

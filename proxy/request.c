@@ -15,11 +15,13 @@ void request_pool_finish(struct request_pool *pool)
     slab_pool_finish(&pool->touches);
 }
 
-struct request *request_create(struct request_pool *pool)
+struct request *request_create(struct request_pool *pool) { return request_create_as(pool, &(struct request){0}); }
+
+struct request *request_create_as(struct request_pool *pool, const struct request *traits)
 {
     struct request *request = slab_take(&pool->slabs, sizeof *request);
     if (request)
-        *request = (struct request){0};
+        *request = *traits;
     return request;
 }
 

@@ -257,9 +257,11 @@ void touch_begin(const struct request *request, const struct connection *connect
 void touch_end(const struct request *request, const struct connection *connection)
 {
     struct upstream *upstream = connection->backend->upstream;
+    if (!upstream->asks_freshness)
+        return;
     bool is_remembered = keeps_sessions(upstream) && request->client && request->client->reading;
     bool is_write = request->touch != TOUCH_NOTHING && !request->is_read;
-    if (!upstream->asks_freshness || (!is_write && !is_remembered))
+    if (!is_write && !is_remembered)
         return;
     uint64_t now_us = answered_us(upstream->worker);
     if (is_write)

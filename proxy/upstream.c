@@ -547,6 +547,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     upstream->loads = loads;
     topology_release(upstream->topology);
     upstream->topology = topology;
+    upstream->memo = (struct command_memo){0};
     upstream->is_sharded = topology->is_cluster || topology->shard_count > 1;
     upstream->first_shard = upstream->is_sharded ? first_shard_of(topology) : 0;
     return true;

@@ -29,6 +29,7 @@ struct upstream {
     struct hold hold;
     struct budget budget;       /* of what was lost and is sent again */
     uint64_t unearned;          /* requests sent for the first time that it has not heard of */
+    struct command_memo memo;   /* of the topology's commands */
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
     const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */

@@ -201,6 +201,21 @@ void command_set_release(struct command_set *set);
  * arguments[0] is the command word; count is at least 1. Costs about ten nanoseconds. */
 const struct command *command_find(const struct command_set *set, const struct slice *arguments, size_t count);
 
+/* What was found last of each, for one set: commands mostly come again, spelt as before. All zero is a good beginning, and to be
+ * gone back to when the set is another. */
+enum { COMMAND_MEMO_BITS = 4, COMMAND_MEMO_MOST_BYTES = 8 };
+struct command_memo {
+    struct {
+        uint64_t text; /* the word as it came */
+        size_t size;
+        const struct command *row; /* NULL: nothing yet */
+    } places[1 << COMMAND_MEMO_BITS];
+};
+
+/* The same as command_find(), sooner where a word of up to COMMAND_MEMO_MOST_BYTES comes again. */
+const struct command *command_recall(struct command_memo *memo, const struct command_set *set,
+                                     const struct slice *arguments, size_t count);
+
 /* True if a command with `count` words satisfies the row's arity. */
 static inline bool command_arity_is_right(const struct command *command, size_t count)
 {

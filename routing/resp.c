@@ -75,7 +75,28 @@ static bool read_number(struct slice text, int64_t *number)
 
 static inline bool is_line_end(const char *at)
 {
-    return at[0] == '\r' && at[1] == '\n';
+    return memcmp(at, "\r\n", 2) == 0;
+}
+
+/* Passes over the header line at `at`, if it is of this type and its number has up to three digits, as most have; NULL if it is
+ * another, or fewer than eight bytes are there. */
+static inline const char *pass_short_header(const char *at, const char *end, char type, int64_t *number)
+{
+    if (end - at < 8 || *at != type) return NULL;
+    unsigned first = (unsigned)(unsigned char)at[1] - '0';
+    unsigned second = (unsigned)(unsigned char)at[2] - '0';
+    unsigned third = (unsigned)(unsigned char)at[3] - '0';
+    if (is_line_end(at + 2)) {
+        *number = first;
+        return first <= 9 ? at + 4 : NULL;
+    }
+    if (first - 1 > 8 || second > 9) return NULL;
+    if (is_line_end(at + 3)) {
+        *number = first * 10 + second;
+        return at + 5;
+    }
+    *number = first * 100 + second * 10 + third;
+    return third <= 9 && is_line_end(at + 4) ? at + 6 : NULL;
 }
 
 /* ---- the argument list ---- */
@@ -441,6 +462,26 @@ static enum resp_status scan_inline(struct resp_command *state, const struct res
     return *error ? RESP_BAD : RESP_DONE;
 }
 
+/* The length of a command that is all there, plain and within the limits, with its arguments listed; 0 if it has to be looked at
+ * line by line. */
+static inline size_t pass_plain_command(const struct resp_limits *limits, const char *bytes, size_t size,
+                                        struct resp_arguments *arguments)
+{
+    const char *end = bytes + (size < limits->max_command_bytes ? size : limits->max_command_bytes);
+    int64_t count = 0, length = 0;
+    const char *at = limits->is_unauthenticated ? NULL : pass_short_header(bytes, end, '*', &count);
+    if (!at || count == 0 || count > limits->max_arguments) return 0;
+    for (; count > 0; count--) {
+        at = pass_short_header(at, end, '$', &length);
+        if (!at || length > limits->max_bulk_bytes || end - at < length + 2 || !is_line_end(at + length)) break;
+        if (!arguments_add(arguments, at, (size_t)length)) break;
+        at += length + 2;
+    }
+    if (count == 0) return (size_t)(at - bytes);
+    arguments->count = 0;
+    return 0;
+}
+
 /*
  * The list is shared by all clients of a worker, so it cannot be kept from call to call: a command that comes
  * in pieces is only measured until its end is there, then walked once more to list its arguments.
@@ -456,6 +497,7 @@ enum resp_status resp_command_scan(struct resp_command *state, const struct resp
     if (size == 0) return RESP_MORE;
 
     bool is_first = state->wanted == 0;
+    if (is_first && (*used = pass_plain_command(limits, bytes, size, arguments)) > 0) return RESP_DONE;
     enum resp_status status = resp_is_inline(bytes)
                                   ? scan_inline(state, limits, bytes, size, arguments, error)
                                   : scan_array(state, limits, bytes, size, arguments, is_first, error);
@@ -736,10 +778,25 @@ static inline const char *pass_plain_elements(struct resp_reply *state, const ch
     return at;
 }
 
+/* Behind a reply that is one short string, as most are; NULL if it is another. */
+static inline const char *pass_plain_bulk_reply(struct resp_reply *state, const char *at, const char *end)
+{
+    int64_t length;
+    at = pass_short_header(at, end, '$', &length);
+    if (!at || end - at < length + 2 || !is_line_end(at + length)) return NULL;
+    state->type = '$';
+    return at + length + 2;
+}
+
 enum resp_status resp_reply_scan(struct resp_reply *state, const char *bytes, size_t size, size_t *used)
 {
     const char *at = bytes;
     const char *end = bytes + size;
+    if (resp_reply_is_idle(state) && (at = pass_plain_bulk_reply(state, bytes, end))) {
+        *used = (size_t)(at - bytes);
+        return RESP_DONE;
+    }
+    at = bytes;
     while (at < end) {
         if (state->step == STEP_TYPE) at = pass_plain_elements(state, at, end);
         if (state->owed > 0 && at < end) at = take_piece(state, at, end);

@@ -35,6 +35,9 @@ static void check_keys(const struct command_set *set, const struct slice *words,
 {
     uint32_t positions[MAX_WORDS];
     const struct command *row = command_find(set, words, count);
+    struct command_memo memo = {0};
+    for (int i = 0; i < 2 && count > 0; i++)
+        expect(command_recall(&memo, set, words, count) == row, "what is recalled is what is found");
     if (!row) return;
     int keys = command_keys(row, words, count, positions, MAX_WORDS);
     expect(keys >= -1 && keys <= (int)count, "no more keys than words");

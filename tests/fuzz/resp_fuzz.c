@@ -26,6 +26,7 @@ static void fail(const char *what, const char *one, const char *other)
 static const struct resp_limits limits_tried[] = {
     {.max_arguments = INT32_MAX, .max_bulk_bytes = 512 << 20, .max_command_bytes = 1 << 30},
     {.max_arguments = 100, .max_bulk_bytes = 1000, .max_command_bytes = 60, .is_unauthenticated = true},
+    {.max_arguments = 3, .max_bulk_bytes = 20, .max_command_bytes = 60},
 };
 
 static void check_commands(struct slice stream, const struct resp_limits *limits)

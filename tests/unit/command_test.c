@@ -1008,9 +1008,45 @@ static void what_a_replica_refuses_is_what_redis_calls_a_write(void **unused)
     }
 }
 
+/* Twice, so that the second time it is remembered; the words of one round share their places. */
+static void what_is_recalled_is_what_would_be_found(void **unused)
+{
+    (void)unused;
+    static const char *const cases[] = {
+        "GET k", "get k", "gEt k", "SET k v", "GET", "TTL k", "MGET a b", "mget", "HSET", "HGETALL k", "HGETALL",
+        "SETRANGE k 0 v", "EX", "EXECEXEC", "EXEC", "GETT", "TEGT", "ABCD", "ABCDABCD", "CLIENT SETNAME x", "CLIENT FOO",
+        "CLIENT", "CONFIG GET x", "OBJECT FREQ k", "XINFO STREAM k", "ZRANGEBYSCORE k", "INCRBY", "APPEND", "''", "''''''",
+    };
+    struct command_memo memo = {0};
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < LENGTH(cases); i++) {
+            struct words words = split(cases[i]);
+            for (int again = 0; again < 2; again++) {
+                const struct command *row = command_recall(&memo, command_set_builtin(), words.items, words.count);
+                if (row != find(cases[i])) fail_msg("%s: %s", cases[i], row ? row->full_name : "nothing");
+            }
+        }
+    }
+}
+
+/* A word with NUL bytes is none of those that have blanks where it has none. */
+static void a_word_is_recalled_by_all_of_its_bytes(void **unused)
+{
+    (void)unused;
+    struct command_memo memo = {0};
+    const struct slice get = SLICE("GET"), longer = {"GET\0", 4}, none = {"\0\0\0", 3};
+    assert_null(command_recall(&memo, command_set_builtin(), &none, 1));
+    assert_string_equal(command_recall(&memo, command_set_builtin(), &get, 1)->full_name, "get");
+    assert_null(command_recall(&memo, command_set_builtin(), &longer, 1));
+    assert_null(command_recall(&memo, command_set_builtin(), &none, 1));
+    assert_string_equal(command_recall(&memo, command_set_builtin(), &get, 1)->full_name, "get");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_recalled_is_what_would_be_found),
+        cmocka_unit_test(a_word_is_recalled_by_all_of_its_bytes),
         cmocka_unit_test(commands_are_found_whatever_the_case_of_their_letters),
         cmocka_unit_test(words_that_only_resemble_a_command_are_not_found),
         cmocka_unit_test(an_unknown_subcommand_gives_the_row_of_its_container),
