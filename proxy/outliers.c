@@ -85,6 +85,8 @@ static void carry_out(struct upstream *upstream, struct backend *backend, const 
     backend->is_ejected = decided->is_out;
     backend->is_spared = decided->is_broken && !decided->is_out;
     load->is_gray = is_gray;
+    uint32_t own_us = health_latency_us(backend);
+    load->is_quick = own_us > 0 && own_us < PICK_QUICK_US;
     load->held_back = backend->returned_ms ? pick_held_back(worker->now_ms - backend->returned_ms,
                                                             (uint64_t)upstream->config->breaker_slow_start_ms)
                                            : 0;

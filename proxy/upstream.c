@@ -548,6 +548,7 @@ static bool bind_backends(struct upstream *upstream, struct topology *topology)
     topology_release(upstream->topology);
     upstream->topology = topology;
     upstream->memo = (struct command_memo){0};
+    memset(upstream->batches, 0, sizeof upstream->batches);
     upstream->is_sharded = topology->is_cluster || topology->shard_count > 1;
     upstream->first_shard = upstream->is_sharded ? first_shard_of(topology) : 0;
     return true;
@@ -1063,8 +1064,9 @@ static uint32_t pick_node(struct upstream *upstream, const struct request *reque
     if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
         return pick_session_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
                                  request->client->id);
-    return pick_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us, PICK_NONE,
-                     &upstream->worker->seed);
+    size_t index = (size_t)(shard - upstream->topology->shards) % UPSTREAM_BATCHES;
+    return pick_batched_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
+                             &upstream->batches[index], upstream->worker->now_us, &upstream->worker->seed);
 }
 
 /* The master answers, or nobody, though there are replicas: were they asked how far they are, the next read might find one. No

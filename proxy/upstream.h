@@ -18,6 +18,8 @@
 
 struct worker;
 
+enum { UPSTREAM_BATCHES = 16 };
+
 struct upstream {
     struct worker *worker;
     uint32_t index;
@@ -30,6 +32,7 @@ struct upstream {
     struct budget budget;       /* of what was lost and is sent again */
     uint64_t unearned;          /* requests sent for the first time that it has not heard of */
     struct command_memo memo;   /* of the topology's commands */
+    struct pick_batch batches[UPSTREAM_BATCHES]; /* of shards, by their number */
     struct request_queue held;
     ev_timer release;           /* tries the held again when a backend may be retried */
     const struct backend *last_master; /* the node that was last named as such; NULL = none, or it is retired */

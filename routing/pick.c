@@ -59,6 +59,23 @@ uint32_t pick_read(const struct topology *topology, const struct topology_shard 
     return PICK_NONE;
 }
 
+uint32_t pick_batched_read(const struct topology *topology, const struct topology_shard *shard,
+                           const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
+                           struct pick_batch *batch, uint64_t turn, uint64_t *seed)
+{
+    if (policy == PICK_MASTER || policy == PICK_PREFER_MASTER)
+        return pick_read(topology, shard, loads, policy, fresh_after_us, PICK_NONE, seed);
+    const struct pick_context context = {topology, shard, loads, fresh_after_us, PICK_NONE, seed, false};
+    if (batch->turn == turn && batch->shard == shard && batch->left > 0 && is_open(&context, batch->node)) {
+        batch->left--;
+        return batch->node;
+    }
+    uint32_t node = pick_read(topology, shard, loads, policy, fresh_after_us, PICK_NONE, seed);
+    bool has_more = node != PICK_NONE && node != shard->master && loads[node].is_quick && loads[node].held_back == 0;
+    *batch = (struct pick_batch){turn, shard, node, has_more ? PICK_BATCH - 1 : 0};
+    return node;
+}
+
 uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
                            const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
                            uint64_t client_id)

@@ -31,6 +31,7 @@ enum pick_policy { /* in the order of enum reads_policy in config.h */
 struct pick_load {
     uint32_t outstanding; /* requests sent or queued there and not answered */
     bool is_usable;       /* false while this worker cannot reach it */
+    bool is_quick;        /* a replica that answers soon: what is read from it in one turn may go there together */
     bool is_gray;         /* much slower than its siblings: read from only if there is no other. Of no matter to writes */
     uint8_t held_back;    /* of 256 reads it would get, so many go to another that was drawn with it: pick_held_back() */
 };
@@ -46,6 +47,29 @@ uint8_t pick_held_back(uint64_t since_ms, uint64_t slow_start_ms);
 uint32_t pick_read(const struct topology *topology, const struct topology_shard *shard,
                    const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us, uint32_t avoid,
                    uint64_t *seed);
+
+/* What reads of one shard have come to in a turn of the loop. Zeroed memory is one that has not begun; so it must be made when
+ * the topology is another. */
+struct pick_batch {
+    uint64_t turn;
+    const struct topology_shard *shard;
+    uint32_t node;
+    uint32_t left; /* so many more go there */
+};
+
+enum {
+    PICK_BATCH = 32,      /* reads of a turn that go to one replica before another is looked for */
+    PICK_QUICK_US = 2000, /* what is behind so many must not wait long: a replica is_quick that takes less than this */
+};
+
+/*
+ * The same as pick_read() with nobody to avoid, for many reads of one turn of a loop, which is not 0 and differs from the turn
+ * before: they go to one replica, if that is quick and fit for each of them, since a replica costs a system call to write to and
+ * another to read from. The first of each batch is drawn as ever, so that over many turns all replicas have their share.
+ */
+uint32_t pick_batched_read(const struct topology *topology, const struct topology_shard *shard,
+                           const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
+                           struct pick_batch *batch, uint64_t turn, uint64_t *seed);
 
 /* The same for a client that must not go back in time: of all replicas of the shard it reads from one only, which its id
  * tells, or from the master. Another one it is when the replicas of the shard are others. */

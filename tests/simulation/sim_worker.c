@@ -22,6 +22,7 @@ enum {
     MAX_EJECTED = 50,
     BUDGET_PERCENT = 20,
     REPLICAS_MOST = GRAY_SIBLINGS_MOST,
+    TURN_US = 100, /* a turn of a loop, as far as picks know */
 };
 
 static sim_handler adopt, tick, release_now, connected, connection_lost, trial_over;
@@ -160,6 +161,7 @@ static void adopt(struct sim *sim, void *subject, uint64_t letter)
     follow_replicas(sim, worker, topology);
     topology_release(worker->topology);
     worker->topology = topology;
+    worker->batch = (struct pick_batch){0};
     sim_tell(sim, "worker %u: topology %llu", worker->index, (unsigned long long)topology->version);
     bind_roles(sim, worker, &again);
     dispatch_all(sim, worker, &again);
@@ -294,8 +296,8 @@ static uint32_t pick_node(struct sim *sim, struct sim_worker *worker, const stru
     if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
         return pick_session_read(worker->topology, shard, worker->loads, policy, request->fresh_after_us,
                                  request->client->index);
-    return pick_read(worker->topology, shard, worker->loads, policy, request->fresh_after_us, PICK_NONE,
-                     &worker->random);
+    return pick_batched_read(worker->topology, shard, worker->loads, policy, request->fresh_after_us, &worker->batch,
+                             1 + sim->now_us / TURN_US, &worker->random);
 }
 
 static bool is_proven(const struct sim *sim, const struct sim_worker *worker, const struct sim_request *request,
@@ -848,6 +850,7 @@ static void tick_outliers(struct sim *sim, struct sim_worker *worker, const stru
         bool is_gray = decided[i].is_out && !decided[i].is_broken;
         if (worker->loads[shard->replicas[i]].is_gray && !is_gray) backend->returned_ms = sim_now_ms(sim);
         worker->loads[shard->replicas[i]].is_gray = is_gray;
+        worker->loads[shard->replicas[i]].is_quick = backend->latency_us > 0 && backend->latency_us < PICK_QUICK_US;
         worker->loads[shard->replicas[i]].held_back =
             backend->returned_ms ? pick_held_back(sim_now_ms(sim) - backend->returned_ms, SLOW_START_MS) : 0;
         if (is_gray) measure(sim, worker, shard->replicas[i]);

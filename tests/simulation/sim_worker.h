@@ -65,6 +65,7 @@ struct sim_worker {
     uint64_t random;
     struct topology *topology;
     struct pick_load *loads;
+    struct pick_batch batch;
     struct sim_backend *backends; /* by node */
     struct hold hold;
     struct sim_queue held;

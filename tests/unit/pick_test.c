@@ -629,6 +629,104 @@ static void the_share_of_one_that_comes_back_grows_evenly(void **unused)
     topology_release(scene.topology);
 }
 
+/* ---- batches ---- */
+
+static uint32_t batched(struct scene *scene, enum pick_policy policy, struct pick_batch *batch, uint64_t turn)
+{
+    return pick_batched_read(scene->topology, shard_of(scene), scene->loads, policy, FRESHNESS_ANY, batch, turn, &scene->seed);
+}
+
+static void scene_of_quick(struct scene *scene)
+{
+    scene_init(scene, 4);
+    for (uint32_t i = 0; i < 4; i++)
+        scene->loads[i].is_quick = true;
+}
+
+static void reads_of_one_turn_go_together_as_far_as_a_batch_goes(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct pick_batch batch = {0};
+    scene_of_quick(&scene);
+    uint32_t first = batched(&scene, PICK_PREFER_REPLICA, &batch, 1);
+    for (int i = 1; i < PICK_BATCH; i++) {
+        scene.loads[first].outstanding++;
+        assert_int_equal(batched(&scene, PICK_PREFER_REPLICA, &batch, 1), first);
+    }
+    for (uint32_t other = 1; other < 4; other++)
+        scene.loads[other].outstanding += other != first ? 0 : PICK_BATCH;
+    unsigned others = 0;
+    for (int turn = 2; turn < 100; turn++)
+        others += batched(&scene, PICK_PREFER_REPLICA, &batch, (uint64_t)turn) != first;
+    assert_in_range(others, 97, 98); /* it is never the less loaded of two, and never drawn twice */
+    topology_release(scene.topology);
+}
+
+static void all_replicas_have_their_share_of_the_turns(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct pick_batch batch = {0};
+    unsigned counts[4] = {0};
+    scene_of_quick(&scene);
+    for (uint64_t turn = 1; turn <= DRAWS; turn++) {
+        uint32_t node = batched(&scene, PICK_REPLICA, &batch, turn);
+        assert_int_equal(batched(&scene, PICK_REPLICA, &batch, turn), node);
+        counts[node]++;
+    }
+    for (int i = 1; i < 4; i++)
+        assert_share(counts[i], 1, 3);
+    topology_release(scene.topology);
+}
+
+/* Each of these ends it, so that of many turns not all have their second read where the first was. */
+static void a_batch_goes_only_to_who_may_have_all_of_it(void **state)
+{
+    (void)state;
+    for (int what = 0; what < 6; what++) {
+        struct scene scene;
+        unsigned moved = 0;
+        scene_of_quick(&scene);
+        for (uint64_t turn = 1; turn <= 200; turn++) {
+            struct pick_batch batch = {0};
+            for (uint32_t i = 1; i < 4; i++) {
+                scene.loads[i].is_quick = what != 0;
+                scene.loads[i].held_back = what == 1 ? 100 : 0;
+                scene.loads[i].is_usable = true;
+                scene.loads[i].is_gray = false;
+                atomic_store(&scene.topology->nodes[i].gauge->fresh_us, 100);
+            }
+            uint32_t first = batched(&scene, PICK_REPLICA, &batch, turn);
+            scene.loads[first].is_usable = what != 2;
+            scene.loads[first].is_gray = what == 3;
+            atomic_store(&scene.topology->nodes[first].gauge->fresh_us, what == 4 ? 50 : 100);
+            uint32_t second = pick_batched_read(scene.topology, shard_of(&scene), scene.loads, PICK_REPLICA, 70, &batch,
+                                                turn + (what == 5), &scene.seed);
+            assert_int_not_equal(second, PICK_NONE);
+            moved += second != first;
+        }
+        if (moved < 100 || (what >= 2 && what <= 4 && moved != 200)) fail_msg("%d: %u", what, moved);
+        topology_release(scene.topology);
+    }
+}
+
+static void the_master_has_no_batches(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct pick_batch batch = {0};
+    scene_of_quick(&scene);
+    for (uint32_t i = 1; i < 4; i++)
+        scene.loads[i].is_usable = false;
+    assert_int_equal(batched(&scene, PICK_PREFER_REPLICA, &batch, 1), 0);
+    scene.loads[1].is_usable = true; /* the next read of the turn finds a replica again */
+    assert_int_equal(batched(&scene, PICK_PREFER_REPLICA, &batch, 1), 1);
+    assert_int_equal(batched(&scene, PICK_MASTER, &batch, 1), 0);
+    assert_int_equal(batched(&scene, PICK_PREFER_MASTER, &batch, 1), 0);
+    topology_release(scene.topology);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -652,6 +750,10 @@ int main(void)
         cmocka_unit_test(that_it_is_gray_is_of_no_matter_to_writes),
         cmocka_unit_test(a_client_of_replicas_leaves_a_gray_one_while_there_are_others),
         cmocka_unit_test(the_share_of_one_that_comes_back_grows_evenly),
+        cmocka_unit_test(reads_of_one_turn_go_together_as_far_as_a_batch_goes),
+        cmocka_unit_test(all_replicas_have_their_share_of_the_turns),
+        cmocka_unit_test(a_batch_goes_only_to_who_may_have_all_of_it),
+        cmocka_unit_test(the_master_has_no_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
