@@ -25,6 +25,8 @@ struct merge {
     struct merge_buffer *buffer;
 };
 
+#define LIST_OF_ONE SLICE("*1\r\n")
+
 /* A reply that is being read. */
 struct reader {
     struct slice reply;
@@ -51,8 +53,10 @@ static bool skip_element(struct reader *reader, struct slice *bytes);
 static bool is_error(const struct resp_value *head);
 static bool is_list(const struct resp_value *head);
 static bool is_text(const struct resp_value *head);
+static bool is_list_of_one_text(struct slice reply);
 static const struct merge_piece *one_that_matters(const struct merge_piece *pieces, uint32_t count,
                                                   enum merge_policy policy, uint32_t *good);
+static bool has_failed(struct slice reply);
 static bool is_better_error(const struct merge_piece *piece, const struct merge_piece *than);
 static bool put_failure(struct merge_buffer *buffer, struct slice reply, uint32_t good, uint32_t count);
 static bool put_one_line(struct merge_buffer *buffer, struct slice text);
@@ -109,9 +113,7 @@ static const struct merge_piece *one_that_matters(const struct merge_piece *piec
 
     *good = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct reader reader;
-        bool has_failed = open_reply(&reader, pieces[i].reply) && is_error(&reader.head);
-        if (!has_failed) {
+        if (!has_failed(pieces[i].reply)) {
             if (!succeeded) succeeded = &pieces[i];
             ++*good;
         } else if (!failed || (is_one_enough && is_better_error(&pieces[i], failed))) {
@@ -119,6 +121,14 @@ static const struct merge_piece *one_that_matters(const struct merge_piece *piec
         }
     }
     return is_one_enough && succeeded ? succeeded : failed;
+}
+
+/* Mostly its first byte tells; behind attributes there may be anything. */
+static bool has_failed(struct slice reply)
+{
+    struct reader reader;
+    bool may_be_error = reply.size == 0 || memchr("-!|>", reply.bytes[0], 4);
+    return may_be_error && open_reply(&reader, reply) && is_error(&reader.head);
 }
 
 /* A node without a script that runs says NOTBUSY; the one that has it says why it goes on. */
@@ -312,6 +322,12 @@ static enum outcome merge_places(const struct merge *merge)
     for (uint32_t i = 0; i < merge->count; i++) {
         const struct merge_piece *piece = &merge->pieces[i];
         struct reader reader;
+        if (piece->count == 1 && is_list_of_one_text(piece->reply)) {
+            assert(piece->order[0] < total);
+            merge->buffer->items[piece->order[0]].bytes =
+                (struct slice){piece->reply.bytes + LIST_OF_ONE.size, piece->reply.size - LIST_OF_ONE.size};
+            continue;
+        }
         if (!open_reply(&reader, piece->reply) || reader.head.type != '*' || reader.head.is_null ||
             reader.head.integer != piece->count)
             return UNFIT;
@@ -321,6 +337,13 @@ static enum outcome merge_places(const struct merge *merge)
         }
     }
     return put_items(merge, '*', total);
+}
+
+/* What is behind its head is that text, since the reply is whole: most of MGET's pieces are of one key. */
+static bool is_list_of_one_text(struct slice reply)
+{
+    return slice_starts_with(reply, LIST_OF_ONE) && reply.size > LIST_OF_ONE.size &&
+           reply.bytes[LIST_OF_ONE.size] == '$';
 }
 
 /* Lists are copied as they are, without a look at their elements. Null is an empty one. */
