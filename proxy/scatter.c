@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 enum {
+    INTAKE_MOST = 16 * 1024,       /* bytes of pieces that lie where what comes from sockets does */
     MERGED_KEPT = 4 * 1024 * 1024, /* bytes of memory for replies that are kept for the next one */
     SCRIPT_MS = 6000, /* by then a node says that a script runs (busy-reply-threshold, 5 s where nobody has changed it) */
 };
@@ -25,9 +26,11 @@ struct scatter {
     uint32_t shard_count; /* there were when it began */
     uint64_t began_ms;
     uint32_t *order;
+    struct merge_piece *replies; /* while merging only */
     struct scattered {
         struct request *request; /* NULL: not made yet */
         struct chunk *joined;    /* its reply, where that came in several parts; while merging only */
+        size_t size;             /* of its bytes */
         uint32_t first, count;   /* of its keys, in order */
         uint32_t shard;          /* that it is for, whatever keys it has */
         uint32_t replica;        /* that it is for; TOPOLOGY_NO_NODE: it is for a master */
@@ -35,19 +38,24 @@ struct scatter {
 };
 
 static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
-                        const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count);
-static struct scatter *create(const struct plan *plan, uint32_t count);
+                        const struct plan *plan, struct request *piece, struct scatter *scatter, uint32_t count);
+static uint32_t piece_in_turn(const struct plan *plan, uint32_t turn, uint32_t count);
+static struct scatter *create(const struct plan *plan, uint32_t count, uint32_t room);
 static uint32_t find_nodes(const struct client *client, const struct request *traits, const struct plan *plan,
                            struct scattered *pieces);
 static bool may_be_missing(const struct client *client, const struct plan *plan, uint32_t shard);
 static bool is_missing(const struct upstream *upstream, uint16_t shard);
 static bool is_there(const struct upstream *upstream, uint32_t node);
 static bool is_busy(const struct upstream *upstream, uint32_t node);
+static void direct(const struct client *client, const struct request *traits, const struct plan *plan,
+                   const struct scattered *scattered, struct request *piece);
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index);
+static void place_piece(struct request *piece, const struct plan *plan, uint32_t index);
 static void direct_to_replica(const struct upstream *upstream, struct request *piece, uint32_t replica);
 static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan);
-static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan);
-static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index);
+static bool encode(struct client *client, const struct command_at_hand *at_hand, const struct plan *plan,
+                   struct scatter *scatter, struct request *piece);
+static size_t measure(const struct command_at_hand *at_hand, const struct plan *plan, struct scatter *scatter);
 static void merge(struct scatter *scatter);
 static struct slice reply_of(struct scattered *piece);
 static void release_pieces(struct client *client, struct scatter *scatter);
@@ -57,55 +65,66 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
 {
     if (!may_go(client, traits, plan))
         return client_stall(client, STALL_DRAINED);
+    uint32_t shard_count = client->upstream->topology->shard_count;
+    bool is_check = traits->inspection == INSPECT_SCAN_CHECK;
     uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : find_nodes(client, traits, plan, NULL);
-    struct scatter *scatter = create(plan, count);
-    struct chunk *chunk = encode(at_hand, plan);
-    struct request *whole = scatter && chunk ? client_append(client, traits) : NULL;
+    struct scatter *scatter = create(plan, count, is_check ? shard_count : count);
+    struct request piece = traits_of_piece(traits, plan, 0);
+    bool is_encoded = scatter && encode(client, at_hand, plan, scatter, &piece);
+    struct request *whole = is_encoded ? client_append(client, traits) : NULL;
     if (!whole) {
         free(scatter);
-        chunk_release(&client->worker->chunks, chunk);
+        chunk_release(&client->worker->chunks, piece.chunk);
         client_close(client, "out of memory");
         return false;
     }
     whole->scatter = scatter;
     whole->state = REQUEST_SCATTERED;
     scatter->whole = whole;
-    scatter->policy = plan->merge;
-    scatter->limit = plan->limit;
     scatter->began_ms = client->worker->now_ms;
-    scatter->shard_count = client->upstream->topology->shard_count;
+    scatter->shard_count = shard_count;
     scatter->is_write = !traits->is_read;
     if (plan->kind != PLAN_SPLIT)
         find_nodes(client, traits, plan, scatter->pieces);
-    send_pieces(client, at_hand, traits, plan, chunk, scatter, count);
-    chunk_release(&client->worker->chunks, chunk);
+    send_pieces(client, at_hand, traits, plan, &piece, scatter, count);
+    chunk_release(&client->worker->chunks, piece.chunk);
     return !client->is_closed;
 }
 
-/* Replicas before masters, since these may have to be waited for. The scatter may be gone when the last is sent. */
+/* The scatter may be gone when the last is sent. */
 static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
-                        const struct plan *plan, struct chunk *chunk, struct scatter *scatter, uint32_t count)
+                        const struct plan *plan, struct request *piece, struct scatter *scatter, uint32_t count)
 {
-    size_t offset = 0;
-    for (uint32_t sent = 0; sent < count && !client->is_closed; sent++) {
-        uint32_t i = plan->kind == PLAN_NODES ? count - 1 - sent : sent;
-        const struct scattered *scattered = &scatter->pieces[i];
-        struct request piece = traits_of_piece(traits, plan, plan->kind == PLAN_SPLIT ? i : scattered->shard);
-        piece.is_spare = plan->kind != PLAN_SPLIT && may_be_missing(client, plan, scattered->shard);
-        if (scattered->replica != TOPOLOGY_NO_NODE)
-            direct_to_replica(client->upstream, &piece, scattered->replica);
-        piece.scatter = scatter;
-        piece.bytes = chunk->bytes + offset;
-        piece.size = plan->kind == PLAN_SPLIT ? encode_piece(NULL, at_hand, plan, i) : chunk->filled;
-        piece.chunk = chunk;
-        offset += plan->kind == PLAN_SPLIT ? piece.size : 0;
-        if (!touch_piece(client, at_hand, plan, i, &piece)) {
-            request_give_touches(&client->worker->requests, piece.touches);
+    const char *bytes = piece->bytes;
+    struct chunk *chunk = piece->chunk;
+    for (uint32_t turn = 0; turn < count && !client->is_closed; turn++) {
+        uint32_t i = piece_in_turn(plan, turn, count);
+        struct scattered *scattered = &scatter->pieces[i];
+        if (plan->kind == PLAN_SPLIT)
+            place_piece(piece, plan, i);
+        else
+            direct(client, traits, plan, scattered, piece);
+        piece->scatter = scatter;
+        piece->chunk = chunk;
+        piece->bytes = bytes;
+        piece->size = scattered->size;
+        piece->touches = NULL;
+        bytes += plan->kind == PLAN_SPLIT ? scattered->size : 0;
+        if (!touch_piece(client, at_hand, plan, i, piece)) {
+            request_give_touches(&client->worker->requests, piece->touches);
             client_close(client, "out of memory");
             return;
         }
-        client_send_piece(client, &piece, &scatter->pieces[i].request);
+        client_send_piece(client, piece, &scattered->request);
     }
+}
+
+/* Those of one shard leave side by side; replicas go before masters, since these may have to be waited for. */
+static uint32_t piece_in_turn(const struct plan *plan, uint32_t turn, uint32_t count)
+{
+    if (plan->kind == PLAN_SPLIT)
+        return plan->sequence[turn];
+    return plan->kind == PLAN_NODES ? count - 1 - turn : turn;
 }
 
 void scatter_answered(struct request *piece)
@@ -185,22 +204,25 @@ void scatter_abandon(struct client *client, struct request *whole)
     request_destroy(&worker->requests, &worker->chunks, whole);
 }
 
-static struct scatter *create(const struct plan *plan, uint32_t count)
+/* room: for replies to be merged. */
+static struct scatter *create(const struct plan *plan, uint32_t count, uint32_t room)
 {
     size_t keys = plan->kind == PLAN_SPLIT ? plan->key_count : 0;
-    struct scatter *scatter = calloc(1, sizeof *scatter + count * sizeof *scatter->pieces + keys * sizeof(uint32_t));
+    struct scatter *scatter = malloc(sizeof *scatter + count * sizeof *scatter->pieces +
+                                     room * sizeof *scatter->replies + keys * sizeof *scatter->order);
     if (!scatter)
         return NULL;
-    scatter->count = scatter->left = count;
-    scatter->order = (uint32_t *)&scatter->pieces[count];
+    *scatter = (struct scatter){.policy = plan->merge, .count = count, .left = count, .limit = plan->limit};
+    scatter->replies = (struct merge_piece *)&scatter->pieces[count];
+    scatter->order = (uint32_t *)&scatter->replies[room];
     if (keys)
-        memcpy(scatter->order, plan->order, keys * sizeof(uint32_t));
+        memcpy(scatter->order, plan->order, keys * sizeof *scatter->order);
     for (uint32_t i = 0; i < count; i++) {
+        scatter->pieces[i] = (struct scattered){.replica = TOPOLOGY_NO_NODE};
         if (keys) {
             scatter->pieces[i].first = plan->pieces[i].first;
             scatter->pieces[i].count = plan->pieces[i].count;
         }
-        scatter->pieces[i].replica = TOPOLOGY_NO_NODE;
     }
     return scatter;
 }
@@ -285,6 +307,16 @@ static void direct_to_replica(const struct upstream *upstream, struct request *p
     piece->redirect_version = upstream->topology->version;
 }
 
+/* A piece that is for a node, whatever keys it has. */
+static void direct(const struct client *client, const struct request *traits, const struct plan *plan,
+                   const struct scattered *scattered, struct request *piece)
+{
+    *piece = traits_of_piece(traits, plan, scattered->shard);
+    piece->is_spare = may_be_missing(client, plan, scattered->shard);
+    if (scattered->replica != TOPOLOGY_NO_NODE)
+        direct_to_replica(client->upstream, piece, scattered->replica);
+}
+
 static struct request traits_of_piece(const struct request *traits, const struct plan *plan, uint32_t index)
 {
     struct request piece = *traits;
@@ -292,9 +324,17 @@ static struct request traits_of_piece(const struct request *traits, const struct
     piece.inspection = INSPECT_NOTHING;
     piece.is_for_shard = plan->kind != PLAN_SPLIT;
     piece.is_for_nodes = plan->kind == PLAN_NODES;
-    piece.place = (uint16_t)(piece.is_for_shard ? index : plan->pieces[index].place);
-    piece.has_several_keys = !piece.is_for_shard && plan->pieces[index].count > 1;
+    if (piece.is_for_shard)
+        piece.place = (uint16_t)index;
+    else
+        place_piece(&piece, plan, index);
     return piece;
+}
+
+static void place_piece(struct request *piece, const struct plan *plan, uint32_t index)
+{
+    piece->place = (uint16_t)plan->pieces[index].place;
+    piece->has_several_keys = plan->pieces[index].count > 1;
 }
 
 static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan)
@@ -310,28 +350,40 @@ static bool may_go(const struct client *client, const struct request *traits, co
     return true;
 }
 
-/* All pieces one behind the other; what goes to all masters once. */
-static struct chunk *encode(const struct command_at_hand *at_hand, const struct plan *plan)
+/* All pieces one behind the other in the order in which they are sent; what goes to all nodes once. The first piece is told
+ * where. False if memory is short. */
+static bool encode(struct client *client, const struct command_at_hand *at_hand, const struct plan *plan,
+                   struct scatter *scatter, struct request *piece)
 {
-    size_t size = 0;
-    uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : 1;
-    for (uint32_t i = 0; i < count; i++)
-        size += encode_piece(NULL, at_hand, plan, i);
-    struct chunk *chunk = chunk_create_sized(size);
-    for (uint32_t i = 0; chunk && i < count; i++)
-        chunk->filled += encode_piece(chunk->bytes + chunk->filled, at_hand, plan, i);
-    return chunk;
+    size_t size = measure(at_hand, plan, scatter);
+    struct chunk *chunk =
+        size <= INTAKE_MOST ? chunk_pool_intake(&client->worker->chunks, size) : chunk_create_sized(size);
+    if (!chunk)
+        return false;
+    piece->chunk = size <= INTAKE_MOST ? chunk_take(chunk) : chunk;
+    piece->bytes = chunk->bytes + chunk->filled;
+    char *at = chunk->bytes + chunk->filled;
+    chunk->filled += size;
+    if (plan->kind != PLAN_SPLIT) {
+        resp_encode(at, at_hand->words, at_hand->count);
+        return true;
+    }
+    for (uint32_t turn = 0; turn < plan->piece_count; turn++)
+        at += plan_piece_encode(plan, &plan->pieces[plan->sequence[turn]], at_hand->command, at_hand->words, at);
+    return true;
 }
 
-/* Returns the bytes; out may be NULL. */
-static size_t encode_piece(char *out, const struct command_at_hand *at_hand, const struct plan *plan, uint32_t index)
+static size_t measure(const struct command_at_hand *at_hand, const struct plan *plan, struct scatter *scatter)
 {
-    const struct slice *words = at_hand->words;
-    if (plan->kind != PLAN_SPLIT)
-        return out ? resp_encode(out, words, at_hand->count) : resp_encoded_size(words, at_hand->count);
-    const struct plan_piece *piece = &plan->pieces[index];
-    return out ? plan_piece_encode(plan, piece, at_hand->command, words, out)
-               : plan_piece_size(plan, piece, at_hand->command, words);
+    size_t size = plan->kind == PLAN_SPLIT ? 0 : resp_encoded_size(at_hand->words, at_hand->count);
+    for (uint32_t i = 0; i < scatter->count; i++) {
+        struct scattered *scattered = &scatter->pieces[i];
+        scattered->size = plan->kind == PLAN_SPLIT
+                              ? plan_piece_size(plan, &plan->pieces[i], at_hand->command, at_hand->words)
+                              : size;
+        size += plan->kind == PLAN_SPLIT ? scattered->size : 0;
+    }
+    return size;
 }
 
 static void merge(struct scatter *scatter)
@@ -340,8 +392,10 @@ static void merge(struct scatter *scatter)
     struct worker *worker = whole->client->worker;
     bool is_check = whole->inspection == INSPECT_SCAN_CHECK;
     uint32_t count = 0;
-    struct merge_piece *pieces = calloc(is_check ? scatter->shard_count : scatter->count, sizeof *pieces);
-    bool is_good = pieces != NULL;
+    struct merge_piece *pieces = scatter->replies;
+    bool is_good = true;
+    if (is_check)
+        memset(pieces, 0, scatter->shard_count * sizeof *pieces);
     for (uint32_t i = 0; is_good && i < scatter->count; i++) {
         struct scattered *piece = &scatter->pieces[i];
         if (piece->request->is_skipped)
@@ -352,7 +406,6 @@ static void merge(struct scatter *scatter)
     }
     if (is_good && count == 0 && !is_check) {
         spans_add_copy(&worker->chunks, &whole->reply, error_reply(ERROR_NO_MASTER));
-        free(pieces);
         return;
     }
     if (is_good && scatter->policy == MERGE_LATEST)
@@ -363,7 +416,6 @@ static void merge(struct scatter *scatter)
         is_good = merge_replies(scatter->policy, pieces, count, scatter->is_write, &worker->seed, &worker->merged) &&
                   spans_add_copy(&worker->chunks, &whole->reply,
                                  (struct slice){worker->merged.bytes, worker->merged.size});
-    free(pieces);
     if (worker->merged.room > MERGED_KEPT)
         merge_buffer_finish(&worker->merged);
     for (uint32_t i = 0; i < scatter->count; i++)

@@ -17,20 +17,23 @@ enum {
 static void plan_without_keys(const struct topology *topology, const struct command *command,
                               const struct slice *words, size_t count, bool may_split, struct plan *plan);
 static uint32_t limit_of(const struct slice *words, size_t count);
-static bool have_one_place(const struct topology *topology, const struct slice *words,
-                           const uint32_t *positions, size_t key_count, uint32_t *place);
+static size_t keys_of_first_place(const struct topology *topology, const struct slice *words,
+                                  const uint32_t *positions, size_t key_count, uint32_t *place);
 static bool have_patterns(const struct topology *topology, const struct slice *words, size_t count, uint32_t place);
 static bool lacks_a_word(const struct command_keys *keys, size_t count);
 static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
-                        const uint32_t *positions, size_t count, struct plan *plan);
+                        const uint32_t *positions, size_t count, size_t in_first, struct plan *plan);
+static void plan_sequence(struct planner *planner, const struct topology *topology, uint32_t piece_count);
+static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count);
 static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count);
 static bool planner_reserve(struct planner *planner, size_t room);
 static bool grow(void *list, size_t room, size_t item_size);
 static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
                           const struct command_keys *keys, size_t *tail);
-static size_t bulk_size(struct slice word);
-static char *put_number(char *out, char type, size_t number);
-static char *put_bulk(char *out, struct slice word);
+static inline size_t bulk_size(struct slice word);
+static inline size_t header_size(size_t number);
+static inline char *put_number(char *out, char type, size_t number);
+static inline char *put_bulk(char *out, struct slice word);
 
 bool plan_make(struct planner *planner, const struct topology *topology, const struct command *command,
                const struct slice *words, size_t count, bool may_split, struct plan *plan)
@@ -58,7 +61,8 @@ bool plan_make(struct planner *planner, const struct topology *topology, const s
 
     plan->key_count = (uint32_t)found;
     bool has_patterns = command->keys.has_patterns && !topology->is_cluster; /* else the node says what it has against it */
-    if (have_one_place(topology, words, positions, (size_t)found, &plan->place)) {
+    size_t in_first = keys_of_first_place(topology, words, positions, (size_t)found, &plan->place);
+    if (in_first == (size_t)found) {
         plan->kind = has_patterns && !have_patterns(topology, words, count, plan->place) ? PLAN_CROSS : PLAN_PLACE;
         plan->has_several_keys = found > 1;
     } else if (command->spread != SPREAD_KEYS || !may_split) {
@@ -66,7 +70,7 @@ bool plan_make(struct planner *planner, const struct topology *topology, const s
     } else if (!lacks_a_word(&command->keys, count)) {
         plan->kind = PLAN_SPLIT;
         plan->merge = command->merge;
-        return plan_pieces(planner, topology, words, positions, count, plan);
+        return plan_pieces(planner, topology, words, positions, count, in_first, plan);
     }
     return true;
 }
@@ -95,15 +99,15 @@ static uint32_t limit_of(const struct slice *words, size_t count)
     return (uint32_t)number;
 }
 
-/* Puts down the place of the first key in any case. */
-static bool have_one_place(const struct topology *topology, const struct slice *words,
-                           const uint32_t *positions, size_t key_count, uint32_t *place)
+/* How many keys there are before the first that is in another place than they. */
+static size_t keys_of_first_place(const struct topology *topology, const struct slice *words,
+                                  const uint32_t *positions, size_t key_count, uint32_t *place)
 {
+    size_t count = 1;
     *place = topology_place_of(topology, words[positions[0]]);
-    for (size_t i = 1; i < key_count; i++) {
-        if (topology_place_of(topology, words[positions[i]]) != *place) return false;
-    }
-    return true;
+    while (count < key_count && topology_place_of(topology, words[positions[count]]) == *place)
+        count++;
+    return count;
 }
 
 /* True if all that the patterns of a SORT stand for is there too. */
@@ -128,12 +132,12 @@ static bool lacks_a_word(const struct command_keys *keys, size_t count)
 /* ---- pieces ---- */
 
 static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
-                        const uint32_t *positions, size_t count, struct plan *plan)
+                        const uint32_t *positions, size_t count, size_t in_first, struct plan *plan)
 {
     if (!planner_reserve(planner, plan->key_count)) return false;
 
     for (uint32_t key = 0; key < plan->key_count; key++) {
-        uint32_t place = topology_place_of(topology, words[positions[key]]);
+        uint32_t place = key < in_first ? plan->place : topology_place_of(topology, words[positions[key]]);
         planner->piece_of[key] = piece_at(planner, place, &plan->piece_count);
         planner->pieces[planner->piece_of[key]].count++;
     }
@@ -146,10 +150,41 @@ static bool plan_pieces(struct planner *planner, const struct topology *topology
         struct plan_piece *piece = &planner->pieces[planner->piece_of[key]];
         planner->order[piece->first + piece->count++] = key;
     }
+    plan_sequence(planner, topology, plan->piece_count);
     plan->pieces = planner->pieces;
     plan->order = planner->order;
+    plan->sequence = planner->sequence;
     plan->word_count = (uint32_t)count;
     return true;
+}
+
+/* Shards in the order in which they occur, and so are the pieces of each. */
+static void plan_sequence(struct planner *planner, const struct topology *topology, uint32_t piece_count)
+{
+    struct plan_group *groups = planner->groups;
+    uint32_t group_count = 0;
+    for (uint32_t i = 0; i < piece_count; i++) {
+        uint16_t shard = topology_shard_of(topology, planner->pieces[i].place);
+        planner->group_of[i] = group_at(planner, shard, &group_count);
+        groups[planner->group_of[i]].end++;
+    }
+    for (uint32_t i = 0, first = 0; i < group_count; i++) {
+        uint32_t count = groups[i].end;
+        groups[i].end = first;
+        first += count;
+    }
+    for (uint32_t i = 0; i < piece_count; i++)
+        planner->sequence[groups[planner->group_of[i]].end++] = i;
+}
+
+/* As piece_at(). */
+static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count)
+{
+    uint32_t group = planner->at_shard[shard];
+    if (group < *group_count && planner->groups[group].shard == shard) return group;
+    planner->at_shard[shard] = *group_count;
+    planner->groups[*group_count] = (struct plan_group){.shard = shard};
+    return (*group_count)++;
 }
 
 /* at_place is never cleared: what it says counts only if the piece says the same. */
@@ -166,13 +201,17 @@ static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piec
 static bool planner_reserve(struct planner *planner, size_t room)
 {
     if (!planner->at_place) planner->at_place = calloc(TOPOLOGY_SLOTS, sizeof(*planner->at_place));
-    if (!planner->at_place) return false;
+    if (!planner->at_shard) planner->at_shard = calloc(TOPOLOGY_NO_SHARD + 1, sizeof(*planner->at_shard));
+    if (!planner->at_place || !planner->at_shard) return false;
     if (room <= planner->room) return true;
     room += room / 2;
     if (!grow(&planner->positions, room, sizeof(*planner->positions)) ||
         !grow(&planner->pieces, room, sizeof(*planner->pieces)) ||
         !grow(&planner->order, room, sizeof(*planner->order)) ||
-        !grow(&planner->piece_of, room, sizeof(*planner->piece_of)))
+        !grow(&planner->piece_of, room, sizeof(*planner->piece_of)) ||
+        !grow(&planner->sequence, room, sizeof(*planner->sequence)) ||
+        !grow(&planner->group_of, room, sizeof(*planner->group_of)) ||
+        !grow(&planner->groups, room, sizeof(*planner->groups)))
         return false;
     planner->room = room;
     return true;
@@ -194,7 +233,11 @@ void planner_finish(struct planner *planner)
     free(planner->pieces);
     free(planner->order);
     free(planner->piece_of);
+    free(planner->sequence);
+    free(planner->group_of);
+    free(planner->groups);
     free(planner->at_place);
+    free(planner->at_shard);
     *planner = (struct planner){0};
 }
 
@@ -204,9 +247,8 @@ size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, 
                        const struct slice *words)
 {
     const struct command_keys *keys = &command->keys;
-    char header[24];
     size_t tail, number = piece_words(plan, piece, keys, &tail);
-    size_t size = (size_t)(put_number(header, '*', number) - header);
+    size_t size = header_size(number);
 
     for (size_t i = 0; i < (size_t)keys->first; i++)
         size += bulk_size(words[i]);
@@ -248,29 +290,35 @@ static size_t piece_words(const struct plan *plan, const struct plan_piece *piec
     return (size_t)keys->first + piece->count * (size_t)keys->step + (plan->word_count - *tail);
 }
 
-static size_t bulk_size(struct slice word)
+static inline size_t bulk_size(struct slice word)
 {
-    char header[24];
-    return (size_t)(put_number(header, '$', word.size) - header) + word.size + 2;
+    return header_size(word.size) + word.size + 2;
 }
 
-static char *put_number(char *out, char type, size_t number)
+/* A type, the digits, a line end. */
+static inline size_t header_size(size_t number)
 {
-    char digits[20];
-    size_t size = 0;
-    do {
-        digits[size++] = (char)('0' + number % 10);
+    size_t size = 4;
+    while (number >= 10) {
         number /= 10;
-    } while (number > 0);
-    *out++ = type;
-    while (size > 0)
-        *out++ = digits[--size];
-    *out++ = '\r';
-    *out++ = '\n';
-    return out;
+        size++;
+    }
+    return size;
 }
 
-static char *put_bulk(char *out, struct slice word)
+static inline char *put_number(char *out, char type, size_t number)
+{
+    char *end = out + header_size(number);
+    *out = type;
+    memcpy(end - 2, "\r\n", 2);
+    for (char *at = end - 3; at > out; at--) {
+        *at = (char)('0' + number % 10);
+        number /= 10;
+    }
+    return end;
+}
+
+static inline char *put_bulk(char *out, struct slice word)
 {
     out = put_number(out, '$', word.size);
     memcpy(out, word.bytes, word.size);

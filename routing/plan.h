@@ -50,6 +50,7 @@ struct plan {
     const struct plan_piece *pieces; /* of SPLIT */
     uint32_t piece_count;
     const uint32_t *order; /* of SPLIT: the keys' numbers, from 0 in the client's order, piece by piece */
+    const uint32_t *sequence; /* of SPLIT: all pieces by their numbers, those of one shard side by side */
     uint32_t key_count;
     uint32_t word_count; /* of SPLIT: of the whole command */
     uint32_t limit;      /* of NODES with MERGE_LATEST: how many entries the client asked for; 0: all */
@@ -60,8 +61,15 @@ struct planner {
     struct plan_piece *pieces;
     uint32_t *order;
     uint32_t *piece_of; /* key -> its piece */
+    uint32_t *sequence;
+    uint32_t *group_of; /* piece -> its group: */
+    struct plan_group {
+        uint32_t end; /* in the sequence */
+        uint16_t shard;
+    } *groups;
+    size_t room;        /* of the lists above */
     uint32_t *at_place; /* place -> its piece, if that is of this plan and says the same */
-    size_t room;        /* of the lists above, but at_place */
+    uint32_t *at_shard; /* shard -> its group, likewise */
 };
 
 void planner_finish(struct planner *planner);

@@ -517,6 +517,41 @@ static void tips_of_a_node_say_what_becomes_of_its_own_commands(void **state)
 
 /* ---- many keys ---- */
 
+/* Each piece once, those of a shard in one run and in their order. */
+static void assert_sequence(const struct topology *topology, const struct plan *plan)
+{
+    bool is_left[SHARDS] = {false};
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < plan->piece_count; i++) {
+        uint32_t piece = plan->sequence[i], before = i > 0 ? plan->sequence[i - 1] : 0;
+        assert_true(piece < plan->piece_count);
+        sum += piece;
+        uint16_t shard = topology_shard_of(topology, plan->pieces[piece].place);
+        uint16_t shard_before = topology_shard_of(topology, plan->pieces[before].place);
+        assert_false(is_left[shard]);
+        if (i > 0 && shard == shard_before) assert_true(before < piece);
+        if (i > 0 && shard != shard_before) is_left[shard_before] = true;
+    }
+    assert_int_equal(sum, plan->piece_count * (plan->piece_count - 1) / 2);
+}
+
+static void pieces_of_one_shard_are_side_by_side_in_the_sequence(void **state)
+{
+    (void)state;
+    const struct topology *const topologies[] = {cluster, cluster_of_one, apart};
+    static const char *const texts[] = {"MGET a b", "MGET a b c d e f g h i j k l m n o p", "MSET x 1 y 2 z 3 x 4",
+                                        "DEL {a}1 {b}1 {c}1 {a}2 {d}1 {e}1 {b}2 {f}1"};
+    for (size_t i = 0; i < LENGTH(topologies) * LENGTH(texts); i++) {
+        const struct topology *topology = topologies[i % LENGTH(topologies)];
+        struct slice words[MOST_WORDS];
+        struct plan plan;
+        size_t count = words_of(texts[i / LENGTH(topologies)], words);
+        assert_true(plan_make(&planner, topology, row_of(words, count), words, count, true, &plan));
+        if (plan.kind == PLAN_SPLIT)
+            assert_sequence(topology, &plan);
+    }
+}
+
 /* A planner that has seen much must not let it show in what comes after. */
 static void many_keys_are_all_there_once_and_the_next_plan_knows_nothing_of_them(void **state)
 {
@@ -550,6 +585,7 @@ static void many_keys_are_all_there_once_and_the_next_plan_knows_nothing_of_them
         next += piece->count;
     }
     assert_int_equal(next, KEYS);
+    assert_sequence(cluster, &plan);
     assert_plan(cluster, "MGET key:7 key:3 key:7", true, "split places: MGET key:7 key:7 | MGET key:3");
 }
 
@@ -584,6 +620,7 @@ int main(void)
         cmocka_unit_test(what_is_of_one_node_goes_to_one),
         cmocka_unit_test(the_number_of_entries_asked_for_is_known),
         cmocka_unit_test(tips_of_a_node_say_what_becomes_of_its_own_commands),
+        cmocka_unit_test(pieces_of_one_shard_are_side_by_side_in_the_sequence),
         cmocka_unit_test(many_keys_are_all_there_once_and_the_next_plan_knows_nothing_of_them),
         cmocka_unit_test(planner_that_is_finished_can_be_used_again),
     };
