@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    FEW_KEYS = 16,       /* so many are looked at without a list */
+    FEW_KEYS = 16,       /* so many are looked at without a list, and one by one */
     LATEST_COUNT_AT = 2, /* where SLOWLOG GET and COMMANDLOG GET have the number of entries ... */
     LATEST_DEFAULT = 10, /* ... and what it is without */
 };
@@ -24,8 +24,8 @@ static bool lacks_a_word(const struct command_keys *keys, size_t count);
 static bool plan_pieces(struct planner *planner, const struct topology *topology, const struct slice *words,
                         const uint32_t *positions, size_t count, size_t in_first, struct plan *plan);
 static void plan_sequence(struct planner *planner, const struct topology *topology, uint32_t piece_count);
-static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count);
-static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count);
+static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count, bool is_few);
+static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count, bool is_few);
 static bool planner_reserve(struct planner *planner, size_t room);
 static bool grow(void *list, size_t room, size_t item_size);
 static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
@@ -138,7 +138,7 @@ static bool plan_pieces(struct planner *planner, const struct topology *topology
 
     for (uint32_t key = 0; key < plan->key_count; key++) {
         uint32_t place = key < in_first ? plan->place : topology_place_of(topology, words[positions[key]]);
-        planner->piece_of[key] = piece_at(planner, place, &plan->piece_count);
+        planner->piece_of[key] = piece_at(planner, place, &plan->piece_count, plan->key_count <= FEW_KEYS);
         planner->pieces[planner->piece_of[key]].count++;
     }
     for (uint32_t i = 0, first = 0; i < plan->piece_count; i++) {
@@ -165,7 +165,7 @@ static void plan_sequence(struct planner *planner, const struct topology *topolo
     uint32_t group_count = 0;
     for (uint32_t i = 0; i < piece_count; i++) {
         uint16_t shard = topology_shard_of(topology, planner->pieces[i].place);
-        planner->group_of[i] = group_at(planner, shard, &group_count);
+        planner->group_of[i] = group_at(planner, shard, &group_count, piece_count <= FEW_KEYS);
         groups[planner->group_of[i]].end++;
     }
     for (uint32_t i = 0, first = 0; i < group_count; i++) {
@@ -178,22 +178,27 @@ static void plan_sequence(struct planner *planner, const struct topology *topolo
 }
 
 /* As piece_at(). */
-static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count)
+static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *group_count, bool is_few)
 {
-    uint32_t group = planner->at_shard[shard];
+    uint32_t group = is_few ? 0 : planner->at_shard[shard];
+    while (is_few && group < *group_count && planner->groups[group].shard != shard)
+        group++;
     if (group < *group_count && planner->groups[group].shard == shard) return group;
-    planner->at_shard[shard] = *group_count;
+    if (!is_few) planner->at_shard[shard] = *group_count;
     planner->groups[*group_count] = (struct plan_group){.shard = shard};
     return (*group_count)++;
 }
 
-/* at_place is never cleared: what it says counts only if the piece says the same. */
-static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count)
+/* To look at a few pieces is less than to look into a list that is as large as a cache. at_place is never cleared: what it
+ * says counts only if the piece says the same. */
+static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count, bool is_few)
 {
     assert(place < TOPOLOGY_SLOTS);
-    uint32_t piece = planner->at_place[place];
+    uint32_t piece = is_few ? 0 : planner->at_place[place];
+    while (is_few && piece < *piece_count && planner->pieces[piece].place != place)
+        piece++;
     if (piece < *piece_count && planner->pieces[piece].place == place) return piece;
-    planner->at_place[place] = *piece_count;
+    if (!is_few) planner->at_place[place] = *piece_count;
     planner->pieces[*piece_count] = (struct plan_piece){.place = place};
     return (*piece_count)++;
 }
