@@ -52,6 +52,7 @@ struct freshness {
     _Atomic uint64_t version;  /* the newest topology by which a write has been sent */
     atomic_bool is_wanted;     /* a read has gone to the master for want of a fresher replica: a round of questions is due now */
     atomic_bool is_due;        /* something was written: one is due soon */
+    atomic_bool has_unsettled; /* any place, ever: else settled_us, which is larger than a cache, need not be looked at */
     /* A place that is on its way to another shard has keys at both, and a replica knows of those alone that its own master has,
      * or had. So the masters answer until this time, and then replicas that are fresh as of later. 0 = it is not on its way. */
     _Atomic uint64_t settled_us[FRESHNESS_PLACES];
@@ -85,11 +86,14 @@ static inline uint64_t freshness_asked(const struct freshness_cell *cell)
 
 static inline void freshness_unsettle(struct freshness *freshness, uint32_t place, uint64_t until_us)
 {
-    if (place < FRESHNESS_PLACES) atomic_store_explicit(&freshness->settled_us[place], until_us, memory_order_release);
+    if (place >= FRESHNESS_PLACES) return;
+    atomic_store_explicit(&freshness->settled_us[place], until_us, memory_order_release);
+    atomic_store_explicit(&freshness->has_unsettled, true, memory_order_release);
 }
 static inline uint64_t freshness_settled_us(const struct freshness *freshness, uint32_t place)
 {
-    return place < FRESHNESS_PLACES ? atomic_load_explicit(&freshness->settled_us[place], memory_order_acquire) : 0;
+    if (place >= FRESHNESS_PLACES || !atomic_load_explicit(&freshness->has_unsettled, memory_order_acquire)) return 0;
+    return atomic_load_explicit(&freshness->settled_us[place], memory_order_acquire);
 }
 
 /* A write goes to the master of that topology. A worker that has an older one does not know who is the master now. */

@@ -224,6 +224,23 @@ static void of_many_samples_enough_are_kept_for_replicas_that_lag_far(void **sta
     assert_true(freshness_of(&samples, HISTORY, (TAKEN - 300) * 100) > 0);
 }
 
+static void a_place_settles_by_itself_and_says_nothing_of_others(void **state)
+{
+    (void)state;
+    struct freshness *freshness = freshness_create(9);
+    assert_non_null(freshness);
+    assert_int_equal(freshness_settled_us(freshness, 7), 0);
+    freshness_unsettle(freshness, FRESHNESS_PLACES, 500); /* of no place */
+    freshness_unsettle(freshness, 7, 1000);
+    freshness_unsettle(freshness, FRESHNESS_PLACES - 1, 2000);
+    freshness_unsettle(freshness, 7, 3000);
+    assert_int_equal(freshness_settled_us(freshness, 7), 3000);
+    assert_int_equal(freshness_settled_us(freshness, FRESHNESS_PLACES - 1), 2000);
+    assert_int_equal(freshness_settled_us(freshness, 8), 0);
+    assert_int_equal(freshness_settled_us(freshness, FRESHNESS_PLACES), 0);
+    freshness_destroy(freshness);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +259,7 @@ int main(void)
         cmocka_unit_test(a_replica_of_another_history_is_not_fresh_at_all),
         cmocka_unit_test(while_nothing_is_written_the_same_offset_gets_fresher),
         cmocka_unit_test(a_master_with_another_history_or_a_lower_offset_begins_anew),
+        cmocka_unit_test(a_place_settles_by_itself_and_says_nothing_of_others),
         cmocka_unit_test(of_many_samples_enough_are_kept_for_replicas_that_lag_far),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
