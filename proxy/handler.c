@@ -101,7 +101,8 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
     touch_read(client, at_hand, &traits);
-    enum placement placement = client->upstream->is_sharded ? placement_of(client, at_hand, &traits) : PLACEMENT_GOES;
+    enum placement placement =
+        client->upstream->is_sharded ? placement_of_plain(client, at_hand, &traits) : PLACEMENT_GOES;
     if (placement != PLACEMENT_GOES)
         return placement != PLACEMENT_STALLED;
     if (client->inflight > 0 && (client->inflight_bytes + at_hand->bytes.size > (uint64_t)config->client_input_limit ||

@@ -71,6 +71,17 @@ enum placement placement_of(struct client *client, const struct command_at_hand 
     return place_alone(client, at_hand, traits, &plan);
 }
 
+enum placement placement_of_plain(struct client *client, const struct command_at_hand *at_hand, struct request *traits)
+{
+    const struct command *command = at_hand->command;
+    uint32_t position = command_only_key(command);
+    bool is_right = command_arity_is_right(command, at_hand->count) && at_hand->count > position;
+    if (!position || !is_right || command->keys.has_patterns)
+        return placement_of(client, at_hand, traits);
+    traits->place = (uint16_t)topology_place_of(client->upstream->topology, at_hand->words[position]);
+    return PLACEMENT_GOES;
+}
+
 void placement_bind(const struct client *client, struct request *traits)
 {
     traits->place = is_bound(client) ? client->bound_place : REQUEST_PLACE_NONE;

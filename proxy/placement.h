@@ -31,6 +31,10 @@ enum placement {
 /* Only where upstream->is_sharded. May change what traits say of a connection of its own. */
 enum placement placement_of(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
 
+/* The same for a command and a client about which nothing is special (handler.c): where it names one key, that is all there is
+ * to know. */
+enum placement placement_of_plain(struct client *client, const struct command_at_hand *at_hand, struct request *traits);
+
 /* Something is refused in a transaction of which no node has heard yet (client->defers_multi): the client is told, and EXEC fails. */
 enum placement placement_refuse(struct client *client, enum request_inspection inspection, enum command_pin pin);
 

@@ -115,9 +115,8 @@ static uint64_t asked(const struct client *client, uint32_t cell)
 /* Where it stands; a client may have sent too few words for that. */
 static inline bool has_one_key(const struct command_at_hand *at_hand)
 {
-    const struct command_keys *keys = &at_hand->command->keys;
-    return keys->finder == KEYS_RANGE && keys->first > 0 && keys->last == keys->first &&
-           at_hand->count > (size_t)keys->first;
+    uint32_t position = command_only_key(at_hand->command);
+    return position && at_hand->count > position;
 }
 
 /* ---- writes ---- */

@@ -236,6 +236,13 @@ static inline bool command_is_plain(const struct command *command)
                                COMMAND_NOT_IN_MULTI));
 }
 
+/* Where its key stands, for one that has a single key, always in the same place; else 0. */
+static inline uint32_t command_only_key(const struct command *command)
+{
+    const struct command_keys *keys = &command->keys;
+    return keys->finder == KEYS_RANGE && keys->first > 0 && keys->last == keys->first ? (uint32_t)keys->first : 0;
+}
+
 /* True if these arguments make it block (PIN_BLOCK, or PIN_BLOCK_OPTION with the option given). */
 bool command_is_blocking(const struct command *command, const struct slice *arguments, size_t count);
 
