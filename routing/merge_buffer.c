@@ -24,8 +24,14 @@ bool merge_buffer_put(struct merge_buffer *buffer, struct slice bytes)
 bool merge_buffer_put_number(struct merge_buffer *buffer, int64_t number)
 {
     char text[24];
-    int size = snprintf(text, sizeof(text), "%lld", (long long)number);
-    return merge_buffer_put(buffer, (struct slice){text, (size_t)size});
+    char *at = text + sizeof(text);
+    uint64_t left = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    do {
+        *--at = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (number < 0) *--at = '-';
+    return merge_buffer_put(buffer, (struct slice){at, (size_t)(text + sizeof(text) - at)});
 }
 
 bool merge_buffer_put_header(struct merge_buffer *buffer, char type, int64_t number)
