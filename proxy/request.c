@@ -13,6 +13,7 @@ void request_pool_finish(struct request_pool *pool)
 {
     slab_pool_finish(&pool->slabs);
     slab_pool_finish(&pool->touches);
+    slab_pool_finish(&pool->scatters);
 }
 
 struct request *request_create(struct request_pool *pool) { return request_create_as(pool, &(struct request){0}); }
@@ -22,6 +23,14 @@ struct request *request_create_as(struct request_pool *pool, const struct reques
     struct request *request = slab_take(&pool->slabs, sizeof *request);
     if (request)
         *request = *traits;
+    return request;
+}
+
+struct request *request_create_as(struct request_pool *pool, const struct request *other)
+{
+    struct request *request = slab_take(&pool->slabs, sizeof *request);
+    if (request)
+        *request = *other;
     return request;
 }
 

@@ -180,7 +180,8 @@ static inline bool request_is_older(const struct request *a, const struct reques
 
 struct request_pool {
     struct slab_pool slabs;
-    struct slab_pool touches; /* lists of keys (touch.h) */
+    struct slab_pool touches;  /* lists of keys (touch.h) */
+    struct slab_pool scatters; /* ... most of them (scatter.h) */
 };
 
 struct request_queue {
@@ -192,6 +193,9 @@ void request_pool_finish(struct request_pool *pool);
 /* A zeroed request, or one that is as these traits say; NULL if memory is short. */
 struct request *request_create(struct request_pool *pool);
 struct request *request_create_as(struct request_pool *pool, const struct request *traits);
+
+/* One like another, or NULL; what that holds of chunks is not counted. */
+struct request *request_create_as(struct request_pool *pool, const struct request *other);
 
 /* Frees the request and what it holds of chunks. It must be in no queue. */
 void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request);

@@ -12,6 +12,7 @@
 
 enum {
     INTAKE_MOST = 16 * 1024,       /* bytes of pieces that lie where what comes from sockets does */
+    SMALL_BYTES = 1024,            /* of a scatter that comes from the pool: up to a dozen keys */
     MERGED_KEPT = 4 * 1024 * 1024, /* bytes of memory for replies that are kept for the next one */
     SCRIPT_MS = 6000, /* by then a node says that a script runs (busy-reply-threshold, 5 s where nobody has changed it) */
 };
@@ -20,6 +21,7 @@ struct scatter {
     struct request *whole;
     enum merge_policy policy;
     bool is_write;
+    bool is_small;  /* of the pool */
     uint32_t count; /* of pieces */
     uint32_t left;  /* ... that are not answered */
     uint32_t limit; /* of entries; see plan.h */
@@ -27,10 +29,10 @@ struct scatter {
     uint64_t began_ms;
     uint32_t *order;
     struct merge_piece *replies; /* while merging only */
+    size_t *sizes;               /* of the pieces' bytes; of what goes to all nodes one. While sending only */
     struct scattered {
         struct request *request; /* NULL: not made yet */
         struct chunk *joined;    /* its reply, where that came in several parts; while merging only */
-        size_t size;             /* of its bytes */
         uint32_t first, count;   /* of its keys, in order */
         uint32_t shard;          /* that it is for, whatever keys it has */
         uint32_t replica;        /* that it is for; TOPOLOGY_NO_NODE: it is for a master */
@@ -40,7 +42,8 @@ struct scatter {
 static void send_pieces(struct client *client, const struct command_at_hand *at_hand, const struct request *traits,
                         const struct plan *plan, struct request *piece, struct scatter *scatter, uint32_t count);
 static uint32_t piece_in_turn(const struct plan *plan, uint32_t turn, uint32_t count);
-static struct scatter *create(const struct plan *plan, uint32_t count, uint32_t room);
+static struct scatter *create(struct worker *worker, const struct plan *plan, uint32_t count, uint32_t room);
+static void destroy(struct worker *worker, struct scatter *scatter);
 static uint32_t find_nodes(const struct client *client, const struct request *traits, const struct plan *plan,
                            struct scattered *pieces);
 static bool may_be_missing(const struct client *client, const struct plan *plan, uint32_t shard);
@@ -55,7 +58,6 @@ static void direct_to_replica(const struct upstream *upstream, struct request *p
 static bool may_go(const struct client *client, const struct request *traits, const struct plan *plan);
 static bool encode(struct client *client, const struct command_at_hand *at_hand, const struct plan *plan,
                    struct scatter *scatter, struct request *piece);
-static size_t measure(const struct command_at_hand *at_hand, const struct plan *plan, struct scatter *scatter);
 static void merge(struct scatter *scatter);
 static struct slice reply_of(struct scattered *piece);
 static void release_pieces(struct client *client, struct scatter *scatter);
@@ -68,12 +70,12 @@ bool scatter_take(struct client *client, const struct command_at_hand *at_hand, 
     uint32_t shard_count = client->upstream->topology->shard_count;
     bool is_check = traits->inspection == INSPECT_SCAN_CHECK;
     uint32_t count = plan->kind == PLAN_SPLIT ? plan->piece_count : find_nodes(client, traits, plan, NULL);
-    struct scatter *scatter = create(plan, count, is_check ? shard_count : count);
+    struct scatter *scatter = create(client->worker, plan, count, is_check ? shard_count : count);
     struct request piece = traits_of_piece(traits, plan, 0);
     bool is_encoded = scatter && encode(client, at_hand, plan, scatter, &piece);
     struct request *whole = is_encoded ? client_append(client, traits) : NULL;
     if (!whole) {
-        free(scatter);
+        destroy(client->worker, scatter);
         chunk_release(&client->worker->chunks, piece.chunk);
         client_close(client, "out of memory");
         return false;
@@ -107,9 +109,9 @@ static void send_pieces(struct client *client, const struct command_at_hand *at_
         piece->scatter = scatter;
         piece->chunk = chunk;
         piece->bytes = bytes;
-        piece->size = scattered->size;
+        piece->size = scatter->sizes[plan->kind == PLAN_SPLIT ? i : 0];
         piece->touches = NULL;
-        bytes += plan->kind == PLAN_SPLIT ? scattered->size : 0;
+        bytes += plan->kind == PLAN_SPLIT ? piece->size : 0;
         if (!touch_piece(client, at_hand, plan, i, piece)) {
             request_give_touches(&client->worker->requests, piece->touches);
             client_close(client, "out of memory");
@@ -140,7 +142,7 @@ void scatter_answered(struct request *piece)
     merge(scatter);
     release_pieces(client, scatter);
     whole->scatter = NULL;
-    free(scatter);
+    destroy(client->worker, scatter);
     client_finish_whole(whole);
 }
 
@@ -200,21 +202,25 @@ void scatter_abandon(struct client *client, struct request *whole)
 {
     struct worker *worker = client->worker;
     release_pieces(client, whole->scatter);
-    free(whole->scatter);
+    destroy(worker, whole->scatter);
     request_destroy(&worker->requests, &worker->chunks, whole);
 }
 
 /* room: for replies to be merged. */
-static struct scatter *create(const struct plan *plan, uint32_t count, uint32_t room)
+static struct scatter *create(struct worker *worker, const struct plan *plan, uint32_t count, uint32_t room)
 {
     size_t keys = plan->kind == PLAN_SPLIT ? plan->key_count : 0;
-    struct scatter *scatter = malloc(sizeof *scatter + count * sizeof *scatter->pieces +
-                                     room * sizeof *scatter->replies + keys * sizeof *scatter->order);
+    size_t size = sizeof(struct scatter) + count * sizeof(struct scattered) + room * sizeof(struct merge_piece) +
+                  (count + 1) * sizeof(size_t) + keys * sizeof(uint32_t);
+    bool is_small = size <= SMALL_BYTES;
+    struct scatter *scatter = is_small ? slab_take(&worker->requests.scatters, SMALL_BYTES) : malloc(size);
     if (!scatter)
         return NULL;
     *scatter = (struct scatter){.policy = plan->merge, .count = count, .left = count, .limit = plan->limit};
+    scatter->is_small = is_small;
     scatter->replies = (struct merge_piece *)&scatter->pieces[count];
-    scatter->order = (uint32_t *)&scatter->replies[room];
+    scatter->sizes = (size_t *)&scatter->replies[room];
+    scatter->order = (uint32_t *)&scatter->sizes[count + 1];
     if (keys)
         memcpy(scatter->order, plan->order, keys * sizeof *scatter->order);
     for (uint32_t i = 0; i < count; i++) {
@@ -225,6 +231,14 @@ static struct scatter *create(const struct plan *plan, uint32_t count, uint32_t 
         }
     }
     return scatter;
+}
+
+static void destroy(struct worker *worker, struct scatter *scatter)
+{
+    if (scatter && scatter->is_small)
+        slab_give(&worker->requests.scatters, scatter);
+    else
+        free(scatter);
 }
 
 /* The masters, all but those that may be missing and are; and the replicas that it is for: none for a client whose pieces for
@@ -355,35 +369,23 @@ static bool may_go(const struct client *client, const struct request *traits, co
 static bool encode(struct client *client, const struct command_at_hand *at_hand, const struct plan *plan,
                    struct scatter *scatter, struct request *piece)
 {
-    size_t size = measure(at_hand, plan, scatter);
+    bool is_split = plan->kind == PLAN_SPLIT;
+    size_t most = is_split ? plan_most_bytes(plan, at_hand->command, at_hand->words)
+                           : resp_encoded_size(at_hand->words, at_hand->count);
     struct chunk *chunk =
-        size <= INTAKE_MOST ? chunk_pool_intake(&client->worker->chunks, size) : chunk_create_sized(size);
+        most <= INTAKE_MOST ? chunk_pool_intake(&client->worker->chunks, most) : chunk_create_sized(most);
     if (!chunk)
         return false;
-    piece->chunk = size <= INTAKE_MOST ? chunk_take(chunk) : chunk;
-    piece->bytes = chunk->bytes + chunk->filled;
-    char *at = chunk->bytes + chunk->filled;
-    chunk->filled += size;
-    if (plan->kind != PLAN_SPLIT) {
-        resp_encode(at, at_hand->words, at_hand->count);
-        return true;
-    }
-    for (uint32_t turn = 0; turn < plan->piece_count; turn++)
-        at += plan_piece_encode(plan, &plan->pieces[plan->sequence[turn]], at_hand->command, at_hand->words, at);
+    char *bytes = chunk->bytes + chunk->filled;
+    piece->chunk = most <= INTAKE_MOST ? chunk_take(chunk) : chunk;
+    piece->bytes = bytes;
+    if (is_split)
+        plan_encode(plan, at_hand->command, at_hand->words, bytes, scatter->sizes);
+    else
+        scatter->sizes[0] = resp_encode(bytes, at_hand->words, at_hand->count);
+    for (uint32_t i = 0; i < (is_split ? scatter->count : 1); i++)
+        chunk->filled += scatter->sizes[i];
     return true;
-}
-
-static size_t measure(const struct command_at_hand *at_hand, const struct plan *plan, struct scatter *scatter)
-{
-    size_t size = plan->kind == PLAN_SPLIT ? 0 : resp_encoded_size(at_hand->words, at_hand->count);
-    for (uint32_t i = 0; i < scatter->count; i++) {
-        struct scattered *scattered = &scatter->pieces[i];
-        scattered->size = plan->kind == PLAN_SPLIT
-                              ? plan_piece_size(plan, &plan->pieces[i], at_hand->command, at_hand->words)
-                              : size;
-        size += plan->kind == PLAN_SPLIT ? scattered->size : 0;
-    }
-    return size;
 }
 
 static void merge(struct scatter *scatter)

@@ -10,6 +10,7 @@
 
 enum {
     FEW_KEYS = 16,       /* so many are looked at without a list, and one by one */
+    HEADER_MOST = 24,    /* bytes of a type, a number and a line end */
     LATEST_COUNT_AT = 2, /* where SLOWLOG GET and COMMANDLOG GET have the number of entries ... */
     LATEST_DEFAULT = 10, /* ... and what it is without */
 };
@@ -28,9 +29,12 @@ static uint32_t group_at(struct planner *planner, uint16_t shard, uint32_t *grou
 static uint32_t piece_at(struct planner *planner, uint32_t place, uint32_t *piece_count, bool is_few);
 static bool planner_reserve(struct planner *planner, size_t room);
 static bool grow(void *list, size_t room, size_t item_size);
+static char *put_head(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                      const struct slice *words, char *at);
+static char *put_keys(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                      const struct slice *words, char *at);
 static size_t piece_words(const struct plan *plan, const struct plan_piece *piece,
                           const struct command_keys *keys, size_t *tail);
-static inline size_t bulk_size(struct slice word);
 static inline size_t header_size(size_t number);
 static inline char *put_number(char *out, char type, size_t number);
 static inline char *put_bulk(char *out, struct slice word);
@@ -248,42 +252,66 @@ void planner_finish(struct planner *planner)
 
 /* ---- a piece as a command ---- */
 
-size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                       const struct slice *words)
+/* Pieces with as many keys begin alike. */
+void plan_encode(const struct plan *plan, const struct command *command, const struct slice *words, char *out,
+                 size_t *sizes)
 {
-    const struct command_keys *keys = &command->keys;
-    size_t tail, number = piece_words(plan, piece, keys, &tail);
-    size_t size = header_size(number);
-
-    for (size_t i = 0; i < (size_t)keys->first; i++)
-        size += bulk_size(words[i]);
-    for (uint32_t i = 0; i < piece->count; i++) {
-        const struct slice *key = plan_piece_key(plan, piece, command, words, i);
-        for (int k = 0; k < keys->step; k++)
-            size += bulk_size(key[k]);
+    const struct plan_piece *before = NULL;
+    const char *head = NULL;
+    size_t head_bytes = 0;
+    for (uint32_t turn = 0; turn < plan->piece_count; turn++) {
+        const struct plan_piece *piece = &plan->pieces[plan->sequence[turn]];
+        char *start = out;
+        if (before && before->count == piece->count) {
+            memcpy(out, head, head_bytes);
+            out += head_bytes;
+        } else {
+            out = put_head(plan, piece, command, words, out);
+            head_bytes = (size_t)(out - start);
+        }
+        head = start;
+        before = piece;
+        out = put_keys(plan, piece, command, words, out);
+        sizes[plan->sequence[turn]] = (size_t)(out - start);
     }
-    for (size_t i = tail; i < plan->word_count; i++)
-        size += bulk_size(words[i]);
-    return size;
 }
 
-size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece,
-                         const struct command *command, const struct slice *words, char *out)
+size_t plan_most_bytes(const struct plan *plan, const struct command *command, const struct slice *words)
 {
     const struct command_keys *keys = &command->keys;
-    size_t tail, number = piece_words(plan, piece, keys, &tail);
-    char *at = put_number(out, '*', number);
+    size_t tail = (size_t)keys->first + plan->key_count * (size_t)keys->step;
+    size_t in_each = HEADER_MOST, in_one = 0;
+    for (size_t i = 0; i < plan->word_count; i++) {
+        bool is_in_each = i < (size_t)keys->first || i >= tail;
+        *(is_in_each ? &in_each : &in_one) += HEADER_MOST + words[i].size + 2;
+    }
+    return plan->piece_count * in_each + in_one;
+}
 
-    for (size_t i = 0; i < (size_t)keys->first; i++)
+static char *put_head(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                      const struct slice *words, char *at)
+{
+    size_t tail;
+    at = put_number(at, '*', piece_words(plan, piece, &command->keys, &tail));
+    for (size_t i = 0; i < (size_t)command->keys.first; i++)
         at = put_bulk(at, words[i]);
+    return at;
+}
+
+/* And what comes behind them. */
+static char *put_keys(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
+                      const struct slice *words, char *at)
+{
+    size_t tail;
+    piece_words(plan, piece, &command->keys, &tail);
     for (uint32_t i = 0; i < piece->count; i++) {
-        const struct slice *key = words + keys->first + plan->order[piece->first + i] * (size_t)keys->step;
-        for (int k = 0; k < keys->step; k++)
+        const struct slice *key = plan_piece_key(plan, piece, command, words, i);
+        for (int k = 0; k < command->keys.step; k++)
             at = put_bulk(at, key[k]);
     }
     for (size_t i = tail; i < plan->word_count; i++)
         at = put_bulk(at, words[i]);
-    return (size_t)(at - out);
+    return at;
 }
 
 /* How many words it has, and where the words behind the keys begin, which each piece repeats (JSON.MGET a b
@@ -293,11 +321,6 @@ static size_t piece_words(const struct plan *plan, const struct plan_piece *piec
 {
     *tail = (size_t)keys->first + plan->key_count * (size_t)keys->step;
     return (size_t)keys->first + piece->count * (size_t)keys->step + (plan->word_count - *tail);
-}
-
-static inline size_t bulk_size(struct slice word)
-{
-    return header_size(word.size) + word.size + 2;
 }
 
 /* A type, the digits, a line end. */

@@ -92,10 +92,10 @@ static inline const struct slice *plan_piece_key(const struct plan *plan, const 
     return words + command->keys.first + key * (size_t)command->keys.step;
 }
 
-/* Bytes of a piece of SPLIT as a command of its own, and these bytes. */
-size_t plan_piece_size(const struct plan *plan, const struct plan_piece *piece, const struct command *command,
-                       const struct slice *words);
-size_t plan_piece_encode(const struct plan *plan, const struct plan_piece *piece,
-                         const struct command *command, const struct slice *words, char *out);
+/* Encodes all pieces of SPLIT as commands of their own, one behind the other as in the sequence. sizes: of each piece, by its
+ * number. out has room for plan_most_bytes(), which are a few more than are needed. */
+void plan_encode(const struct plan *plan, const struct command *command, const struct slice *words, char *out,
+                 size_t *sizes);
+size_t plan_most_bytes(const struct plan *plan, const struct command *command, const struct slice *words);
 
 #endif
