@@ -26,14 +26,6 @@ struct request *request_create_as(struct request_pool *pool, const struct reques
     return request;
 }
 
-struct request *request_create_as(struct request_pool *pool, const struct request *other)
-{
-    struct request *request = slab_take(&pool->slabs, sizeof *request);
-    if (request)
-        *request = *other;
-    return request;
-}
-
 void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request)
 {
     chunk_release(chunks, request->chunk);

@@ -190,12 +190,9 @@ struct request_queue {
 
 void request_pool_finish(struct request_pool *pool);
 
-/* A zeroed request, or one that is as these traits say; NULL if memory is short. */
+/* A zeroed request, or one that is as these traits say (what they hold of chunks is not counted); NULL if memory is short. */
 struct request *request_create(struct request_pool *pool);
 struct request *request_create_as(struct request_pool *pool, const struct request *traits);
-
-/* One like another, or NULL; what that holds of chunks is not counted. */
-struct request *request_create_as(struct request_pool *pool, const struct request *other);
 
 /* Frees the request and what it holds of chunks. It must be in no queue. */
 void request_destroy(struct request_pool *pool, struct chunk_pool *chunks, struct request *request);
