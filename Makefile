@@ -52,6 +52,17 @@ $(BUILD)/unit/simulation_test: tests/unit/simulation_test.c $(SIMULATION_WITHOUT
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(SIMULATION_WITHOUT_MAIN) $(BUILD)/librouting.a -lcmocka $(LDFLAGS)
 
+# Load at times fixed in advance, for benchmarks. All of it but main is in its unit test as well.
+OPENLOOP := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/openloop/*.c))
+OPENLOOP_WITHOUT_MAIN := $(filter-out $(BUILD)/tests/bench/openloop/main.o,$(OPENLOOP))
+
+$(BUILD)/openloop: $(OPENLOOP)
+	$(CC) $(ALL_CFLAGS) -o $@ $(OPENLOOP) $(LDFLAGS) -lm
+
+$(BUILD)/unit/openloop_test: tests/unit/openloop_test.c $(OPENLOOP_WITHOUT_MAIN)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(OPENLOOP_WITHOUT_MAIN) -lcmocka $(LDFLAGS) -lm
+
 # Small programs that integration tests ask, each of one file.
 $(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
@@ -67,7 +78,7 @@ $(BUILD)/%.so: tests/integration/module/%.c
 TEST_MODULES := $(patsubst tests/integration/module/%.c,$(BUILD)/%.so,$(wildcard tests/integration/module/*.c))
 
 .PHONY: test-programs
-test-programs: $(UNIT_TESTS) $(TEST_TOOLS) $(TEST_MODULES)
+test-programs: $(UNIT_TESTS) $(BUILD)/openloop $(TEST_TOOLS) $(TEST_MODULES)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
@@ -182,8 +193,8 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/librouting.a
 microbench: $(MICRO_BENCHES) ## nanoseconds per operation of the hot path
 	@for b in $(MICRO_BENCHES); do $$b || exit 1; done
 
-C_SOURCES = $(wildcard routing/*.c proxy/*.c tests/unit/*.c tests/fuzz/*.c tests/bench/*.c tests/simulation/*.c)
-C_HEADERS = $(wildcard routing/*.h proxy/*.h tests/*.h tests/simulation/*.h)
+C_SOURCES = $(wildcard routing/*.c proxy/*.c tests/unit/*.c tests/fuzz/*.c tests/bench/*.c tests/bench/openloop/*.c tests/simulation/*.c)
+C_HEADERS = $(wildcard routing/*.h proxy/*.h tests/*.h tests/bench/openloop/*.h tests/simulation/*.h)
 
 .PHONY: lint
 lint: ## clang-tidy with the checks of .clang-tidy
