@@ -26,7 +26,7 @@ struct histogram {
 
 void histogram_add(struct histogram *histogram, uint64_t value);
 
-/* The value that `share` of all values do not exceed, rounded up to the end of its bucket; 0 if there is none. */
+/* What `share` of all values do not exceed, rounded up to the end of its bucket; 0 if there is none. */
 uint64_t histogram_percentile(const struct histogram *histogram, double share);
 
 double histogram_mean(const struct histogram *histogram);

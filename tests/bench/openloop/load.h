@@ -6,8 +6,8 @@
  *     schedule ---------------------> output -> socket -> reader -> histogram
  *                                     pending (a ring: what each reply must be, since when it is waited for)
  *
- * Everything is allocated before the first request. A turn takes the time once, writes what is due into outputs,
- * sends them, and reads what has come.
+ * Everything is allocated before the first request. A turn writes what is due into outputs, sends them, and reads
+ * what has come.
  *
  * Owner: main. Threads: one.
  */
@@ -34,8 +34,7 @@ struct outcome {
     uint64_t unanswered; /* when it was given up */
     uint64_t unsent;     /* due, and no connection had room for it before it was given up */
     uint64_t held;       /* sent after they were due, as no connection had room then */
-    uint64_t
-        late; /* sent more than --late-us after they were due for no such reason: this program was the limit */
+    uint64_t late; /* sent more than --late-us after they were due for no such reason: we were the limit */
     uint64_t worst_late_ns;
     double seconds;     /* from the first request to the last reply */
     double cpu_seconds; /* of this program, meanwhile */

@@ -2,8 +2,8 @@
 /*
  * reply.h - where a reply ends and what it is, in pieces of any size.
  *
- * Knows what GET, MGET and SET are answered with: a status, an error, an integer, a bulk, nil, an array of bulks.
- * Anything else is bad. It is no part of the proxy, so that a mistake there is not made here as well.
+ * Knows what GET, MGET and SET are answered with: a status, an error, an integer, a bulk, nil, an array of
+ * bulks. Anything else is bad. It is no part of the proxy, so that a mistake there is not made here as well.
  *
  * Owner: a reader is embedded in its connection. Threads: one.
  */
@@ -36,7 +36,7 @@ struct reply_reader {
     bool has_begun;
 };
 
-/* Takes bytes until the reply ends; *used says how many. After REPLY_DONE reader->reply is the reply until the next call. */
+/* Takes bytes until the reply ends; *used says how many. After REPLY_DONE reader->reply stands until the next call. */
 enum reply_progress reply_read(struct reply_reader *reader, const char *bytes, size_t size, size_t *used);
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * schedule.h - when each request is due, whatever becomes of those before it.
  *
- * Times follow from rate and seed alone: at a constant rate, or as a Poisson process, as many independent users arrive.
+ * Times follow from rate and seed alone: at a constant rate, or as a Poisson process, as many independent users
+ * arrive.
  *
  * Owner: embedded. Threads: one. Time: nanoseconds since the caller's own zero; no clock is read here.
  */
