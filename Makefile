@@ -223,20 +223,20 @@ help: ## print this
 
 BENCH_POINTSMAN ?= $(BUILD)/pointsman
 BENCH_SCENARIO ?= get_p1
-BENCH = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/bench.py
+BENCH_PYTHON = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" BENCH_OPENLOOP="$(BUILD)/openloop" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
+BENCH = $(BENCH_PYTHON) tests/bench/bench.py
+BENCH_TOOLS := redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux
 
-.PHONY: bench bench-cluster bench-profile
-bench: $(BUILD)/pointsman ## CPU per request beside HAProxy and nutcracker (QUICK=1: a first look in a minute)
-	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools haproxy:haproxy \
-		nutcracker:nutcracker taskset:util-linux
-	@$(BENCH) --json $(BUILD)/bench.json
+.PHONY: bench bench-readme bench-profile
+bench: $(BUILD)/pointsman $(BUILD)/openloop ## CPU per request and latency beside peers (QUICK=1: a first look; BENCH_SCENARIOS=a,b; RENEW=1: into README)
+	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy nutcracker:nutcracker
+	@$(BENCH) --json $(BUILD)/bench.json --chart $(BUILD)/bench.svg
+	@$(if $(filter-out 0,$(RENEW)),$(BENCH) --renew $(BUILD)/bench.json)
 
-bench-cluster: $(BUILD)/pointsman ## the same before three masters, beside nutcracker
-	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools nutcracker:nutcracker \
-		taskset:util-linux
-	@BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/cluster.py
+BENCH_JSON ?= $(BUILD)/bench.json
+bench-readme: ## README's table and chart from what make bench has left (BENCH_JSON="one.json more.json")
+	@$(BENCH) --renew $(BENCH_JSON)
 
-bench-profile: $(BUILD)/pointsman ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
-	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux \
-		perf:linux-perf strace:strace valgrind:valgrind
+bench-profile: $(BUILD)/pointsman $(BUILD)/openloop ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
+	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) perf:linux-perf strace:strace valgrind:valgrind
 	@$(BENCH) --perf $(BENCH_SCENARIO)

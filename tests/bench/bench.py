@@ -1,38 +1,49 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-What a request costs through Pointsman, HAProxy (TCP mode), nutcracker, and with no proxy between, in one run.
+What a request costs through Pointsman, HAProxy (TCP mode), nutcracker, and with no proxy between, in one run; and how
+long it waits.
 
-For each scenario the proxies take turns, in an order that rotates from round to round, in front of one
-Redis. The figure that counts is the CPU time (user + system, all threads) of the proxy's process per
-request beside a peer in the same run; requests per second depend on the machine and on what else it does. A
-ratio is the median of the rounds' ratios.
+For each scenario the contestants take turns, in an order that rotates from round to round, before the same nodes: one
+Redis (get_p1 and so on), three masters (c_...: a Redis Cluster for Pointsman, three servers for nutcracker, and
+Pointsman before one of these), a master with two replicas (r_...: reads from replicas, and all from the master). The
+figure that counts is the CPU time (user + system, all threads) of the proxy's process per request beside a peer in the
+same run; requests per second depend on the machine and on what else it does. A ratio is the median of the rounds'
+ratios. open_70 sends at 70 % of the lowest of the peaks that the contestants have just shown (peak), at times that do
+not depend on replies, and latency counts from when a request was due; open_70_own at 70 % of Pointsman's peak, beside
+those that can follow.
 
 Environment:
   BENCH_SCENARIOS  names with commas between       default: all
-  BENCH_PROXIES    names with commas between       default: direct,haproxy,nutcracker,pointsman
+  BENCH_PROXIES    names with commas between       default: all that a scenario has
   BENCH_ROUNDS     rounds per scenario             default: 5
-  BENCH_REQUESTS   requests of one p1 run, the other scenarios are scaled from it    default: 200000
+  BENCH_REQUESTS   requests of one p1 run, the other scenarios are scaled from it    default: 100000
+  BENCH_KEYS       keys at most                    default: 100000
   BENCH_POINTSMAN  the program to measure          default: build/pointsman
-  QUICK=1          3 rounds of 30000 requests: about a minute, good for a first look
+  QUICK=1          3 rounds of 20000 requests of some scenarios: about a minute, good for a first look
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 
 import hotspots
-from load import SCENARIOS, check_that_redis_did_the_work, fill, run, served
-from rig import PROXIES, Failure, Rig, pointsman_binary
+import report
+from backends import DIRECT, HAPROXY, NUTCRACKER, POINTSMAN, POINTSMAN_MASTER, POINTSMAN_ONE, WORLDS
+from load import LOWEST, SCENARIOS, check_that_nodes_did_the_work, fill, run, served
+from rig import Failure, Rig, openloop_binary, pointsman_binary
 
-DIRECT = "direct"
 SETTLE_SECONDS = 0.5
+SHARE_OF_PEAK = 0.7
+CAN_FOLLOW = 0.95  # a rate above so much of a contestant's peak is not for it
+KEYS_MAX = 100_000
+REPLICA_SHARE_MIN = 0.5  # less is no split
+CONTESTANTS = list(dict.fromkeys(name for world in WORLDS.values() for name in world.contestants))
+QUICK_SCENARIOS = ("get_p1", "get_p16", "peak", "open_70", "c_get_p16", "c_mget10", "r_mix_p1")
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,9 @@ class Sample:
     redis_us: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float
+    load_was_the_limit: bool
+    replica_share: float = 0.0  # of the hits
 
     @property
     def both_us(self):
@@ -61,26 +75,30 @@ class Goal:
     at_most: float
 
 
-FIGURES = {"proxy_us": "proxy us", "redis_us": "redis us", "both_us": "p+r us"}
-
 GOALS = (
-    Goal("get_p1", "proxy_us", "haproxy", 0.62),
-    Goal("set_p1", "proxy_us", "haproxy", 0.62),
-    Goal("get_p16", "proxy_us", "nutcracker", 0.24),
-    Goal("set_p16", "proxy_us", "nutcracker", 0.30),
-    Goal("get_p16", "proxy_us", "haproxy", 0.90),
-    Goal("get_c1000", "proxy_us", "haproxy", 0.41),
-    Goal("set_c1000", "proxy_us", "haproxy", 0.41),
+    Goal("get_p1", "proxy_us", HAPROXY, 0.62),
+    Goal("set_p1", "proxy_us", HAPROXY, 0.62),
+    Goal("get_p16", "proxy_us", NUTCRACKER, 0.24),
+    Goal("set_p16", "proxy_us", NUTCRACKER, 0.30),
+    Goal("get_p16", "proxy_us", HAPROXY, 0.90),
+    Goal("get_c1000", "proxy_us", HAPROXY, 0.41),
+    Goal("set_c1000", "proxy_us", HAPROXY, 0.41),
     Goal("get_c1000", "both_us", DIRECT, 1.07),
     Goal("set_c1000", "both_us", DIRECT, 1.07),
-    Goal("get_16k", "proxy_us", "haproxy", 0.58),
+    Goal("get_16k", "proxy_us", HAPROXY, 0.58),
     Goal("get_p1", "redis_us", DIRECT, 0.34),
     Goal("set_p1", "redis_us", DIRECT, 0.34),
+    Goal("c_mget10", "proxy_us", NUTCRACKER, 0.60),
+    Goal("c_get_p1", "proxy_us", NUTCRACKER, 0.70),
+    Goal("c_get_p16", "proxy_us", NUTCRACKER, 0.30),
+    Goal("c_get_p16", "proxy_us", POINTSMAN_ONE, 1.3),
+    Goal("r_get_p1", "proxy_us", POINTSMAN_MASTER, 1.1),
+    Goal("r_mix_p1", "proxy_us", POINTSMAN_MASTER, 1.1),
+    Goal("open_70", "p99_ms", HAPROXY, 1.0),
+    Goal("open_70_own", "p99_ms", HAPROXY, 1.0),
+    Goal("tls", "proxy_us", HAPROXY, 0.8),
 )
-
-HEADINGS = ("scenario", "proxy", "req/s", "proxy us", "min-max", "sys%", "redis us", "p+r us")
-HEADINGS += ("p50 ms", "p99 ms", "/haproxy", "/nutcracker")
-WIDTHS = (10, 10, 8, 9, 13, 5, 9, 7, 7, 7, 9, 12)
+NOT_MEASURED = {("tls", HAPROXY): "Pointsman does not speak TLS to clients yet"}
 
 
 def main():
@@ -91,8 +109,11 @@ def main():
             scenario = SCENARIOS[options.perf]
             hotspots.report(scenario, settings.perf_proxies, options.seconds, settings.p1_requests)
             return 0
-        return bench(settings, options.json)
-    except (Failure, OSError) as failure:
+        if options.renew:
+            report.renew_readme(options.renew)
+            return 0
+        return bench(settings, options)
+    except (Failure, OSError, subprocess.SubprocessError) as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -103,14 +124,21 @@ def parse_command_line():
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--json", metavar="FILE", help="write every figure of every round there as well")
+    parser.add_argument("--chart", metavar="FILE", help="draw the costs there as well, in SVG")
     parser.add_argument(
         "--perf",
         metavar="SCENARIO",
-        choices=SCENARIOS,
+        choices=[name for name, scenario in SCENARIOS.items() if not scenario.rate_of_peak],
         help="show where the time goes instead: hot symbols and system calls per request, of pointsman "
         "or of BENCH_PROXIES; BENCH_PROFILER=callgrind counts instructions",
     )
     parser.add_argument("--seconds", type=float, default=5, help="of load for --perf (default: 5)")
+    parser.add_argument(
+        "--renew",
+        metavar="JSON",
+        nargs="+",
+        help="measure nothing, but write what is in these files into README.md and its chart",
+    )
     return parser.parse_args()
 
 
@@ -118,12 +146,21 @@ class Settings:
     def __init__(self, environment):
         quick = environment.get("QUICK", "") not in ("", "0")
         self.rounds = number(environment, "BENCH_ROUNDS", 3 if quick else 5, 1, 1000)
-        requests = 30_000 if quick else 200_000
+        requests = 20_000 if quick else 100_000
         self.p1_requests = number(environment, "BENCH_REQUESTS", requests, 1000, 100_000_000)
-        self.scenarios = names(environment, "BENCH_SCENARIOS", SCENARIOS)
-        self.proxies = names(environment, "BENCH_PROXIES", (DIRECT, *PROXIES))
-        chosen = self.proxies if environment.get("BENCH_PROXIES") else ["pointsman"]
+        self.keys = number(environment, "BENCH_KEYS", KEYS_MAX, 1, KEYS_MAX)
+        self.scenarios = names(environment, "BENCH_SCENARIOS", SCENARIOS, QUICK_SCENARIOS if quick else None)
+        self.proxies = names(environment, "BENCH_PROXIES", CONTESTANTS)
+        chosen = self.proxies if environment.get("BENCH_PROXIES") else [POINTSMAN]
         self.perf_proxies = [name for name in chosen if name != DIRECT]
+
+    def scenarios_of(self, world):
+        """In the order of the table: peaks come before what depends on them, and are measured for its sake."""
+        chosen = [SCENARIOS[name] for name in self.scenarios]
+        if any(scenario.rate_of_peak for scenario in chosen):
+            chosen.append(SCENARIOS["peak"])
+        here = [scenario for scenario in SCENARIOS.values() if scenario in chosen and scenario.world == world]
+        return [with_keys(scenario, self.keys) for scenario in here]
 
 
 def number(environment, key, default, low, high):
@@ -133,53 +170,112 @@ def number(environment, key, default, low, high):
     return int(text)
 
 
-def names(environment, key, known):
-    chosen = [name.strip() for name in environment.get(key, "").split(",") if name.strip()] or list(known)
+def with_keys(scenario, keys_max):
+    return replace(scenario, keys=min(scenario.keys, keys_max))
+
+
+def names(environment, key, known, default=None):
+    chosen = [name.strip() for name in environment.get(key, "").split(",") if name.strip()]
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise Failure(f"{key}: no {', '.join(unknown)}; there are {', '.join(known)}")
-    return list(dict.fromkeys(chosen))
+    return list(dict.fromkeys(chosen or default or known))
 
 
-def bench(settings, json_path):
-    if "pointsman" in settings.proxies:
+@dataclass
+class Results:
+    samples: dict = field(default_factory=dict)  # (scenario, contestant): a list of one for each round
+    rates: dict = field(default_factory=dict)  # of open loops: scenario: requests per second
+    failures: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    why_not: dict = field(default_factory=lambda: dict(NOT_MEASURED))  # (scenario, contestant): why it was not measured
+
+    def cannot_follow(self, scenario, name, how):
+        self.why_not[scenario, name] = f"{report.NAMES[name]} cannot follow"
+        self.note(f"{scenario}: {name} cannot follow {how}")
+
+    def note(self, text):
+        self.notes.append(text)
+        print(f"  {text}", flush=True)
+
+    def failed(self, text):
+        self.failures.append(text)
+        print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def bench(settings, options):
+    if any(name.startswith(POINTSMAN) for name in settings.proxies):
         pointsman_binary()
-    samples, failures = {}, []
-    with Rig() as rig:
-        rig.start_redis()
-        servers = {name: rig.start_proxy(name) for name in settings.proxies if name != DIRECT}
-        print_setting(rig, settings)
-        print(row(HEADINGS), flush=True)
-        for name in settings.scenarios:
-            measure(rig, servers, SCENARIOS[name], settings, samples, failures)
-            print_scenario(name, settings.proxies, samples)
-    results = [goal_result(goal, samples) for goal in GOALS]
-    print_goals(results)
-    if json_path:
-        write_json(json_path, settings, samples, results, failures)
-    if failures:
-        print(f"bench: {len(failures)} measurements failed, see above", file=sys.stderr)
-    return 1 if failures else 0
+    openloop_binary()
+    results = Results()
+    started = time.monotonic()
+    report.print_setting(settings)
+    report.print_headings()
+    try:
+        for world in WORLDS:
+            scenarios = settings.scenarios_of(world)
+            if scenarios:
+                with Rig() as rig:
+                    measure_world(rig, WORLDS[world], scenarios, settings, results)
+    finally:  # whoever loses patience keeps what there is
+        document = report.document_of(settings, results, GOALS, time.monotonic() - started)
+        report.print_goals(document)
+        report.write(document, options.json, options.chart)
+    if results.failures:
+        print(f"bench: {len(results.failures)} measurements failed, see above", file=sys.stderr)
+    return 1 if results.failures else 0
 
 
-def measure(rig, servers, scenario, settings, samples, failures):
-    """Adds a list of samples, one a round, for each proxy that came through all of them."""
+def measure_world(rig, world_kind, scenarios, settings, results):
+    world = world_kind(rig)
+    started = {}
+    for name in world.contestants:
+        if name in settings.proxies and name != DIRECT:
+            started[name] = world.start(name)
+    contestants = [name for name in world.contestants if name in settings.proxies]
+    for scenario in scenarios:
+        alive = [name for name in contestants if name not in scenario.without]
+        rate = 0.0
+        if scenario.rate_of_peak:
+            rate, alive = rate_for(scenario, alive, results)
+        measure(rig, world, started, scenario, alive, rate, settings, results)
+        report.print_scenario(scenario, alive, results)
+
+
+def rate_for(scenario, contestants, results):
+    """Requests per second of an open loop, and the contestants that can follow."""
+    samples = {name: results.samples.get(("peak", name)) for name in contestants}
+    peaks = {name: report.median(own, "requests_per_second") for name, own in samples.items() if own}
+    proxies = {name: peak for name, peak in peaks.items() if name != DIRECT}
+    if not proxies or (scenario.rate_of_peak != LOWEST and scenario.rate_of_peak not in proxies):
+        results.failed(f"{scenario.name}: there is no peak to take 70 % of")
+        return 0.0, []
+    peak = min(proxies.values()) if scenario.rate_of_peak == LOWEST else proxies[scenario.rate_of_peak]
+    rate = results.rates[scenario.name] = round(SHARE_OF_PEAK * peak)
+    following = [name for name in peaks if rate <= CAN_FOLLOW * peaks[name]]
+    for name in peaks:
+        if name not in following:
+            results.cannot_follow(scenario.name, name, f"at {rate}/s; its peak is {peaks[name]:.0f}/s")
+    return rate, following
+
+
+def measure(rig, world, started, scenario, alive, rate, settings, results):
+    """Adds a list of samples, one a round, for each contestant that came through all of them."""
     requests = scenario.requests(settings.p1_requests)
-    alive = list(settings.proxies)
-    fill(rig.redis, scenario)
+    alive = list(alive)
+    fill(rig, world, scenario, {name: started[name] for name in alive if name != DIRECT})
     for turn in range(-1, settings.rounds):  # turn -1 warms up
         for name in rotated(list(alive), turn):
+            wanted = requests if turn >= 0 else scenario.requests(settings.p1_requests // 10)
             try:
-                wanted = requests if turn >= 0 else scenario.requests(settings.p1_requests // 10)
-                sample = measure_once(rig, servers.get(name), scenario, wanted)
+                sample = measure_once(rig, world, name, started.get(name), scenario, wanted, rate)
             except (Failure, OSError) as failure:
-                failures.append(f"{scenario.name} {name}: {failure}")
-                print(f"bench: {failures[-1]}", file=sys.stderr)
+                results.failed(f"{scenario.name} {name}: {failure}")
                 alive.remove(name)
-                samples.pop((scenario.name, name), None)
+                results.samples.pop((scenario.name, name), None)
                 continue
             if turn >= 0:
-                samples.setdefault((scenario.name, name), []).append(sample)
+                results.samples.setdefault((scenario.name, name), []).append(sample)
 
 
 def rotated(items, by):
@@ -187,22 +283,34 @@ def rotated(items, by):
     return items[by:] + items[:by]
 
 
-def measure_once(rig, proxy, scenario, requests):
-    watched = [rig.redis] + ([proxy] if proxy else [])
-    served_before = served(rig.redis)
+def measure_once(rig, world, name, proxy, scenario, requests, rate):
+    nodes = world.nodes_of(name)
+    watched = [*nodes, proxy] if proxy else nodes
+    served_before = served(nodes)
     before = [server.cpu_time() for server in watched]
-    outcome = run(rig, watched[-1].port, scenario, requests)
+    outcome = run(rig, watched[-1].port, scenario, requests, rate)
     settle(watched)
     used = [server.cpu_time() - earlier for server, earlier in zip(watched, before)]
-    check_that_redis_did_the_work(scenario, requests, served(rig.redis) - served_before)
-    return Sample(
+    did = served(nodes) - served_before
+    check_that_nodes_did_the_work(scenario, outcome.requests, did)
+    sample = Sample(
         requests_per_second=outcome.requests_per_second,
-        proxy_us=used[1].total_ns / 1000 / requests if proxy else 0.0,
-        proxy_system_share=used[1].system_share if proxy else 0.0,
-        redis_us=used[0].total_ns / 1000 / requests,
+        proxy_us=used[-1].total_ns / 1000 / outcome.requests if proxy else 0.0,
+        proxy_system_share=used[-1].system_share if proxy else 0.0,
+        redis_us=sum(one.total_ns for one in used[: len(nodes)]) / 1000 / outcome.requests,
         p50_ms=outcome.p50_ms,
         p99_ms=outcome.p99_ms,
+        p999_ms=outcome.p999_ms,
+        load_was_the_limit=outcome.was_the_limit,
+        replica_share=1 - did.hits_of_first / did.hits if scenario.world == "replicas" and did.hits else 0.0,
     )
+    check_that_reads_were_split(scenario, name, sample)
+    return sample
+
+
+def check_that_reads_were_split(scenario, name, sample):
+    if scenario.world == "replicas" and name == POINTSMAN and sample.replica_share < REPLICA_SHARE_MIN:
+        raise Failure(f"replicas answered {100 * sample.replica_share:.0f} % of the reads")
 
 
 def settle(servers):
@@ -215,131 +323,6 @@ def settle(servers):
             return
         used_ns = now_ns
         time.sleep(0.02)
-
-
-def median(samples, figure):
-    return statistics.median(getattr(sample, figure) for sample in samples)
-
-
-def ratio(ours, theirs, figure):
-    """None where either was not measured, or the peer has no such figure."""
-    if not ours or not theirs or not getattr(theirs[0], figure):
-        return None
-    return statistics.median(getattr(a, figure) / getattr(b, figure) for a, b in zip(ours, theirs))
-
-
-def row(cells):
-    left = [cell.ljust(width) for cell, width in zip(cells[:2], WIDTHS)]
-    right = [cell.rjust(width) for cell, width in zip(cells[2:], WIDTHS[2:])]
-    return " ".join(left + right)
-
-
-def decimal(value):
-    return "-" if value is None else f"{value:.2f}"
-
-
-def print_setting(rig, settings):
-    machine = describe_machine()
-    print(f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}")
-    print("; ".join(describe_programs(settings.proxies).values()))
-    where = f"servers on CPU {rig.server_cpu}, load on {rig.load_cpu}"
-    if rig.load_cpu is None:
-        where = "servers and load on the same CPU"
-    print(f"{settings.rounds} rounds, {settings.p1_requests} requests in a p1 run; {where}\n")
-
-
-def print_scenario(scenario, proxies, samples):
-    for proxy in proxies:
-        if (scenario, proxy) in samples:
-            print(row(cells(scenario, proxy, samples)), flush=True)
-
-
-def cells(scenario, proxy, samples):
-    own = samples[scenario, proxy]
-    beside = [ratio(own, samples.get((scenario, peer)), "proxy_us") for peer in ("haproxy", "nutcracker")]
-    proxy_cells, beside_cells = ["-", "-", "-"], ["-", "-"]
-    if proxy != DIRECT:
-        costs = [sample.proxy_us for sample in own]
-        share = statistics.mean(sample.proxy_system_share for sample in own)
-        spread = f"{min(costs):.2f}-{max(costs):.2f}"
-        proxy_cells = [decimal(median(own, "proxy_us")), spread, f"{100 * share:.0f}"]
-        beside_cells = [decimal(value) for value in beside]
-    return [
-        scenario,
-        proxy,
-        f"{median(own, 'requests_per_second'):.0f}",
-        *proxy_cells,
-        *[decimal(median(own, figure)) for figure in ("redis_us", "both_us", "p50_ms", "p99_ms")],
-        *beside_cells,
-    ]
-
-
-def goal_result(goal, samples):
-    ours, theirs = (samples.get((goal.scenario, proxy)) for proxy in ("pointsman", goal.beside))
-    measured = ratio(ours, theirs, goal.figure)
-    met = None if measured is None else measured <= goal.at_most
-    return {**asdict(goal), "measured": measured, "ok": met}
-
-
-def print_goals(results):
-    print("\ngoals: pointsman beside a peer, at most")
-    print(f"{'scenario':<10} {'figure':<9} {'beside':<11} {'measured':>8} {'goal':>6}  ok")
-    for result in results:
-        verdict = {None: "-", True: "yes", False: "NO"}[result["ok"]]
-        what = f"{result['scenario']:<10} {FIGURES[result['figure']]:<9} {result['beside']:<11}"
-        print(f"{what} {decimal(result['measured']):>8} {result['at_most']:>6.2f}  {verdict}")
-
-
-def write_json(path, settings, samples, results, failures):
-    document = {
-        "machine": describe_machine(),
-        "programs": describe_programs(settings.proxies),
-        "rounds": settings.rounds,
-        "p1_requests": settings.p1_requests,
-        "rows": [json_row(scenario, proxy, own) for (scenario, proxy), own in samples.items()],
-        "goals": results,
-        "failures": failures,
-    }
-    with open(path, "w") as file:
-        json.dump(document, file, indent=1)
-        file.write("\n")
-
-
-def json_row(scenario, proxy, own):
-    share = statistics.mean(sample.proxy_system_share for sample in own)
-    figures = ("requests_per_second", "proxy_us", "redis_us", "both_us", "p50_ms", "p99_ms")
-    medians = {figure: median(own, figure) for figure in figures}
-    split = {
-        "proxy_user_us": medians["proxy_us"] * (1 - share) if proxy != DIRECT else 0.0,
-        "proxy_system_us": medians["proxy_us"] * share,
-    }
-    rounds = [asdict(sample) for sample in own]
-    return {"scenario": scenario, "proxy": proxy, **medians, **split, "rounds": rounds}
-
-
-def describe_machine():
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    cpu = models[0] if models else platform.machine()
-    return {"cpu": cpu, "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release()}
-
-
-def describe_programs(proxies):
-    questions = {name: [name, "--version"] for name in ("redis-server", "redis-benchmark")}
-    if "haproxy" in proxies:
-        questions["haproxy"] = ["haproxy", "-v"]
-    if "nutcracker" in proxies:
-        questions["nutcracker"] = ["nutcracker", "--version"]
-    if "pointsman" in proxies:
-        questions["pointsman"] = [pointsman_binary(), "--version"]
-    return {name: first_line(command) for name, command in questions.items()}
-
-
-def first_line(command):
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    lines = (answer.stdout + answer.stderr).strip().splitlines()
-    words = lines[0].removeprefix("This is ").split() if lines else [os.path.basename(command[0])]
-    return " ".join(words[:3])
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 
-from load import fill, run, served, start_endless
+from backends import WORLDS
+from load import Scenario, fill, run, served, start_endless
 from rig import Failure, Rig, pointsman_binary, program
 
 TOP_SYMBOLS = 30
@@ -30,18 +32,39 @@ CALLGRIND_SHARE = 0.1
 
 
 def report(scenario, proxies, seconds, p1_requests):
-    if "pointsman" in proxies:
-        pointsman_binary()
+    pointsman_binary()
     profiler = choose_profiler()
+    unknown = [name for name in proxies if name not in WORLDS[scenario.world].contestants]
+    if unknown:
+        raise Failure(f"{scenario.name} is not for {', '.join(unknown)}")
     with Rig() as rig:
-        rig.start_redis()
-        fill(rig.redis, scenario)
+        world = WORLDS[scenario.world](rig)
         for name in proxies:
+            subject = Subject(rig, world, name, scenario)
             if profiler:
-                profile_with_perf(rig, name, scenario, seconds, profiler)
+                profile_with_perf(subject, seconds, profiler)
             else:
-                profile_with_callgrind(rig, name, scenario, scenario.requests(p1_requests * CALLGRIND_SHARE))
-            count_system_calls(rig, name, scenario, scenario.requests(p1_requests * STRACE_SHARE))
+                profile_with_callgrind(subject, scenario.requests(p1_requests * CALLGRIND_SHARE))
+            count_system_calls(subject, scenario.requests(p1_requests * STRACE_SHARE))
+
+
+@dataclass(frozen=True)
+class Subject:
+    rig: Rig
+    world: object
+    name: str
+    scenario: Scenario
+
+    def start(self, wrapper=()):
+        proxy = self.world.start(self.name, wrapper)
+        fill(self.rig, self.world, self.scenario, {self.name: proxy})
+        return proxy
+
+    def run(self, proxy, requests):
+        run(self.rig, proxy.port, self.scenario, requests)
+
+    def served(self):
+        return served(self.world.nodes_of(self.name))
 
 
 def choose_profiler():
@@ -57,18 +80,19 @@ def perf_can_count(event):
     return trial.returncode == 0 and "<not " not in trial.stderr
 
 
-def profile_with_perf(rig, name, scenario, seconds, event):
-    proxy = rig.start_proxy(name)
+def profile_with_perf(subject, seconds, event):
+    rig, name, scenario = subject.rig, subject.name, subject.scenario
+    proxy = subject.start()
     load = start_endless(rig, proxy.port, scenario)
     time.sleep(0.5)  # connections are made, buffers have grown
     data = rig.path(f"{name}.perf")
-    started, before, cpu_before = time.monotonic(), served(rig.redis), proxy.cpu_time()
+    started, before, cpu_before = time.monotonic(), subject.served(), proxy.cpu_time()
     command = ["perf", "record", "-e", event, "-F", "1999", "-g", "-p", str(proxy.pid), "-o", data]
     command += ["--", "sleep", str(seconds)]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     recorder = rig.spawn(command, cpu=rig.load_cpu, **streams)
     errors = finish(recorder, seconds + REPORT_SECONDS)
-    cpu, requests = proxy.cpu_time() - cpu_before, (served(rig.redis) - before).commands
+    cpu, requests = proxy.cpu_time() - cpu_before, (subject.served() - before).commands
     rate = requests / (time.monotonic() - started)
     rig.end(recorder)
     rig.end(load)
@@ -104,13 +128,14 @@ def ask(command):
     return subprocess.run(command, timeout=REPORT_SECONDS, **streams)
 
 
-def profile_with_callgrind(rig, name, scenario, requests):
+def profile_with_callgrind(subject, requests):
+    rig, name, scenario = subject.rig, subject.name, subject.scenario
     out = rig.path(f"{name}.callgrind")
     wrapper = [program("valgrind"), "--tool=callgrind", f"--callgrind-out-file={out}", "--instr-atstart=no"]
-    proxy = rig.start_proxy(name, wrapper)
-    run(rig, proxy.port, scenario, scenario.requests(0))
+    proxy = subject.start(wrapper)
+    subject.run(proxy, scenario.requests(0))
     control(proxy, "--instr=on")
-    run(rig, proxy.port, scenario, requests)
+    subject.run(proxy, requests)
     control(proxy, "--dump")
     dumps = glob.glob(out + ".*")
     if not dumps:
@@ -137,12 +162,13 @@ def print_instructions(dump, scenario, name, requests):
         print(f"{int(count.replace(',', '')) / requests:10.1f}  {where}")
 
 
-def count_system_calls(rig, name, scenario, requests):
-    proxy = rig.start_proxy(name)
-    run(rig, proxy.port, scenario, scenario.requests(0))
+def count_system_calls(subject, requests):
+    rig, name, scenario = subject.rig, subject.name, subject.scenario
+    proxy = subject.start()
+    subject.run(proxy, scenario.requests(0))
     summary = rig.path(f"{name}.strace")
-    tracer = attach(rig, proxy, summary)
-    run(rig, proxy.port, scenario, requests)
+    tracer = attach(rig, proxy.pid, summary, "-f")
+    subject.run(proxy, requests)
     tracer.send_signal(signal.SIGINT)
     tracer.wait(ATTACH_SECONDS)
     rig.end(tracer)
@@ -151,10 +177,10 @@ def count_system_calls(rig, name, scenario, requests):
     rig.end(proxy.process)
 
 
-def attach(rig, proxy, summary):
+def attach(rig, pid, summary, *options):
     log_path = rig.path("strace.log")
     with open(log_path, "w") as log:
-        command = [program("strace"), "-c", "-f", "-o", summary, "-p", str(proxy.pid)]
+        command = [program("strace"), "-c", *options, "-o", summary, "-p", str(pid)]
         tracer = rig.spawn(command, cpu=rig.load_cpu, stdout=subprocess.DEVNULL, stderr=log)
     deadline = time.monotonic() + ATTACH_SECONDS
     while time.monotonic() < deadline and tracer.poll() is None:
@@ -163,15 +189,20 @@ def attach(rig, proxy, summary):
                 return tracer
         time.sleep(0.05)
     with open(log_path) as log:
-        raise Failure(f"strace did not attach to {proxy.name}: {log.read().strip()}")
+        raise Failure(f"strace did not attach to process {pid}: {log.read().strip()}")
 
 
 def print_system_calls(summary, requests):
-    with open(summary) as file:
-        rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(\d+\s+)?(\w+)$", file.read(), re.MULTILINE)
-    calls = [(int(count), int(errors or 0), call) for count, errors, call in rows if call != "total"]
-    calls.sort(reverse=True)
+    calls = read_system_calls(summary)
     for count, errors, call in calls:
         failed = f"  ({100 * errors / count:.0f} % failed)" if errors else ""
         print(f"{count / requests:10.3f}  {call}{failed}")
     print(f"{sum(count for count, _, _ in calls) / requests:10.3f}  in all")
+
+
+def read_system_calls(summary):
+    """(calls, of them failed, name), the most frequent first."""
+    with open(summary) as file:
+        rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(\d+\s+)?(\w+)$", file.read(), re.MULTILINE)
+    calls = [(int(count), int(errors or 0), call) for count, errors, call in rows if call != "total"]
+    return sorted(calls, reverse=True)

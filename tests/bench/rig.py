@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The machinery under a measurement: one Redis, the proxies in front of it, the CPU time that each has used.
+The machinery under a measurement: processes that listen, and the CPU time that each has used.
 
 Every process is started by Rig and ended by it, by process id; its directory goes with it. Where there are
 two CPUs or more, Redis and the proxies share the first (server_cpu) and the load has the second (load_cpu),
 so that what is measured never competes with what measures it.
+
+In lock step all of them share one CPU, and none interrupts another (SCHED_BATCH): each does all that it can do
+before the next one has its turn, so that the same requests meet each other in every run.
 """
 
 import os
@@ -19,9 +22,11 @@ from dataclasses import dataclass
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEEDED_DESCRIPTORS = 12000  # HAProxy's maxconn of 5000, two sockets each, and some
-START_SECONDS = 10
+START_SECONDS = 30
 STOP_SECONDS = 5
 REPLY_SECONDS = 10
+CLUSTER_BUS = 10000
+IS_ANYBODY_THERE = ("GET", "is-anybody-there")  # a proxy answers it only if there is a node behind it
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # all of them end a run in good order
 NANOSECONDS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -89,6 +94,13 @@ def pointsman_binary():
             f"{os.path.relpath(path, ROOT)} is missing: run `make` first, "
             "or leave it out: BENCH_PROXIES=direct,haproxy,nutcracker"
         )
+    return path
+
+
+def openloop_binary():
+    path = os.path.join(ROOT, os.environ.get("BENCH_OPENLOOP", "build/openloop"))
+    if not os.access(path, os.X_OK):
+        raise Failure(f"{os.path.relpath(path, ROOT)} is missing: `make {os.path.relpath(path, ROOT)}` builds it")
     return path
 
 
@@ -191,11 +203,14 @@ class Server:
 class Rig:
     """Use as a context manager: what it started is over when it is left, whatever happened in between."""
 
-    def __init__(self):
+    def __init__(self, in_lock_step=False):
         self.server_cpu, self.load_cpu = choose_cpus()
+        self.in_lock_step = in_lock_step
+        if in_lock_step:
+            self.load_cpu = self.server_cpu
         self.directory = None
         self.processes = []
-        self.redis = None
+        self.redis = None  # the first that was started
 
     def __enter__(self):
         raise_descriptor_limit()
@@ -220,8 +235,10 @@ class Rig:
         return self.path(name)
 
     def spawn(self, command, cpu=None, **options):
-        pinned = command if cpu is None else [program("taskset"), "-c", str(cpu), *command]
-        process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, cwd=self.directory, **options)
+        words = command if cpu is None else [program("taskset"), "-c", str(cpu), *command]
+        if self.in_lock_step:
+            words = [program("chrt"), "--batch", "0", *words]
+        process = subprocess.Popen(words, **{"stdin": subprocess.DEVNULL, "cwd": self.directory, **options})
         self.processes.append(process)
         return process
 
@@ -229,26 +246,30 @@ class Rig:
         end(process)
         self.processes.remove(process)
 
-    def start(self, name, command, port):
+    def start(self, name, command, port, question=("PING",)):
+        """question: what is answered without an error as soon as it is ready."""
         log_path = self.path(f"{name}.log")
         with open(log_path, "w") as log:
             process = self.spawn(command, cpu=self.server_cpu, stdout=log, stderr=subprocess.STDOUT)
         server = Server(name, port, process, log_path)
-        wait_until_it_answers(server)
+        wait_until_it_answers(server, question)
         return server
 
-    def start_redis(self):
-        port = free_port()
-        command = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port)]
-        command += ["--dir", self.directory]
+    def start_redis(self, name="redis", *options):
+        port = node_port()
+        directory = self.path(f"{name}.data")
+        os.mkdir(directory)
+        command = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--dir", directory]
         command += ["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"]
         command += ["--maxclients", "10000", "--tcp-backlog", "4096"]
-        self.redis = self.start("redis", command, port)
+        server = self.start(name, [*command, *options], port)
+        self.redis = self.redis or server
+        return server
 
     def start_proxy(self, name, wrapper=()):
-        """wrapper: words before the proxy's own command line, for a tool that must start its subject."""
+        """Before the one Redis. wrapper: words before its own command line, for a tool that must start its subject."""
         port = free_port()
-        return self.start(name, [*wrapper, *PROXIES[name](self, port)], port)
+        return self.start(name, [*wrapper, *PROXIES[name](self, port)], port, IS_ANYBODY_THERE)
 
 
 def interrupt(*_):
@@ -266,19 +287,49 @@ def end(process):
         process.wait()
 
 
-def wait_until_it_answers(server):
+def wait_for(is_so, otherwise, server=None):
+    """otherwise: what is to be said if it does not come true in time."""
     deadline = time.monotonic() + START_SECONDS
-    reason = "no connection"
-    while time.monotonic() < deadline:
-        server.must_be_alive()
-        try:
-            with Link(server.port) as link:
-                link.ask("GET", "is-anybody-there")
-                return
-        except (OSError, Failure) as error:
-            reason = str(error)
-            time.sleep(0.05)
-    raise Failure(f"{server.name} does not answer ({reason}){server.last_words()}")
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise Failure(f"{otherwise}{server.last_words() if server else ''}")
+        time.sleep(0.05)
+
+
+def wait_until_it_answers(server, question=IS_ANYBODY_THERE):
+    wait_for(lambda: answers(server, question), f"{server.name} does not answer", server)
+
+
+def answers(server, question):
+    server.must_be_alive()
+    try:
+        with Link(server.port) as link:
+            link.ask(*question)
+            return True
+    except (OSError, Failure):
+        return False
+
+
+def ask(server, *words):
+    with Link(server.port) as link:
+        return link.ask(*words)
+
+
+def info(server, section):
+    lines = ask(server, "INFO", section).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def node_port():
+    """Nodes of a cluster have another port as well, as much above it."""
+    port = free_port()
+    while port + CLUSTER_BUS > 65535:
+        port = free_port()
+    return port
+
+
+def address(server):
+    return f"127.0.0.1:{server.port}"
 
 
 # Each writes its configuration, if it needs one, and returns its command line.
@@ -297,37 +348,26 @@ defaults
     timeout server 60s
 listen redis
     bind 127.0.0.1:{port}
-    server redis 127.0.0.1:{rig.redis.port}
+    server redis {address(rig.redis)}
 """
     return [program("haproxy"), "-db", "-f", rig.write("haproxy.cfg", config)]
 
 
-def nutcracker_command(rig, port):
-    config = f"""\
-redis:
-  listen: 127.0.0.1:{port}
-  redis: true
-  hash: fnv1a_64
-  distribution: ketama
-  auto_eject_hosts: false
-  client_connections: 5000
-  backlog: 1024
-  servers:
-    - 127.0.0.1:{rig.redis.port}:1
-"""
-    path = rig.write("nutcracker.yml", config)
+def nutcracker_command(rig, port, servers=()):
+    lines = ["redis:", f"  listen: 127.0.0.1:{port}", "  redis: true", "  hash: fnv1a_64", "  distribution: ketama"]
+    lines += ["  auto_eject_hosts: false", "  client_connections: 5000", "  backlog: 1024", "  servers:"]
+    lines += [f"    - {address(server)}:1" for server in servers or [rig.redis]]
+    path = rig.write("nutcracker.yml", "\n".join(lines) + "\n")
     return [program("nutcracker"), "-c", path, "-a", "127.0.0.1", "-s", str(free_port())]
 
 
 def pointsman_command(rig, port):
-    return [
-        pointsman_binary(),
-        f"--proxy.listen=127.0.0.1:{port}",
-        "--proxy.threads=1",
-        "--upstream.kind=static",
-        f"--upstream.nodes=127.0.0.1:{rig.redis.port}",
-        "--reads.policy=master",
-    ]
+    return pointsman_before(port, "static", [rig.redis], "master")
+
+
+def pointsman_before(port, kind, nodes, policy):
+    command = [pointsman_binary(), f"--proxy.listen=127.0.0.1:{port}", "--proxy.threads=1", f"--upstream.kind={kind}"]
+    return [*command, f"--upstream.nodes={','.join(map(address, nodes))}", f"--reads.policy={policy}"]
 
 
 PROXIES = {"haproxy": haproxy_command, "nutcracker": nutcracker_command, "pointsman": pointsman_command}
