@@ -87,7 +87,7 @@ unit: $(UNIT_TESTS) ## run the unit tests alone
 # Debian packages by name; what is there already is not touched.
 BUILD_PACKAGES := gcc libc6-dev libev-dev libhiredis-dev libinih-dev libc-ares-dev libssl-dev uthash-dev
 REDIS_PACKAGES := redis-server redis-sentinel redis-tools python3 python3-redis
-TEST_PACKAGES := $(REDIS_PACKAGES) nutcracker libcmocka-dev python3-pytest python3-pytest-xdist procps util-linux php-cli php-redis ruby ruby-redis
+TEST_PACKAGES := $(REDIS_PACKAGES) nutcracker libcmocka-dev python3-pytest python3-pytest-xdist haproxy strace valgrind procps util-linux php-cli php-redis ruby ruby-redis
 
 .PHONY: deps
 deps: ## install what the build needs
@@ -227,7 +227,7 @@ BENCH_PYTHON = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" BENCH_OPENLOOP="$(BUILD)/ope
 BENCH = $(BENCH_PYTHON) tests/bench/bench.py
 BENCH_TOOLS := redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux
 
-.PHONY: bench bench-readme bench-profile
+.PHONY: bench bench-readme bench-instructions bench-profile
 bench: $(BUILD)/pointsman $(BUILD)/openloop ## CPU per request and latency beside peers (QUICK=1: a first look; BENCH_SCENARIOS=a,b; RENEW=1: into README)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy nutcracker:nutcracker
 	@$(BENCH) --json $(BUILD)/bench.json --chart $(BUILD)/bench.svg
@@ -236,6 +236,10 @@ bench: $(BUILD)/pointsman $(BUILD)/openloop ## CPU per request and latency besid
 BENCH_JSON ?= $(BUILD)/bench.json
 bench-readme: ## README's table and chart from what make bench has left (BENCH_JSON="one.json more.json")
 	@$(BENCH) --renew $(BENCH_JSON)
+
+bench-instructions: $(BUILD)/pointsman $(BUILD)/openloop ## instructions, system calls, allocations per request, as expected? (RENEW=1: they are)
+	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) chrt:util-linux strace:strace valgrind:valgrind
+	@$(BENCH_PYTHON) tests/bench/instructions.py --json $(BUILD)/instructions.json $(if $(filter-out 0,$(RENEW)),--renew)
 
 bench-profile: $(BUILD)/pointsman $(BUILD)/openloop ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) perf:linux-perf strace:strace valgrind:valgrind
