@@ -188,6 +188,7 @@ class Results:
     rates: dict = field(default_factory=dict)  # of open loops: scenario: requests per second
     failures: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    loads: dict = field(default_factory=dict)  # the program that makes load: samples without a proxy between
     why_not: dict = field(default_factory=lambda: dict(NOT_MEASURED))  # (scenario, contestant): why it was not measured
 
     def cannot_follow(self, scenario, name, how):
@@ -240,6 +241,21 @@ def measure_world(rig, world_kind, scenarios, settings, results):
             rate, alive = rate_for(scenario, alive, results)
         measure(rig, world, started, scenario, alive, rate, settings, results)
         report.print_scenario(scenario, alive, results)
+        if scenario.name == "peak" and DIRECT in alive:
+            cross_check(rig, world, settings, results)
+
+
+def cross_check(rig, world, settings, results):
+    """Both programs ask the same of the same Redis, by turns."""
+    scenarios = [with_keys(SCENARIOS[name], settings.keys) for name in ("get_p1", "peak")]
+    try:
+        for scenario in settings.rounds * scenarios:
+            requests = scenario.requests(settings.p1_requests)
+            sample = measure_once(rig, world, DIRECT, None, scenario, requests, 0.0)
+            results.loads.setdefault(scenario.by, []).append(sample)
+    except (Failure, OSError) as failure:
+        results.failed(f"cross-check of the load programs: {failure}")
+    report.print_loads(results.loads)
 
 
 def rate_for(scenario, contestants, results):

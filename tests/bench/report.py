@@ -121,20 +121,13 @@ def print_goals(document):
         verdict += f" ({goal['doubt']})" if goal["doubt"] else ""
         what = f"{goal['scenario']:<12} {FIGURES[goal['figure']]:<9} {goal['beside']:<17}"
         print(f"{what} {decimal(goal['measured']):>8} {goal['at_most']:>6.2f}  {verdict}")
-    print_cross_check(document)
     print(f"\n{document['seconds']:.0f} s")
 
 
-def print_cross_check(document):
-    """Both closed loops ask the same of the same Redis."""
-    rows = {(one["scenario"], one["proxy"]): one for one in document["rows"]}
-    benchmarks, ours = rows.get(("get_p1", DIRECT)), rows.get(("peak", DIRECT))
-    if not benchmarks or not ours:
-        return
-    print("\nload programs, GET by 50 clients, no proxy between:")
-    for name, one in (("redis-benchmark", benchmarks), ("openloop", ours)):
-        cost = f"Redis {one['redis_us']:.2f} us, p50 {one['p50_ms']:.2f} ms"
-        print(f"  {name:<15} {one['requests_per_second']:8.0f}/s, {cost}")
+def print_loads(loads):
+    for name, own in loads.items():
+        figures = f"{median(own, 'requests_per_second'):.0f}/s, p50 {median(own, 'p50_ms'):.2f} ms"
+        print(f"  without a proxy {name} gets {figures}, and Redis takes {median(own, 'redis_us'):.2f} us each")
 
 
 # -------------------------------------------------------------------------------------------------- JSON
@@ -150,6 +143,7 @@ def document_of(settings, results, goals, seconds):
         "seconds": seconds,
         "rows": rows,
         "goals": [goal_result(goal, results) for goal in goals],
+        "loads": {name: [asdict(sample) for sample in own] for name, own in results.loads.items()},
         "notes": results.notes,
         "failures": results.failures,
     }

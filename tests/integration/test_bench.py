@@ -177,6 +177,7 @@ def test_harness_measures_each_kind_of_scenario_and_draws_it(tmp_path):
     assert one | others | {("r_mix_p1", "pointsman")} <= measured
     assert {name for name, _ in measured} == set(scenarios.split(","))
     assert all(row["proxy_us"] > 0 for row in document["rows"] if row["proxy"] != "direct")
+    assert {name: len(rounds) for name, rounds in document["loads"].items()} == {"redis-benchmark": 1, "openloop": 1}
     split = [row for row in document["rows"] if row["scenario"] == "r_mix_p1"]
     assert {row["proxy"]: row["replica_share"] > 0.5 for row in split} == {"pointsman": True, "pointsman_master": False}
     goals = {(goal["scenario"], goal["beside"]): goal["measured"] for goal in document["goals"]}
