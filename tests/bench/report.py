@@ -152,9 +152,9 @@ def document_of(settings, results, goals, seconds):
 def goal_result(goal, results):
     ours, theirs = (results.samples.get((goal.scenario, name)) for name in (POINTSMAN, goal.beside))
     measured = ratio(ours, theirs, goal.figure)
-    met = None if measured is None else measured <= goal.at_most
     why_not = results.why_not.get((goal.scenario, goal.beside), "")
     doubt = "the load itself was late" if measured is not None and (was_late(ours) or was_late(theirs)) else ""
+    met = None if measured is None or doubt else measured <= goal.at_most
     return {**asdict(goal), "measured": measured, "ok": met, "why_not": why_not, "doubt": doubt}
 
 

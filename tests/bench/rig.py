@@ -221,6 +221,9 @@ class Rig:
 
     def __exit__(self, *_):
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # impatience must not leave a process behind
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
         for process in reversed(self.processes):
             end(process)
         shutil.rmtree(self.directory, ignore_errors=True)
