@@ -65,7 +65,8 @@ const struct config_key config_keys[] = {
      .fallback = "0",
      .min = 0,
      .max = 1024,
-     .help = "Worker threads. 0 is one for each core that this process may use."},
+     .help = "Worker threads. 0 is one for each CPU that this process may run on, but no more than the CPU quota of its "
+             "control group is worth; a part of one counts as one."},
     {.section = "proxy",
      .name = "max_clients",
      .type = &config_integer,

@@ -8,13 +8,13 @@
 #include "proxy/config.h"
 #include "proxy/control.h"
 #include "proxy/clock.h"
+#include "proxy/cores.h"
 #include "proxy/listener.h"
 #include "proxy/log.h"
 #include "proxy/worker.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +45,7 @@ extern char **environ;
 
 static int act(enum config_action action, const struct config *config);
 static int run(const struct config *config);
-static uint32_t usable_cores(void);
+static uint32_t count_workers(const struct config *config);
 static uint32_t raise_file_limit(const struct config *config, uint32_t workers);
 static uint64_t max_memory_of(const struct config *config, uint32_t workers);
 static bool open_listeners(const struct config *config, struct listener **lists, uint32_t workers);
@@ -105,7 +105,7 @@ static int run(const struct config *config)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 
-    uint32_t workers = config->threads > 0 ? (uint32_t)config->threads : usable_cores();
+    uint32_t workers = count_workers(config);
     struct worker_group group = {
         .config = config,
         .count = workers,
@@ -157,13 +157,16 @@ static int run(const struct config *config)
     return status;
 }
 
-/* The cores that this process may run on (taskset, cpusets), not all that the machine has. */
-static uint32_t usable_cores(void)
+/* One for each CPU that can be used, unless it was said how many. */
+static uint32_t count_workers(const struct config *config)
 {
-    cpu_set_t cores;
-    if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 1)
-        return 1;
-    return (uint32_t)CPU_COUNT(&cores);
+    if (config->threads > 0)
+        return (uint32_t)config->threads;
+    struct cores cores = cores_find("", cores_allowed());
+    char reason[128];
+    cores_describe(&cores, reason, sizeof reason);
+    log_info("%u thread%s for this process: %s", cores.count, cores.count == 1 ? "" : "s", reason);
+    return cores.count;
 }
 
 /* As many descriptors as the clients may need, or as many clients as there are descriptors. */
