@@ -2,6 +2,7 @@
 #include "proxy/client.h"
 
 #include "proxy/again.h"
+#include "proxy/arrival.h"
 #include "proxy/backend.h"
 #include "proxy/cursors.h"
 #include "proxy/ears.h"
@@ -87,22 +88,11 @@ static const struct config *config_of(const struct client *client) { return clie
 
 /* ---- life ---- */
 
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener)
+bool client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener, uint64_t id)
 {
-    struct worker_group *group = worker->group;
-    uint32_t others = atomic_fetch_add_explicit(&group->client_count, 1, memory_order_relaxed);
-    struct client *client = others < group->max_clients ? calloc(1, sizeof *client) : NULL;
-    if (!client) {
-        static const char full[] = "-ERR max number of clients reached\r\n";
-        if (!atomic_exchange_explicit(&group->is_full, true, memory_order_relaxed))
-            log_warning("%u clients are connected, more are refused (proxy.max_clients)", others);
-        atomic_fetch_sub_explicit(&group->client_count, 1, memory_order_relaxed);
-        ssize_t ignored = send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        (void)ignored;
-        close(fd);
-        return;
-    }
-    atomic_store_explicit(&group->is_full, false, memory_order_relaxed);
+    struct client *client = calloc(1, sizeof *client);
+    if (!client)
+        return false;
     if (!listener->is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
@@ -110,20 +100,20 @@ void client_accept(struct worker *worker, struct upstream *upstream, int fd, con
     }
     client->worker = worker;
     client->upstream = upstream;
-    client->id = atomic_fetch_add_explicit(&group->next_client_id, 1, memory_order_relaxed);
+    client->id = id;
     client->is_unix = listener->is_unix;
     client->persona = listener->persona;
-    client->is_authenticated = group->config->password[0] == '\0';
+    client->is_authenticated = worker->group->config->password[0] == '\0';
     client->created_ms = client->active_ms = client->burst_ms = worker->now_ms;
     client->last_command = "NULL";
     client->next = worker->clients;
     if (client->next)
         client->next->previous = client;
     worker->clients = client;
-    worker->client_count++;
     ev_io_init(&client->io, client_event, fd, EV_READ);
     client->io.data = client;
     ev_io_start(worker->loop, &client->io);
+    return true;
 }
 
 void client_close(struct client *client, const char *reason)
@@ -142,10 +132,9 @@ void client_close(struct client *client, const char *reason)
         worker->clients = client->next;
     if (client->next)
         client->next->previous = client->previous;
-    worker->client_count--;
     if (client->stall == STALL_PAUSED)
         pause_unstall(client);
-    atomic_fetch_sub_explicit(&worker->group->client_count, 1, memory_order_relaxed);
+    arrival_leave(worker);
 
     detach_requests(client);
     ears_forget(client);

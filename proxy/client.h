@@ -162,8 +162,8 @@ struct client {
     char *name, *library_name, *library_version; /* NULL = not set */
 };
 
-/* Takes the descriptor, which came from that listener. */
-void client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener);
+/* Takes the descriptor, which came from that listener; but if memory is short, it returns false and has taken nothing. */
+bool client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener, uint64_t id);
 
 /* The one place where a client ends; reason is logged at debug level. */
 void client_close(struct client *client, const char *reason);

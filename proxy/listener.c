@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "proxy/listener.h"
 
-#include "proxy/client.h"
+#include "proxy/arrival.h"
 #include "proxy/log.h"
 #include "proxy/worker.h"
 
@@ -194,7 +194,7 @@ static bool accept_one(struct listener *listener)
     pthread_mutex_unlock(&accepting);
     if (fd >= 0) {
         listener->is_refusing = false;
-        client_accept(worker, &worker->upstreams[0], fd, listener);
+        arrival_take(listener, fd);
         return true;
     }
     if (errno == ECONNABORTED || errno == EINTR)

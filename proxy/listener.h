@@ -3,7 +3,7 @@
  * listener.h - a socket that clients connect to.
  *
  * Each worker has its own socket for each TCP address (SO_REUSEPORT: the kernel spreads connections); a unix
- * socket is one socket that all workers accept from.
+ * socket is one socket that all workers accept from. Who accepts a client does not always keep it (arrival.h).
  *
  * When no descriptor is left, a reserved one is given up for a moment, so that the client is told why instead of
  * waiting; where even that fails, accepting pauses, so that the loop does not spin.

@@ -25,6 +25,7 @@ static const enum stats_row of_refusal[REFUSAL_COUNT] = {
 };
 
 static void write_numbers(FILE *stream, const struct worker_group *group);
+static void write_threads(FILE *stream, const struct worker_group *group);
 static void write_nodes(FILE *stream, const struct upstream *upstream);
 static void reply_info(struct client *client, struct slice text);
 
@@ -74,6 +75,7 @@ bool stats_answer(struct client *client)
     if (stream) {
         fputs("# Proxy\r\n", stream);
         write_numbers(stream, client->worker->group);
+        write_threads(stream, client->worker->group);
         write_nodes(stream, client->upstream);
     }
     if (stream && fclose(stream) == 0)
@@ -91,6 +93,16 @@ static void write_numbers(FILE *stream, const struct worker_group *group)
         for (uint32_t k = 0; k < group->count; k++)
             sum += atomic_load_explicit(&group->workers[k]->stats.values[i], memory_order_relaxed);
         fprintf(stream, "%s:%" PRIu64 "\r\n", names[i], sum);
+    }
+}
+
+static void write_threads(FILE *stream, const struct worker_group *group)
+{
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct arrival_gauge *gauge = &group->workers[i]->gauge;
+        fprintf(stream, "thread%" PRIu32 ":clients=%" PRIu32 ",busy_percent=%" PRIu32 "\r\n", i,
+                atomic_load_explicit(&gauge->clients, memory_order_relaxed),
+                atomic_load_explicit(&gauge->busy_percent, memory_order_relaxed));
     }
 }
 

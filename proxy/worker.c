@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TICK_S 0.1
 
@@ -59,9 +60,10 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
                              uint32_t listener_count)
 {
     const struct config *config = group->config;
-    struct worker *worker = calloc(1, sizeof *worker);
+    struct worker *worker = aligned_alloc(_Alignof(struct worker), sizeof *worker); /* no line is another's as well */
     if (!worker)
         return NULL;
+    memset(worker, 0, sizeof *worker);
     worker->group = group;
     worker->index = index;
     worker->listeners = listeners;
@@ -69,6 +71,7 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     clear_marks(worker);
     worker->now_us = clock_us();
     worker->now_ms = worker->now_us / 1000;
+    worker->gauge.looked_us = worker->now_us;
     worker->seed = clock_us() * 2654435761U + index + 1;
     worker->scripts.seed = worker->seed * 0x9e3779b97f4a7c15U;
     worker->limits = (struct resp_limits){
@@ -341,6 +344,7 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
         upstream_tick(&worker->upstreams[i]);
     tunnels_tick(worker);
     memory_tick(worker);
+    arrival_tick(worker);
     if (++worker->ticks % CLIENT_TICKS == 0) {
         for (struct client *client = worker->clients, *next; client; client = next) {
             next = client->next;
@@ -388,6 +392,7 @@ static void begin_drain(struct letter *letter, void *receiver)
     free(letter);
     if (worker->is_draining)
         return;
+    arrival_close(worker);
     for (uint32_t i = 0; i < worker->listener_count; i++)
         listener_stop(&worker->listeners[i]);
     worker->is_draining = true;
@@ -405,7 +410,7 @@ static void drain_tick(struct worker *worker)
         if (is_due && !client->is_closed)
             again_fail(client, ERROR_SHUTTING_DOWN);
     }
-    if (!worker->clients || (is_due && worker->has_told_held))
+    if (arrival_is_over(worker) || (is_due && worker->has_told_held))
         ev_break(worker->loop, EVBREAK_ALL);
     for (uint32_t i = 0; is_due && i < worker->group->config->upstream_count; i++)
         upstream_fail_held(&worker->upstreams[i], ERROR_SHUTTING_DOWN);

@@ -14,6 +14,7 @@
 #ifndef PROXY_WORKER_H
 #define PROXY_WORKER_H
 
+#include "proxy/arrival.h"
 #include "proxy/config.h"
 #include "proxy/control.h"
 #include "proxy/listener.h"
@@ -37,15 +38,16 @@ struct worker_group {
     struct script_store *scripts;
     struct worker **workers;
     uint32_t count;
+    uint32_t max_clients;       /* proxy.max_clients, or less if the limit on open files is low */
+    uint64_t max_memory;        /* proxy.max_memory, or what 0 means (memory.h) */
     uint64_t started_us;
-    _Atomic uint32_t client_count;
+    _Atomic uint32_t running;   /* workers whose thread has not ended */
+    atomic_bool is_ending;      /* letters that still travel are dropped */
+    atomic_bool is_memory_over; /* max_memory is exceeded, as the log was told last */
+    /* Written with each client that comes or goes, so not beside what is read with each command. */
+    _Alignas(64) _Atomic uint32_t client_count;
+    atomic_bool is_full;        /* the last client that came was refused */
     _Atomic uint64_t next_client_id;
-    _Atomic uint32_t running; /* workers whose thread has not ended */
-    atomic_bool is_full;      /* the last client that came was refused */
-    atomic_bool is_ending;    /* letters that still travel are dropped */
-    uint64_t max_memory;      /* proxy.max_memory, or what 0 means (memory.h) */
-    atomic_bool is_memory_over; /* that is exceeded, as the log was told last */
-    uint32_t max_clients;     /* proxy.max_clients, or less if the limit on open files is low */
     struct pause pause;       /* CLIENT PAUSE */
 };
 
@@ -79,7 +81,6 @@ struct worker {
     uint32_t listener_count;
 
     struct client *clients;
-    uint32_t client_count;
     struct client *dirty_clients, **dirty_clients_end;         /* something to write; first marked, first written */
     struct client *resumable_clients, **resumable_clients_end; /* may go on with their input */
     struct client *dead_clients;
@@ -97,6 +98,8 @@ struct worker {
     bool is_draining;
     bool has_told_held; /* what was still held at the end of draining has been answered */
     uint64_t drain_deadline_ms;
+
+    struct arrival_gauge gauge;
 };
 
 /* NULL if memory, descriptors or a loop are short. Takes the listeners' descriptors. */
