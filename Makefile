@@ -227,7 +227,7 @@ BENCH_PYTHON = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" BENCH_OPENLOOP="$(BUILD)/ope
 BENCH = $(BENCH_PYTHON) tests/bench/bench.py
 BENCH_TOOLS := redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux
 
-.PHONY: bench bench-readme bench-instructions bench-threads bench-profile
+.PHONY: bench bench-readme bench-instructions bench-threads bench-fairness bench-profile
 bench: $(BUILD)/pointsman $(BUILD)/openloop ## CPU per request and latency beside peers (QUICK=1: a first look; BENCH_SCENARIOS=a,b; RENEW=1: into README)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy nutcracker:nutcracker
 	@$(BENCH) --json $(BUILD)/bench.json --chart $(BUILD)/bench.svg
@@ -244,6 +244,10 @@ bench-instructions: $(BUILD)/pointsman $(BUILD)/openloop ## instructions, system
 bench-threads: $(BUILD)/pointsman ## what a second thread brings (QUICK=1: a first look)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS)
 	@$(BENCH_PYTHON) tests/bench/threads.py
+
+bench-fairness: $(BUILD)/pointsman ## p99 of small GETs beside one client that wants much (10 MiB values, KEYS, pipelines)
+	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy
+	@$(BENCH_PYTHON) tests/bench/fairness.py
 
 bench-profile: $(BUILD)/pointsman $(BUILD)/openloop ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) perf:linux-perf strace:strace valgrind:valgrind
