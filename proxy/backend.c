@@ -23,15 +23,15 @@
 enum {
     UNFIT_GRACE_MS = 1000,    /* reads on a node that turned unfit are sent elsewhere after this */
     SCRIPT_GRACE_MS = 6000,   /* ... behind a script: by then a node says that it is busy (busy-reply-threshold) */
-    SCRIPT_LANE = UINT16_MAX, /* beyond any of pool.shared_connections */
+    LANE_INDEX = UINT16_MAX - LANE_COUNT, /* beyond any of pool.shared_connections: of the lane of that number */
     SPARE_IDLE_MS = 200,      /* at the bound, an idle dedicated connection is closed so that others may open one */
 };
 
 static bool set_address(struct backend *backend, const struct topology_node *node);
-static uint16_t lane_index_of(const struct backend *backend, const struct client *client);
+static uint16_t lane_index_of(const struct backend *backend, const struct client *client, enum lane lane);
 static bool reads_as_replica(const struct backend *backend);
-static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
-                               bool is_readonly);
+static struct connection *shared(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
+                                 bool is_readonly);
 static bool reserve_dedicated(struct backend *backend);
 static struct connection *pop_idle(struct backend *backend, uint32_t database, uint8_t protocol);
 static struct connection *take_idle(struct connection **link);
@@ -124,32 +124,28 @@ void backend_take_waiting(struct backend *backend, struct request_queue *queue)
     }
 }
 
-struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client)
+struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client, enum lane lane)
 {
-    return lane(backend, database, session_protocol(&client->session), lane_index_of(backend, client),
-                reads_as_replica(backend));
-}
-
-struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client)
-{
-    return lane(backend, database, session_protocol(&client->session), SCRIPT_LANE, reads_as_replica(backend));
+    return shared(backend, database, session_protocol(&client->session), lane_index_of(backend, client, lane),
+                  reads_as_replica(backend));
 }
 
 struct connection *backend_redirected_lane(struct backend *backend, const struct request *request)
 {
     const struct client *client = request->client;
-    bool is_script = request->special && request_is_script(request);
-    return lane(backend, request->database, session_protocol(&client->session),
-                is_script ? SCRIPT_LANE : lane_index_of(backend, client), false);
+    return shared(backend, request->database, session_protocol(&client->session),
+                  lane_index_of(backend, client, (enum lane)request->lane), false);
 }
 
 struct connection *backend_open_lane(struct backend *backend, uint16_t lane_index)
 {
-    return lane(backend, 0, backend->lane_protocol ? backend->lane_protocol : 2, lane_index, reads_as_replica(backend));
+    return shared(backend, 0, backend->lane_protocol ? backend->lane_protocol : 2, lane_index, reads_as_replica(backend));
 }
 
-static uint16_t lane_index_of(const struct backend *backend, const struct client *client)
+static uint16_t lane_index_of(const struct backend *backend, const struct client *client, enum lane lane)
 {
+    if (lane != LANE_ORDINARY)
+        return (uint16_t)(LANE_INDEX + lane);
     uint64_t shared = (uint64_t)backend->upstream->config->pool_shared_connections;
     return (uint16_t)(shared > 1 ? client->id % shared : 0);
 }
@@ -160,8 +156,8 @@ static bool reads_as_replica(const struct backend *backend)
     return backend->upstream->topology->is_cluster && backend->role == NODE_ROLE_REPLICA;
 }
 
-static struct connection *lane(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
-                               bool is_readonly)
+static struct connection *shared(struct backend *backend, uint32_t database, uint8_t protocol, uint16_t lane_index,
+                                 bool is_readonly)
 {
     backend->lane_protocol = protocol;
     for (struct connection *connection = backend->connections; connection; connection = connection->next) {
@@ -177,8 +173,8 @@ static struct connection *lane(struct backend *backend, uint32_t database, uint8
     }
     connection->lane_index = lane_index;
     connection->is_readonly = is_readonly;
-    connection->is_for_scripts = lane_index == SCRIPT_LANE;
-    if (connection->is_for_scripts) /* whether the node serves the connection is known before any script speaks on it */
+    connection->lane = lane_index > LANE_INDEX ? (uint8_t)(lane_index - LANE_INDEX) : LANE_ORDINARY;
+    if (connection->lane == LANE_SCRIPTS) /* whether the node serves the connection is known before any script speaks on it */
         connection_ask(connection, &SLICE("PING"), 1, QUESTION_NONE);
     return connection;
 }

@@ -2,8 +2,8 @@
 /*
  * backend.h - one worker's view of one node: its lanes, its pool of dedicated connections, its health.
  *
- * A lane is the set of shared connections for one database and protocol version; a client always uses the same one of them, so its
- * commands stay in order. Dedicated connections are lent to one client at a time and are given back clean or
+ * A lane (routing/lane.h) is the set of shared connections for one database and protocol version; a client always uses the same one
+ * of them, so its commands stay in order. Dedicated connections are lent to one client at a time and are given back clean or
  * closed; their number is bounded for the whole process (node_gauge.dedicated).
  *
  * A master whose connection broke, or that refused a write, is suspect: is_usable stays false until a topology
@@ -19,6 +19,7 @@
 
 #include "proxy/connection.h"
 #include "routing/gray.h"
+#include "routing/lane.h"
 #include "routing/pick.h"
 #include "routing/topology.h"
 
@@ -95,12 +96,9 @@ void backend_retire_connections(struct backend *backend);
  * that may be behind it. */
 void backend_take_waiting(struct backend *backend, struct request_queue *queue);
 
-/* The shared connection for this database and client; NULL if none could be opened (then load.is_usable is
- * false). */
-struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client);
-
-/* The same for scripts: should one take long, no other client's requests are behind it. */
-struct connection *backend_script_lane(struct backend *backend, uint32_t database, const struct client *client);
+/* The shared connection for this database and client on that lane; NULL if none could be opened (then load.is_usable
+ * is false). */
+struct connection *backend_lane(struct backend *backend, uint32_t database, const struct client *client, enum lane lane);
 
 /* For what a node of a cluster has sent here: the backend may be known as a replica still. */
 struct connection *backend_redirected_lane(struct backend *backend, const struct request *request);

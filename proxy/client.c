@@ -4,9 +4,11 @@
 #include "proxy/again.h"
 #include "proxy/arrival.h"
 #include "proxy/backend.h"
+#include "proxy/connection.h"
 #include "proxy/cursors.h"
 #include "proxy/ears.h"
 #include "proxy/handler.h"
+#include "proxy/large.h"
 #include "proxy/local.h"
 #include "proxy/log.h"
 #include "proxy/persona.h"
@@ -47,7 +49,7 @@ enum {
     WINDOW_LOW = 512,
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
     OUTPUT_LOW = 256 * 1024,
-    STREAM_ABOVE = 64 * 1024,       /* part of a reply is sent on before it is complete */
+    STREAM_ABOVE = LANE_BULK_BYTES, /* part of a reply is sent on before it is complete */
     KEEPALIVE_S = 300,              /* Redis' tcp-keepalive */
 };
 
@@ -60,6 +62,7 @@ static void consume(struct client *client, struct chunk *chunk, size_t start);
 static size_t parse(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static uint64_t output_high(const struct client *client);
 static bool has_room(struct client *client);
+static bool may_change_lane(const struct client *client);
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
@@ -67,6 +70,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
                          bool is_silent);
 static void take_off(struct client *client, struct request *request);
 static struct request *append_request(struct client *client, const struct request *traits);
+static void take_part(struct request *request, bool is_next);
 static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
@@ -277,6 +281,8 @@ static void note_burst(struct client *client, bool may_be_more)
     if (!client->is_backlogged && now_ms - client->active_ms >= BURST_GAP_MS)
         client->burst_ms = now_ms;
     client->is_backlogged = may_be_more;
+    if (may_be_more)
+        large_note_flood(client);
 }
 
 /* The chunk to receive into: the intake, or the client's own input with room for more of the command that has
@@ -468,10 +474,17 @@ static bool has_room(struct client *client)
     if (client->stored_bytes > OUTPUT_HIGH)
         return client_stall(client, STALL_DRAINED);
     if (client->pending >= WINDOW_HIGH)
-        return client_stall(client, STALL_WINDOW);
+        return client_stall(client, may_change_lane(client) ? STALL_DRAINED : STALL_WINDOW);
     if (client->inflight > 0 && memory_is_over(client->worker->group->max_memory))
         return client_stall(client, STALL_DRAINED);
     return true;
+}
+
+/* One that never stops would never have nothing on its way. */
+static bool may_change_lane(const struct client *client)
+{
+    const struct connection *route = client->route.connection;
+    return client->habit.turns > 0 && route && route->lane != LANE_BULK;
 }
 
 bool client_stall(struct client *client, enum client_stall stall)
@@ -692,16 +705,28 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
             request_destroy(&worker->requests, pool, request);
         return;
     }
-    if (is_next && !is_complete && request->reply.bytes > STREAM_ABOVE) {
-        request->is_streaming = true;
-        spans_move(&client->output, &request->reply);
+    if (!is_complete) {
+        take_part(request, is_next);
+        return;
     }
-    if (goes_straight || request->is_streaming)
+    if (goes_straight)
         worker_mark_client(worker, client);
-    if (is_complete)
-        client_finish(request);
-    else
-        limit_output(client, request->reply.bytes);
+    client_finish(request);
+}
+
+/* More is to come. */
+static void take_part(struct request *request, bool is_next)
+{
+    struct client *client = request->client;
+    if (request->reply.bytes > STREAM_ABOVE) {
+        large_note_reply(request);
+        request->is_streaming = is_next;
+        if (is_next)
+            spans_move(&client->output, &request->reply);
+    }
+    if (request->is_streaming)
+        worker_mark_client(client->worker, client);
+    limit_output(client, request->reply.bytes);
 }
 
 void client_fail(struct request *request, enum error error)

@@ -21,6 +21,7 @@
 #include "proxy/blocked.h"
 #include "proxy/request.h"
 #include "routing/error.h"
+#include "routing/lane.h"
 #include "routing/resp.h"
 #include "routing/session.h"
 
@@ -103,6 +104,7 @@ struct client {
     struct session session;
     struct request *blocking; /* the command that it waits in */
     struct blocked blocked;   /* ... and all about that */
+    struct lane_habit habit;  /* of what size its replies are */
     uint32_t replicas_epoch;  /* upstream->replicas_epoch when a node was last chosen for a read of it */
     uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
                                  shards, backend->reign of the master it wrote to; 0 = never */

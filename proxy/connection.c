@@ -286,10 +286,10 @@ void connection_flush(struct connection *connection)
         blocked_note_sent(connection);
 }
 
-/* Until all that is on it now is answered. Not where clients wait for something, or scripts run. */
+/* Until all that is on it now is answered. Not where clients wait for something, scripts run, or much is to be moved. */
 static void begin_timing(struct connection *connection)
 {
-    if (connection->is_dedicated || connection->is_for_scripts)
+    if (connection->is_dedicated || connection->lane != LANE_ORDINARY)
         return;
     connection->timed_us = worker_of(connection)->now_us;
     connection->timed_until = connection->taken + connection->count;

@@ -96,10 +96,10 @@ struct connection {
     uint8_t state;          /* enum connection_state */
     uint8_t identity;       /* enum connection_identity */
     uint16_t lane_index;    /* which of the shared ones of its database */
+    uint8_t lane;           /* enum lane */
     uint8_t run;            /* enum connection_run */
     uint16_t run_mark;      /* once told; 0 = the node does not say */
     bool is_dedicated : 1;
-    bool is_for_scripts : 1; /* the lane of scripts */
     bool is_dirty : 1;
     bool is_new : 1;      /* it was not ready yet: counted in node_gauge.connecting */
     bool is_retiring : 1; /* gets no new requests and is closed when its queue is empty */

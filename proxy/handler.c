@@ -14,6 +14,7 @@
 #include "proxy/worker.h"
 
 static bool take_plain(struct client *client, const struct command_at_hand *at_hand);
+static enum lane lane_of(const struct client *client, const struct command_at_hand *at_hand, bool runs_script);
 static bool client_is_plain(const struct client *client);
 static bool is_subscription(const struct command *command);
 static bool refuse_stranger(struct client *client, const struct command_at_hand *at_hand);
@@ -100,6 +101,8 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     traits.timeout_ms = config_timeout_ms(config, traits.is_read);
     traits.needs_master =
         !traits.is_read || (command->flags & COMMAND_MASTER_ONLY) || command->keys.finder == KEYS_NONE;
+    if (at_hand->bytes.size > client->worker->large.ordinary_bytes)
+        traits.lane = (uint8_t)lane_of(client, at_hand, false);
     touch_read(client, at_hand, &traits);
     enum placement placement =
         client->upstream->is_sharded ? placement_of_plain(client, at_hand, &traits) : PLACEMENT_GOES;
@@ -111,6 +114,15 @@ static bool take_plain(struct client *client, const struct command_at_hand *at_h
     client->last_command = command->flags & COMMAND_LEARNED ? "unknown" : command->full_name;
     client_submit(client, at_hand, &traits);
     return true;
+}
+
+/* By what the command is, or by what the same has brought before. */
+static enum lane lane_of(const struct client *client, const struct command_at_hand *at_hand, bool runs_script)
+{
+    enum lane lane = lane_needed(at_hand->command, runs_script, at_hand->bytes.size, at_hand->count);
+    bool brings_much = lane == LANE_ORDINARY &&
+                       lane_marks_has(&client->worker->large, at_hand->command, at_hand->words, at_hand->count);
+    return brings_much ? LANE_BULK : lane;
 }
 
 /* No state, no connection of its own, and nobody is paused. A session with state that no connection carries is broken or
@@ -396,6 +408,7 @@ static struct request traits_of(const struct client *client, const struct comman
         traits.timeout_ms = config_timeout_ms(client->worker->group->config, traits.is_read);
     if (is_right && command->special)
         note_special(client, at_hand, &traits);
+    traits.lane = (uint8_t)lane_of(client, at_hand, request_is_script(&traits));
     if (client->persona == PERSONA_REPLICA)
         traits.needs_master = false;
     return traits;
@@ -549,12 +562,12 @@ static inline bool may_follow(const struct client *client, const struct request 
     return upstream->is_sharded ? may_follow_sharded(client, traits) : fits(client->route.connection, traits, upstream);
 }
 
-/* A script among others' commands could keep them waiting. */
+/* What needs a lane of its own would keep others waiting on another. */
 static inline bool fits(const struct connection *route, const struct request *traits, const struct upstream *upstream)
 {
     return !route->is_retiring && route->target_database == traits->database &&
            upstream_suits(upstream, route, traits) &&
-           (!traits->special || !request_is_script(traits) || route->is_for_scripts);
+           (traits->lane == LANE_ORDINARY || traits->lane == route->lane);
 }
 
 /* What may have to go again must not be overtaken by what follows, nor what is still where the key was before; what names

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    TRIAL_LANE = UINT16_MAX - 1, /* beyond any of pool.shared_connections, and not that of scripts */
+    TRIAL_LANE = UINT16_MAX, /* beyond any of pool.shared_connections, and of no lane */
     TRIAL_GRACE_MS = 1000,       /* a trial that has not ended by its deadlines and this has been forgotten */
 };
 
@@ -233,7 +233,7 @@ uint32_t health_latency_us(const struct backend *backend)
 void health_measure(struct backend *backend)
 {
     struct connection *connection = backend->connections;
-    while (connection && (connection->is_dedicated || connection->is_for_scripts || connection->is_retiring))
+    while (connection && (connection->is_dedicated || connection->lane != LANE_ORDINARY || connection->is_retiring))
         connection = connection->next;
     if (!connection && backend->load->is_usable)
         connection = connection_open(backend, 0, 2, false);

@@ -94,7 +94,7 @@ static void fill_warm(struct backend *backend)
 
 static void retire(struct backend *backend, struct connection *connection)
 {
-    bool is_lane = !connection->is_dedicated && connection->target_database == 0 && !connection->is_for_scripts;
+    bool is_lane = !connection->is_dedicated && connection->target_database == 0 && connection->lane == LANE_ORDINARY;
     bool is_in_use = connection->queue.first != NULL ||
                      worker_of(backend)->now_ms - connection->idle_since_ms < (uint64_t)backend->upstream->config->pool_idle_time_ms;
     backend->wants_lanes |= is_lane && is_in_use;

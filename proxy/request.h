@@ -138,6 +138,7 @@ struct request {
     uint8_t pin;                  /* enum command_pin */
     uint8_t channel_kind;         /* enum session_channel_kind, of an (un)subscribe */
     uint8_t touch;                /* enum touch */
+    uint8_t lane;                 /* enum lane: that it needs */
     uint8_t special;              /* enum command_special; 0 where it need not be looked at before it is queued */
     uint16_t cursor_mark;         /* the mark that its cursor came with and that was taken off; 0 = none */
     bool is_read : 1;             /* safe to send again */

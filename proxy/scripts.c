@@ -148,7 +148,7 @@ bool scripts_ready(struct client *client, struct slice word)
     if (was_in_vain || !backend || !backend->load->is_usable || !script_sha_read(word, &sha) ||
         place_of(backend, &sha, NULL) == SCRIPT_LOADED)
         return true;
-    struct connection *lane = backend_lane(backend, client->database, client);
+    struct connection *lane = backend_lane(backend, client->database, client, LANE_ORDINARY);
     if (!lane || (place_of(backend, &sha, lane) == SCRIPT_ABSENT && !load(lane, &sha))) return true;
     client->worker->scripts.has_waiters = true;
     return client_stall(client, STALL_SCRIPT);

@@ -144,7 +144,7 @@ static enum gather_way ask_node(struct unblock *unblock, struct client *target)
         connection_await_identity(blocked, &unblock->inquiry);
         return GATHER_KEPT;
     }
-    struct connection *shared = backend_lane(backend, 0, target);
+    struct connection *shared = backend_lane(backend, 0, target, LANE_ORDINARY);
     char number[24];
     int size = snprintf(number, sizeof number, "%" PRIu64, blocked->node_client_id);
     const struct slice words[] = {SLICE("CLIENT"),

@@ -987,9 +987,8 @@ static struct connection *connection_for(struct upstream *upstream, struct reque
 
 static struct connection *lane_of(struct backend *backend, const struct request *request)
 {
-    return request->special && request_is_script(request)
-               ? backend_script_lane(backend, request->database, request->client)
-               : backend_lane(backend, request->database, request->client);
+    struct client *client = request->client;
+    return backend_lane(backend, request->database, client, lane_choose((enum lane)request->lane, &client->habit));
 }
 
 /* Its node was found to be as fresh as the request asks when the connection led there already, or another did that still does. */

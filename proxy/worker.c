@@ -9,6 +9,7 @@
 #include "proxy/log.h"
 #include "proxy/quiet.h"
 #include "proxy/tunnel.h"
+#include "routing/backoff.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 
 enum {
     CLIENT_TICKS = 10,      /* clients are looked at every so many ticks */
+    LARGE_TICKS = 300,      /* so long, and as long again, it is remembered what has brought large replies */
     UNPAUSE_MOST_S = 86400, /* a pause may be longer than a timer can be */
 };
 
@@ -79,6 +81,7 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
         .max_bulk_bytes = config->max_bulk_length,
         .max_command_bytes = (size_t)config->client_input_limit,
     };
+    lane_marks_init(&worker->large, random_next(&worker->seed));
     chunk_pool_init(&worker->chunks);
     worker->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
     worker->upstreams = calloc(config->upstream_count, sizeof *worker->upstreams);
@@ -345,6 +348,8 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
     tunnels_tick(worker);
     memory_tick(worker);
     arrival_tick(worker);
+    if (worker->ticks % LARGE_TICKS == 0)
+        lane_marks_age(&worker->large);
     if (++worker->ticks % CLIENT_TICKS == 0) {
         for (struct client *client = worker->clients, *next; client; client = next) {
             next = client->next;

@@ -24,6 +24,7 @@
 #include "proxy/scripts.h"
 #include "proxy/stats.h"
 #include "proxy/upstream.h"
+#include "routing/lane.h"
 #include "routing/plan.h"
 
 #include <pthread.h>
@@ -73,6 +74,7 @@ struct worker {
     struct scripts scripts;
     struct stats stats;
     struct planner planner;
+    struct lane_marks large; /* what has brought large replies */
     struct merge_buffer merged;
     char scan_word[24]; /* in the command at hand, instead of the client's cursor */
 

@@ -127,7 +127,7 @@ enum command_flag {
     COMMAND_ADMIN = 1 << 4,           /* Redis' own admin flag */
     COMMAND_UNKEYED_WRITE = 1 << 5,   /* writes keys that its arguments do not name: FLUSHALL, SWAPDB; where the
                                          row has a key finder (EVAL, FCALL), only if that finds none */
-    COMMAND_SLOW = 1 << 6,            /* O(N) over the keyspace or scripts: KEYS, FLUSHALL, EVAL, SORT */
+    COMMAND_SLOW = 1 << 6,            /* O(N) over the keyspace or scripts: KEYS, FLUSHALL, EVAL, SORT; see routing/lane.h */
     COMMAND_CONTAINER = 1 << 7,       /* has subcommands; the row of the word alone */
     COMMAND_LEARNED = 1 << 8,         /* not in our table; read off a node's COMMAND output */
     COMMAND_STATEFUL = 1 << 9,        /* changes the state of the connection it travels on and must never share one */
@@ -233,7 +233,7 @@ static inline bool command_is_plain(const struct command *command)
 {
     return !(command->pin | command->local | command->special | command->reach) &&
            !(command->flags & (COMMAND_STATEFUL | COMMAND_WHILE_BUSY | COMMAND_NO_TIMEOUT | COMMAND_DANGEROUS |
-                               COMMAND_NOT_IN_MULTI));
+                               COMMAND_NOT_IN_MULTI | COMMAND_SLOW));
 }
 
 /* Where its key stands, for one that has a single key, always in the same place; else 0. */
