@@ -257,7 +257,7 @@ static void client_receive(struct client *client)
         client_close(client, "out of memory");
         return;
     }
-    size_t room = chunk_room(chunk);
+    size_t room = chunk_room(chunk) < BYTES_PER_TURN ? chunk_room(chunk) : BYTES_PER_TURN;
     ssize_t size = recv(client->io.fd, chunk->bytes + chunk->filled, room, 0);
     if (size > 0) {
         note_burst(client, (size_t)size == room);
@@ -1060,6 +1060,8 @@ void client_flush(struct client *client)
             ranges[count++] = (struct iovec){(void *)(uintptr_t)span->bytes, span->size};
             total += span->size;
         }
+        if (total > BYTES_PER_TURN)
+            count = ranges_cut(ranges, count, BYTES_PER_TURN); /* total is what is not all written, then */
         ssize_t written = ranges_send(client->io.fd, ranges, count);
         if (written < 0 && errno != EAGAIN && errno != EINTR) {
             client_close(client, strerror(errno));

@@ -242,12 +242,14 @@ void connection_flush(struct connection *connection)
             size_t size = request->size - offset;
             if (count > 0 && (const char *)ranges[count - 1].iov_base + ranges[count - 1].iov_len == bytes)
                 ranges[count - 1].iov_len += size;
-            else if (count == RANGES_PER_WRITE)
+            else if (count == RANGES_PER_WRITE || total >= BYTES_PER_TURN)
                 break;
             else
                 ranges[count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
             total += size;
         }
+        if (total > BYTES_PER_TURN)
+            count = ranges_cut(ranges, count, BYTES_PER_TURN); /* total is what is not all written, then */
         ssize_t written = ranges_send(connection->io.fd, ranges, count);
         if (written < 0) {
             if (errno == EAGAIN || errno == EINTR) {

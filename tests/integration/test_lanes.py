@@ -298,3 +298,31 @@ def test_client_that_stops_reading_in_the_middle_of_10_mib_holds_nobody_up(alone
         rest = len(BIG) + len(b"$%d\r\n\r\n" % len(BIG)) - 100 * KIB
         assert len(idle.input.read(rest)) == rest
         assert idle.ask("GET", "small") == b"s"
+
+
+def test_large_values_are_whole_both_ways_with_many_small_ones_beside(alone, processes):
+    """Sockets are written to in parts, so that others have their turn."""
+    pointsman = started(alone, processes)
+    failures = []
+
+    def copy(number):
+        with pointsman.raw(timeout=60) as link:
+            for turn in range(5):
+                value = bytes([number, turn]) + BIG[: (3 + number) * MIB]
+                ok, seen = link.ask("SET", f"copy:{number}", value), link.ask("GET", f"copy:{number}")
+                if (ok, seen) != (b"OK", value):
+                    failures.append((number, turn))
+
+    def count(number):
+        with pointsman.raw(timeout=60) as link:
+            for turn in range(500):
+                if link.ask("INCR", f"count:{number}") != turn + 1:
+                    failures.append((number, turn))
+
+    threads = [threading.Thread(target=copy, args=(number,)) for number in range(3)]
+    threads += [threading.Thread(target=count, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
