@@ -8,10 +8,12 @@
 
 enum {
     FREE_CHUNKS_KEPT = 64,     /* 4 MiB a worker; more goes back to the allocator */
+    FREE_CHUNKS_AT_REST = 8,
     SETTLE_BELOW_BYTES = 8192, /* a shared chunk is not kept alive for less than this */
     KEPT_BYTES = 16384,        /* what is kept piece by piece is put into chunks of so many bytes */
 };
 
+static struct chunk *pop_free(struct chunk_pool *pool);
 static size_t size_of(const struct chunk *chunk);
 static struct span *span_create(struct chunk_pool *pool);
 static void span_destroy(struct chunk_pool *pool, struct span *span);
@@ -32,12 +34,17 @@ void chunk_pool_finish(struct chunk_pool *pool)
     *pool = (struct chunk_pool){0};
 }
 
+void chunk_pool_rest(struct chunk_pool *pool)
+{
+    for (uint32_t left = pool->least_free; left > 0 && pool->free_chunk_count > FREE_CHUNKS_AT_REST; left--)
+        free(pop_free(pool));
+    pool->least_free = pool->free_chunk_count;
+}
+
 struct chunk *chunk_create(struct chunk_pool *pool)
 {
-    struct chunk *chunk = pool->free_chunks;
+    struct chunk *chunk = pool->free_chunks ? pop_free(pool) : NULL;
     if (chunk) {
-        pool->free_chunks = chunk->next_free;
-        pool->free_chunk_count--;
         chunk->references = 1;
         chunk->filled = 0;
         memory_taken(size_of(chunk));
@@ -46,6 +53,15 @@ struct chunk *chunk_create(struct chunk_pool *pool)
     chunk = chunk_create_sized(CHUNK_SIZE - sizeof(struct chunk));
     if (chunk)
         chunk->is_private = false;
+    return chunk;
+}
+
+static struct chunk *pop_free(struct chunk_pool *pool)
+{
+    struct chunk *chunk = pool->free_chunks;
+    pool->free_chunks = chunk->next_free;
+    if (--pool->free_chunk_count < pool->least_free)
+        pool->least_free = pool->free_chunk_count;
     return chunk;
 }
 

@@ -54,12 +54,16 @@ struct spans {
 struct chunk_pool {
     struct chunk *free_chunks;
     uint32_t free_chunk_count;
+    uint32_t least_free; /* the lowest that was since chunk_pool_rest() */
     struct slab_pool spans;
     struct chunk *intake; /* where the next bytes from any socket go */
 };
 
 void chunk_pool_init(struct chunk_pool *pool);
 void chunk_pool_finish(struct chunk_pool *pool);
+
+/* Each second or so: what was not needed since the last time goes back to the allocator, but for a few chunks. */
+void chunk_pool_rest(struct chunk_pool *pool);
 
 /* A chunk with one reference; NULL if memory is short. */
 struct chunk *chunk_create(struct chunk_pool *pool);

@@ -15,7 +15,7 @@ enum {
     LOOK_AGAIN_MS = 5,
     WORTH_CLOSING = 256 * 1024,     /* who has less is not the reason, unless very many have it: */
     WORTH_CLOSING_SOON = 16 * 1024, /* where there is a quarter too much */
-    WORTH_TRIMMING = 16 * 1024 * 1024,
+    WORTH_TRIMMING = 2 * 1024 * 1024,
     TICKS_OF_SECOND = 10,
     RECENT_SECONDS = sizeof((struct memory_trim *)NULL)->recent_bytes / sizeof(uint64_t),
 };
@@ -52,7 +52,13 @@ void memory_tick(struct worker *worker)
         enforce(worker);
     else
         atomic_store_explicit(&worker->memory.largest_bytes, 0, memory_order_relaxed);
-    if (worker->index == 0 && memory_should_trim(&worker->memory.trim, highest_of_all(worker->group, used)))
+    if (worker->ticks % TICKS_OF_SECOND == 0)
+        chunk_pool_rest(&worker->chunks);
+    if (worker->index != 0)
+        return;
+    uint64_t clients = atomic_load_explicit(&worker->group->client_count, memory_order_relaxed);
+    uint64_t needed = highest_of_all(worker->group, used) + clients * sizeof(struct client);
+    if (memory_should_trim(&worker->memory.trim, needed))
         malloc_trim(0);
 }
 

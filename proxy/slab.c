@@ -8,15 +8,18 @@
 
 enum { EMPTY_SLABS_KEPT = 16 }; /* half a MiB */
 
-static void free_all(struct slab *slab);
+/* The allocator's own word before each stands where the slab before ends, instead of in a page of its own. */
+#define SLAB_USED_BYTES (SLAB_BYTES - 2 * sizeof(size_t))
+
+static void free_all(struct slab_pool *pool, struct slab *slab);
 static void link_to(struct slab **list, struct slab *slab);
 static void unlink_from(struct slab **list, struct slab *slab);
-static void slab_free(struct slab *slab);
+static void slab_free(struct slab_pool *pool, struct slab *slab);
 
 void slab_pool_finish(struct slab_pool *pool)
 {
-    free_all(pool->open);
-    free_all(pool->full);
+    free_all(pool, pool->open);
+    free_all(pool, pool->full);
     *pool = (struct slab_pool){0};
 }
 
@@ -24,13 +27,15 @@ struct slab *slab_pool_open(struct slab_pool *pool, size_t size)
 {
     size_t step = (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
     size_t begin = (sizeof(struct slab) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
-    struct slab *slab = aligned_alloc(SLAB_BYTES, SLAB_BYTES);
-    if (!slab)
+    void *memory = NULL;
+    if (posix_memalign(&memory, SLAB_BYTES, SLAB_USED_BYTES) != 0)
         return NULL;
-    memory_taken(SLAB_BYTES);
+    struct slab *slab = memory;
+    if (!pool->is_apart)
+        memory_taken(SLAB_BYTES);
     *slab = (struct slab){0};
     struct slab_thing **end = &slab->free;
-    for (size_t at = begin; at + step <= SLAB_BYTES; at += step) {
+    for (size_t at = begin; at + step <= SLAB_USED_BYTES; at += step) {
         struct slab_thing *thing = (struct slab_thing *)(void *)((char *)slab + at);
         *end = thing;
         end = &thing->next;
@@ -60,14 +65,14 @@ void slab_became_empty(struct slab_pool *pool, struct slab *slab)
         return;
     }
     unlink_from(&pool->open, slab);
-    slab_free(slab);
+    slab_free(pool, slab);
 }
 
-static void free_all(struct slab *slab)
+static void free_all(struct slab_pool *pool, struct slab *slab)
 {
     while (slab) {
         struct slab *next = slab->next;
-        slab_free(slab);
+        slab_free(pool, slab);
         slab = next;
     }
 }
@@ -91,8 +96,9 @@ static void unlink_from(struct slab **list, struct slab *slab)
         slab->next->previous = slab->previous;
 }
 
-static void slab_free(struct slab *slab)
+static void slab_free(struct slab_pool *pool, struct slab *slab)
 {
     free(slab);
-    memory_given(SLAB_BYTES);
+    if (!pool->is_apart)
+        memory_given(SLAB_BYTES);
 }

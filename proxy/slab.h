@@ -15,6 +15,7 @@
 #define PROXY_SLAB_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ struct slab {
 struct slab_pool {
     struct slab *open, *full;
     uint32_t empty_count; /* slabs among the open ones of which nothing is in use */
+    bool is_apart;        /* not among what requests and replies take (memory.h) */
 };
 
 /* Frees all slabs, whatever is still in use. */

@@ -98,6 +98,33 @@ static void a_pool_keeps_a_bounded_number_of_free_chunks(void **unused)
     assert_null(pool.free_chunks);
 }
 
+static void free_chunks_that_were_not_needed_for_a_while_go_but_for_a_few(void **unused)
+{
+    (void)unused;
+    enum { MANY = 50, NEEDED = 20, AT_REST = 8 };
+    struct chunk_pool pool;
+    struct chunk *chunks[MANY];
+    chunk_pool_init(&pool);
+    for (int i = 0; i < MANY; i++)
+        chunks[i] = chunk_create(&pool);
+    chunk_pool_rest(&pool);
+    for (int i = 0; i < MANY; i++)
+        chunk_release(&pool, chunks[i]);
+    chunk_pool_rest(&pool);
+    assert_int_equal(pool.free_chunk_count, MANY); /* all of them were in use since the last time */
+    for (int i = 0; i < NEEDED; i++)
+        chunks[i] = chunk_create(&pool);
+    for (int i = 0; i < NEEDED; i++)
+        chunk_release(&pool, chunks[i]);
+    chunk_pool_rest(&pool);
+    assert_int_equal(pool.free_chunk_count, NEEDED);
+    chunk_pool_rest(&pool);
+    assert_int_equal(pool.free_chunk_count, AT_REST);
+    chunk_pool_rest(&pool);
+    assert_int_equal(pool.free_chunk_count, AT_REST);
+    chunk_pool_finish(&pool);
+}
+
 static void copies_own_their_bytes(void **unused)
 {
     (void)unused;
@@ -494,6 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(freed_chunks_are_used_again_and_those_to_measure_are_not),
         cmocka_unit_test(a_pool_keeps_a_bounded_number_of_free_chunks),
+        cmocka_unit_test(free_chunks_that_were_not_needed_for_a_while_go_but_for_a_few),
         cmocka_unit_test(copies_own_their_bytes),
         cmocka_unit_test(the_intake_goes_on_while_it_has_room_and_begins_again_when_nobody_holds_it),
         cmocka_unit_test(ranges_that_touch_become_one_and_others_do_not),
