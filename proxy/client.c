@@ -94,7 +94,7 @@ static const struct config *config_of(const struct client *client) { return clie
 
 bool client_accept(struct worker *worker, struct upstream *upstream, int fd, const struct listener *listener, uint64_t id)
 {
-    struct client *client = calloc(1, sizeof *client);
+    struct client *client = slab_take(&worker->client_slabs, sizeof *client);
     if (!client)
         return false;
     if (!listener->is_unix) {
@@ -102,9 +102,7 @@ bool client_accept(struct worker *worker, struct upstream *upstream, int fd, con
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
         setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_S}, sizeof(int));
     }
-    client->worker = worker;
-    client->upstream = upstream;
-    client->id = id;
+    *client = (struct client){.worker = worker, .upstream = upstream, .id = id};
     client->is_unix = listener->is_unix;
     client->persona = listener->persona;
     client->is_authenticated = worker->group->config->password[0] == '\0';
@@ -136,6 +134,8 @@ void client_close(struct client *client, const char *reason)
         worker->clients = client->next;
     if (client->next)
         client->next->previous = client->previous;
+    if (worker->next_ticked == client)
+        worker->next_ticked = client->next;
     if (client->stall == STALL_PAUSED)
         pause_unstall(client);
     arrival_leave(worker);
@@ -172,7 +172,7 @@ void client_destroy(struct client *client)
     placement_forget(client);
     touch_forget(client);
     free(client->reading);
-    free(client);
+    slab_give(&client->worker->client_slabs, client);
 }
 
 /* What is on a connection stays there until it is answered; a command that was received is carried out. */

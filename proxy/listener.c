@@ -21,7 +21,7 @@
 #define PAUSE_S 0.1 /* until accepting is tried again where it failed */
 
 enum {
-    BACKLOG = 511,            /* Redis' tcp-backlog */
+    BACKLOG = 4096,           /* all clients of many may come at once; net.core.somaxconn bounds it */
     ACCEPTS_PER_EVENT = 64,   /* so that a storm of connections does not stop the loop */
 };
 

@@ -19,7 +19,8 @@
 #define TICK_S 0.1
 
 enum {
-    CLIENT_TICKS = 10,      /* clients are looked at every so many ticks */
+    CLIENT_TICKS = 10,      /* each client is looked at once in so many ticks, and in each tick a part of them: very
+                               many at once would keep all others waiting */
     LARGE_TICKS = 300,      /* so long, and as long again, it is remembered what has brought large replies */
     UNPAUSE_MOST_S = 86400, /* a pause may be longer than a timer can be */
 };
@@ -51,6 +52,7 @@ static void flush_connections(struct worker *worker);
 static void flush_clients(struct worker *worker);
 static void bury_the_dead(struct worker *worker);
 static void tick(struct ev_loop *loop, ev_timer *watcher, int events);
+static void tick_clients(struct worker *worker);
 static void drain_tick(struct worker *worker);
 static void unpaused(struct ev_loop *loop, ev_timer *timer, int events);
 static void publish(void *subscriber, uint32_t upstream, struct topology *topology);
@@ -83,6 +85,7 @@ struct worker *worker_create(struct worker_group *group, uint32_t index, struct 
     };
     lane_marks_init(&worker->large, random_next(&worker->seed));
     chunk_pool_init(&worker->chunks);
+    worker->client_slabs.is_apart = true;
     worker->loop = ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
     worker->upstreams = calloc(config->upstream_count, sizeof *worker->upstreams);
     if (!worker->loop || !worker->upstreams) {
@@ -179,6 +182,7 @@ void worker_destroy(struct worker *worker)
     planner_finish(&worker->planner);
     merge_buffer_finish(&worker->merged);
     request_pool_finish(&worker->requests);
+    slab_pool_finish(&worker->client_slabs);
     chunk_pool_finish(&worker->chunks);
     free(worker->upstreams);
     free(worker->listeners);
@@ -350,14 +354,23 @@ static void tick(struct ev_loop *loop, ev_timer *watcher, int events)
     arrival_tick(worker);
     if (worker->ticks % LARGE_TICKS == 0)
         lane_marks_age(&worker->large);
-    if (++worker->ticks % CLIENT_TICKS == 0) {
-        for (struct client *client = worker->clients, *next; client; client = next) {
-            next = client->next;
-            client_tick(client);
-        }
-    }
+    tick_clients(worker);
     if (worker->is_draining)
         drain_tick(worker);
+}
+
+/* Those that come meanwhile stand before all others: they have their turn in the next round. */
+static void tick_clients(struct worker *worker)
+{
+    if (worker->ticks++ % CLIENT_TICKS == 0) {
+        worker->next_ticked = worker->clients;
+        worker->clients_per_tick = atomic_load_explicit(&worker->gauge.clients, memory_order_relaxed) / CLIENT_TICKS + 1;
+    }
+    for (uint32_t i = 0; i < worker->clients_per_tick && worker->next_ticked; i++) {
+        struct client *client = worker->next_ticked;
+        worker->next_ticked = client->next;
+        client_tick(client);
+    }
 }
 
 static void unpaused(struct ev_loop *loop, ev_timer *timer, int events)

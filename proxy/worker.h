@@ -22,6 +22,7 @@
 #include "proxy/memory.h"
 #include "proxy/pause.h"
 #include "proxy/scripts.h"
+#include "proxy/slab.h"
 #include "proxy/stats.h"
 #include "proxy/upstream.h"
 #include "routing/lane.h"
@@ -83,6 +84,8 @@ struct worker {
     uint32_t listener_count;
 
     struct client *clients;
+    struct client *next_ticked;  /* of those that are to be looked at this second; NULL: none are left */
+    struct slab_pool client_slabs;
     struct client *dirty_clients, **dirty_clients_end;         /* something to write; first marked, first written */
     struct client *resumable_clients, **resumable_clients_end; /* may go on with their input */
     struct client *dead_clients;
@@ -97,6 +100,7 @@ struct worker {
 
     struct memory_share memory;
     uint32_t ticks;
+    uint32_t clients_per_tick;
     bool is_draining;
     bool has_told_held; /* what was still held at the end of draining has been answered */
     uint64_t drain_deadline_ms;
