@@ -47,6 +47,8 @@ enum {
     BURST_GAP_MS = 100,             /* what comes after less than that was sent in one go with what came before */
     WINDOW_HIGH = 1024,             /* unanswered requests of one client */
     WINDOW_LOW = 512,
+    WINDOW_SHARED = 64,             /* ... where it shares a connection on which very many are: */
+    CROWDED = 2048,                 /* so many */
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
     OUTPUT_LOW = 256 * 1024,
     STREAM_ABOVE = LANE_BULK_BYTES, /* part of a reply is sent on before it is complete */
@@ -63,6 +65,7 @@ static size_t parse(struct client *client, struct chunk *chunk, size_t start, si
 static uint64_t output_high(const struct client *client);
 static bool has_room(struct client *client);
 static bool may_change_lane(const struct client *client);
+static bool is_crowding(const struct client *client);
 static bool keep_input(struct client *client, struct chunk *chunk, size_t start, size_t end);
 static void end_of_input(struct client *client);
 static void protocol_error(struct client *client, const char *error);
@@ -473,7 +476,7 @@ static bool has_room(struct client *client)
         return client_stall(client, STALL_OUTPUT);
     if (client->stored_bytes > OUTPUT_HIGH)
         return client_stall(client, STALL_DRAINED);
-    if (client->pending >= WINDOW_HIGH)
+    if (client->pending >= WINDOW_SHARED && (client->pending >= WINDOW_HIGH || is_crowding(client)))
         return client_stall(client, may_change_lane(client) ? STALL_DRAINED : STALL_WINDOW);
     if (client->inflight > 0 && memory_is_over(client->worker->group->max_memory))
         return client_stall(client, STALL_DRAINED);
@@ -485,6 +488,13 @@ static bool may_change_lane(const struct client *client)
 {
     const struct connection *route = client->route.connection;
     return client->habit.turns > 0 && route && route->lane != LANE_BULK;
+}
+
+/* Whoever sends but one request waits for all that is before it there: those who send many must not fill the queue. */
+static bool is_crowding(const struct client *client)
+{
+    const struct connection *connection = client->route.connection;
+    return connection && connection->count >= CROWDED;
 }
 
 bool client_stall(struct client *client, enum client_stall stall)
@@ -514,7 +524,7 @@ void client_unstall(struct client *client)
             return;
         break;
     case STALL_WINDOW:
-        if (client->pending > WINDOW_LOW)
+        if (client->pending > (is_crowding(client) ? WINDOW_SHARED / 2 : WINDOW_LOW))
             return;
         break;
     case STALL_OUTPUT:

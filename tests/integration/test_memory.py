@@ -92,17 +92,17 @@ def test_memory_goes_back_after_pipelines_of_a_million_commands_and_values_of_10
 def test_memory_of_a_hundred_thousand_requests_that_waited_goes_back(alone, processes):
     pointsman = started(alone, processes)
     before = pointsman.rss()
-    links = [pointsman.raw(timeout=60) for _ in range(200)]
+    links = [pointsman.raw(timeout=60) for _ in range(1600)]
     alone.pause()
     try:
         for link in links:
-            link.send(encode("GET", "nothing") * 1000)
-        wait_for(lambda: pointsman.rss() - before > 30 * MIB, what="requests to wait")
+            link.send(encode("GET", "nothing") * 64)
+        wait_for(lambda: pointsman.rss() - before > 20 * MIB, what="requests to wait")
     finally:
         alone.resume()
     for link in links:
-        read_all(link, 1000 * len(b"$-1\r\n"))
-    wait_for(lambda: pointsman.rss() - before < 25 * MIB, 15, "memory to go back")
+        read_all(link, 64 * len(b"$-1\r\n"))
+    wait_for(lambda: pointsman.rss() - before < 10 * MIB, 15, "memory to go back")
     for link in links:
         link.close()
 
