@@ -22,6 +22,7 @@
 #include "proxy/request.h"
 #include "routing/error.h"
 #include "routing/lane.h"
+#include "routing/pick.h"
 #include "routing/resp.h"
 #include "routing/session.h"
 
@@ -160,6 +161,7 @@ struct client {
                                   0 = never */
     uint64_t created_ms, active_ms;
     uint64_t burst_ms;         /* when the first bytes came of what it sent in one go, as far as we can tell */
+    struct pick_memo own_replica; /* where it keeps to one (pick.h) */
     const char *last_command; /* static text */
     char *name, *library_name, *library_version; /* NULL = not set */
 };

@@ -899,9 +899,10 @@ static struct backend *backend_for_replicas_client(const struct upstream *upstre
     bool is_only = is_for_replicas_only(upstream, request);
     bool is_scan = request->special == SPECIAL_SCAN || request->special == SPECIAL_SCAN_KEY;
     uint64_t drawn_by = is_scan ? 0 : request->client->id; /* a cursor is of one node, whoever goes on with it */
+    struct pick_memo *memo = is_scan ? NULL : &request->client->own_replica;
     uint32_t node = is_of_unsettled_place(upstream, request) && !is_only
                         ? PICK_NONE
-                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, drawn_by);
+                        : pick_own_replica(topology, &topology->shards[shard], upstream->loads, drawn_by, memo);
     if (node != PICK_NONE)
         return upstream->by_node[node];
     return is_only ? NULL : upstream_master(upstream, shard);
@@ -1062,7 +1063,7 @@ static uint32_t pick_node(struct upstream *upstream, const struct request *reque
     bool keeps_sessions = upstream->config->reads_consistency == CONSISTENCY_SESSION;
     if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
         return pick_session_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
-                                 request->client->id);
+                                 request->client->id, &request->client->own_replica);
     size_t index = (size_t)(shard - upstream->topology->shards) % UPSTREAM_BATCHES;
     return pick_batched_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
                              &upstream->batches[index], upstream->worker->now_us, &upstream->worker->seed);

@@ -34,6 +34,7 @@ static pick_step *const steps[PICK_POLICY_COUNT][2] = {
 
 #define UNMEASURED_US (UINT32_MAX / 2)
 
+static uint32_t pick_drawn(const struct pick_context *context, uint64_t client_id, struct pick_memo *memo);
 static uint32_t pick_of_client(const struct pick_context *context, uint64_t client_id, bool must_be_open);
 static uint64_t draw(const char *name, uint64_t client_id);
 static bool is_open(const struct pick_context *context, uint32_t node);
@@ -78,7 +79,7 @@ uint32_t pick_batched_read(const struct topology *topology, const struct topolog
 
 uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
                            const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
-                           uint64_t client_id)
+                           uint64_t client_id, struct pick_memo *memo)
 {
     struct pick_context context = {topology, shard, loads, fresh_after_us, PICK_NONE, NULL, true};
     bool is_master_first = policy == PICK_MASTER || policy == PICK_PREFER_MASTER;
@@ -86,17 +87,32 @@ uint32_t pick_session_read(const struct topology *topology, const struct topolog
     if (policy == PICK_MASTER || (is_master_first && master != PICK_NONE))
         return master;
     context.takes_gray = master == PICK_NONE;
-    uint32_t replica = pick_of_client(&context, client_id, false);
+    uint32_t replica = pick_drawn(&context, client_id, memo);
     return replica != PICK_NONE && is_open(&context, replica) ? replica : master;
 }
 
 uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
-                          const struct pick_load *loads, uint64_t client_id)
+                          const struct pick_load *loads, uint64_t client_id, struct pick_memo *memo)
 {
     struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, NULL, false};
+    uint32_t drawn = pick_drawn(&context, client_id, memo);
+    if (drawn != PICK_NONE && is_open(&context, drawn))
+        return drawn;
     uint32_t chosen = pick_of_client(&context, client_id, true);
     context.takes_gray = true;
     return chosen == PICK_NONE ? pick_of_client(&context, client_id, true) : chosen;
+}
+
+static uint32_t pick_drawn(const struct pick_context *context, uint64_t client_id, struct pick_memo *memo)
+{
+    const struct topology *topology = context->topology;
+    uint32_t shard = (uint32_t)(context->shard - topology->shards);
+    if (memo && topology->version && memo->version == topology->version && memo->shard == shard)
+        return memo->node;
+    uint32_t node = pick_of_client(context, client_id, false);
+    if (memo)
+        *memo = (struct pick_memo){topology->version, shard, node};
+    return node;
 }
 
 /* Rendezvous hashing (Thaler and Ravishankar 1998): of all replicas the one that this client and its name draw the

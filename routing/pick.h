@@ -38,6 +38,14 @@ struct pick_load {
 
 #define PICK_NONE UINT32_MAX
 
+/* The replica that a client has drawn, which is the same as long as the topology is: it need not be drawn again, however
+ * many there are. All zero at first. */
+struct pick_memo {
+    uint64_t version; /* topology->version; 0 = nothing is known */
+    uint32_t shard;
+    uint32_t node;
+};
+
 /* How much a node is held back that came back so long ago: its share grows evenly until slow_start_ms. */
 uint8_t pick_held_back(uint64_t since_ms, uint64_t slow_start_ms);
 
@@ -72,15 +80,15 @@ uint32_t pick_batched_read(const struct topology *topology, const struct topolog
                            struct pick_batch *batch, uint64_t turn, uint64_t *seed);
 
 /* The same for a client that must not go back in time: of all replicas of the shard it reads from one only, which its id
- * tells, or from the master. Another one it is when the replicas of the shard are others. */
+ * tells, or from the master. Another one it is when the replicas of the shard are others. memo is that client's, or NULL. */
 uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
                            const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
-                           uint64_t client_id);
+                           uint64_t client_id, struct pick_memo *memo);
 
 /* The replica that a client keeps to, by its id: another one only while that is not fit and usable. Clients are spread
- * evenly, whatever replicas come and go. PICK_NONE if there is none. */
+ * evenly, whatever replicas come and go. PICK_NONE if there is none. memo is that client's, or NULL. */
 uint32_t pick_own_replica(const struct topology *topology, const struct topology_shard *shard,
-                          const struct pick_load *loads, uint64_t client_id);
+                          const struct pick_load *loads, uint64_t client_id, struct pick_memo *memo);
 
 /* The node for a write, or PICK_NONE while there is none that is known to be the master, answers, and is not about to
  * hand over to another. */

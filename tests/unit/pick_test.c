@@ -496,7 +496,7 @@ static void nothing_but_what_is_allowed_fit_and_reached_is_ever_picked(void **un
 
 static uint32_t own_replica(const struct scene *scene, uint64_t client_id)
 {
-    return pick_own_replica(scene->topology, shard_of(scene), scene->loads, client_id);
+    return pick_own_replica(scene->topology, shard_of(scene), scene->loads, client_id, NULL);
 }
 
 static void clients_are_spread_over_replicas_and_each_keeps_to_one(void **state)
@@ -526,6 +526,41 @@ static void clients_are_spread_over_replicas_and_each_keeps_to_one(void **state)
             moved[now]++;
     }
     assert_in_range(moved[1], counts[2] / 2 - 80, counts[2] / 2 + 80);
+    topology_release(scene.topology);
+}
+
+/* The first of the scene's nodes, as another snapshot. */
+static struct topology *snapshot(struct scene *scene, uint32_t node_count, uint64_t version)
+{
+    return topology_create(
+        &(struct topology_draft){.nodes = scene->nodes, .node_count = node_count, .version = version});
+}
+
+static void what_a_client_drew_is_remembered_and_is_what_it_would_draw_again(void **unused)
+{
+    (void)unused;
+    enum { CLIENTS = 200, SIX = 6 };
+    struct scene scene;
+    struct pick_memo memos[CLIENTS] = {0};
+    scene_init(&scene, MAX_NODES);
+    const uint32_t counts[] = {SIX, MAX_NODES, SIX, MAX_NODES};
+    for (uint32_t i = 0; i < COUNT_OF(counts); i++) {
+        struct topology *now = snapshot(&scene, counts[i], i + 1);
+        assert_non_null(now);
+        const struct topology_shard *shard = now->shards;
+        scene.loads[1].is_usable = i % 2 == 0;
+        scene.loads[2].is_gray = i > 1;
+        for (uint64_t id = 0; id < CLIENTS; id++) {
+            for (int again = 0; again < 2; again++) {
+                uint32_t own = pick_own_replica(now, shard, scene.loads, id, &memos[id]);
+                assert_int_equal(own, pick_own_replica(now, shard, scene.loads, id, NULL));
+                uint32_t read = pick_session_read(now, shard, scene.loads, PICK_PREFER_REPLICA, FRESHNESS_ANY, id, &memos[id]);
+                assert_int_equal(read, pick_session_read(now, shard, scene.loads, PICK_PREFER_REPLICA, FRESHNESS_ANY, id, NULL));
+            }
+            assert_int_equal(memos[id].version, i + 1);
+        }
+        topology_release(now);
+    }
     topology_release(scene.topology);
 }
 
@@ -577,7 +612,7 @@ static void the_master_is_read_from_before_a_gray_replica_where_it_may_be(void *
     assert_int_equal(counts[0], DRAWS);
     count_reads(&scene, PICK_REPLICA, PICK_NONE, counts);
     assert_int_equal(counts[1], DRAWS);
-    assert_int_not_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, 7), PICK_NONE);
+    assert_int_not_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, 7, NULL), PICK_NONE);
     topology_release(scene.topology);
 }
 
@@ -598,7 +633,7 @@ static void a_client_of_replicas_leaves_a_gray_one_while_there_are_others(void *
     scene_init(&scene, 3);
     scene.loads[1].is_gray = true;
     for (uint64_t id = 1; id < 100; id++)
-        assert_int_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, id), 2);
+        assert_int_equal(pick_own_replica(scene.topology, shard_of(&scene), scene.loads, id, NULL), 2);
     topology_release(scene.topology);
 }
 
@@ -744,6 +779,7 @@ int main(void)
         cmocka_unit_test(among_the_near_the_less_loaded_of_two_is_asked),
         cmocka_unit_test(nothing_but_what_is_allowed_fit_and_reached_is_ever_picked),
         cmocka_unit_test(clients_are_spread_over_replicas_and_each_keeps_to_one),
+        cmocka_unit_test(what_a_client_drew_is_remembered_and_is_what_it_would_draw_again),
         cmocka_unit_test(without_a_usable_replica_a_client_has_none),
         cmocka_unit_test(a_gray_node_is_read_from_only_if_there_is_no_other),
         cmocka_unit_test(the_master_is_read_from_before_a_gray_replica_where_it_may_be),
