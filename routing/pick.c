@@ -38,6 +38,7 @@ static uint32_t pick_drawn(const struct pick_context *context, uint64_t client_i
 static uint32_t pick_of_client(const struct pick_context *context, uint64_t client_id, bool must_be_open);
 static uint64_t draw(const char *name, uint64_t client_id);
 static bool is_open(const struct pick_context *context, uint32_t node);
+static bool is_free(const struct pick_context *context, uint32_t node);
 static bool is_fresh(const struct pick_context *context, uint32_t node);
 static uint32_t less_loaded(const struct pick_context *context, uint32_t a, uint32_t b);
 static uint32_t unless_held_back(const struct pick_context *context, uint32_t node, uint32_t other);
@@ -155,7 +156,7 @@ uint32_t pick_write(const struct topology *topology, const struct topology_shard
 static uint32_t pick_the_master(const struct pick_context *context)
 {
     uint32_t master = context->shard->master;
-    return master != TOPOLOGY_NO_NODE && is_open(context, master) ? master : PICK_NONE;
+    return context->shard->is_master_fit && is_free(context, master) ? master : PICK_NONE;
 }
 
 /* Two random draws; if neither can be used, the first usable one after a random start. */
@@ -211,9 +212,14 @@ static uint32_t pick_the_nearest(const struct pick_context *context)
 
 static bool is_open(const struct pick_context *context, uint32_t node)
 {
+    return context->topology->nodes[node].is_fit && is_free(context, node);
+}
+
+/* Where it is fit. */
+static bool is_free(const struct pick_context *context, uint32_t node)
+{
     const struct pick_load *load = &context->loads[node];
-    return node != context->avoid && context->topology->nodes[node].is_fit && load->is_usable &&
-           (!load->is_gray || context->takes_gray) &&
+    return node != context->avoid && load->is_usable && (!load->is_gray || context->takes_gray) &&
            (context->fresh_after_us == FRESHNESS_ANY || is_fresh(context, node));
 }
 

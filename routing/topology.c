@@ -140,6 +140,7 @@ static bool topology_make_shards(struct topology *topology, const struct topolog
     for (uint32_t i = 0; i < count; i++) {
         struct topology_shard *shard = &topology->shards[i];
         shard->master = drafts[i].master < draft->node_count ? drafts[i].master : TOPOLOGY_NO_NODE;
+        shard->is_master_fit = shard->master != TOPOLOGY_NO_NODE && topology->nodes[shard->master].is_fit;
         shard->confirmed_us = drafts[i].confirmed_us;
         shard->epoch = drafts[i].epoch;
         shard->is_yielding = drafts[i].is_yielding;

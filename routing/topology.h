@@ -73,6 +73,7 @@ struct topology_shard {
                               to that node again: so a node that came back never gets a write before it is asked
                               whether it still is the master. */
     uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
+    bool is_master_fit;    /* nodes[master].is_fit, here since it is asked for each command */
     bool is_yielding;      /* its master is about to hand over to a replica: it may be read from, and gets no write */
     uint32_t rival;        /* two masters: the node that says it is the master, too; TOPOLOGY_NO_NODE mostly. It gets no
                               writes, and no reads */
