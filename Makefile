@@ -252,3 +252,9 @@ bench-fairness: $(BUILD)/pointsman ## p99 of small GETs beside one client that w
 bench-profile: $(BUILD)/pointsman $(BUILD)/openloop ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) perf:linux-perf strace:strace valgrind:valgrind
 	@$(BENCH) --perf $(BENCH_SCENARIO)
+
+.PHONY: bench-scale
+bench-scale: $(BUILD)/pointsman $(BUILD)/bench/decision_bench ## memory of clients, many connections and nodes, overload (QUICK=1, SCALE_PARTS=memory,held,...)
+	@sh tests/bench/install-tools.sh redis-server:redis-server redis-benchmark:redis-tools haproxy:haproxy \
+		nutcracker:nutcracker taskset:util-linux
+	@BENCH_POINTSMAN="$(BENCH_POINTSMAN)" /usr/bin/python3 tests/bench/scale.py --json $(BUILD)/scale.json
