@@ -66,18 +66,18 @@ struct topology_node {
 
 struct topology_shard {
     uint32_t master;       /* index into nodes; TOPOLOGY_NO_NODE while there is none to write to */
-    const uint32_t *replicas; /* indices of the fit replicas only */
+    bool is_master_fit;    /* nodes[master].is_fit: beside it, since both are asked for each command */
+    bool is_yielding;      /* its master is about to hand over to a replica: it may be read from, and gets no write */
+    bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
     uint32_t replica_count;
+    uint32_t rival;        /* two masters: the node that says it is the master, too; TOPOLOGY_NO_NODE mostly. It gets no
+                              writes, and no reads */
+    const uint32_t *replicas; /* indices of the fit replicas only */
     uint64_t confirmed_us; /* monotonic time at which the check began that found master to be the master. A worker
                               that lost its connection later than this waits for a newer snapshot before it writes
                               to that node again: so a node that came back never gets a write before it is asked
                               whether it still is the master. */
     uint64_t epoch;        /* config epoch of the master's election in a Redis Cluster; 0 elsewhere */
-    bool is_master_fit;    /* nodes[master].is_fit, here since it is asked for each command */
-    bool is_yielding;      /* its master is about to hand over to a replica: it may be read from, and gets no write */
-    uint32_t rival;        /* two masters: the node that says it is the master, too; TOPOLOGY_NO_NODE mostly. It gets no
-                              writes, and no reads */
-    bool is_spare;         /* it has no slots yet, or no more, and others have: nothing is missed without its master */
 };
 
 /* A shard by the least of its nodes' names: that stays when its master is replaced, or lost for a while. */
