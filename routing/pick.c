@@ -7,6 +7,8 @@
 enum {
     NEAREST_SLACK_US = 100,     /* round trips that differ by less are equal */
     NEAREST_SLACK_DIVISOR = 4,  /* ... or by less than a quarter of the best */
+    NEAR_FROM_REPLICAS = 8,     /* fewer are looked at each time */
+    NEAR_FOR_MS = 100,
     HELD_BACK_MOST = 230,       /* of 256: one that came back gets some reads at once */
 };
 
@@ -37,6 +39,8 @@ static pick_step *const steps[PICK_POLICY_COUNT][2] = {
 static uint32_t pick_drawn(const struct pick_context *context, uint64_t client_id, struct pick_memo *memo);
 static uint32_t pick_of_client(const struct pick_context *context, uint64_t client_id, bool must_be_open);
 static uint64_t draw(const char *name, uint64_t client_id);
+static uint32_t find_near(const struct pick_context *context, uint32_t *nodes, uint32_t room);
+static uint32_t less_loaded_of_two(const struct pick_context *context, const uint32_t *nodes, uint32_t count);
 static bool is_open(const struct pick_context *context, uint32_t node);
 static bool is_free(const struct pick_context *context, uint32_t node);
 static bool is_fresh(const struct pick_context *context, uint32_t node);
@@ -76,6 +80,23 @@ uint32_t pick_batched_read(const struct topology *topology, const struct topolog
     bool has_more = node != PICK_NONE && node != shard->master && loads[node].is_quick && loads[node].held_back == 0;
     *batch = (struct pick_batch){turn, shard, node, has_more ? PICK_BATCH - 1 : 0};
     return node;
+}
+
+uint32_t pick_near_read(const struct topology *topology, const struct topology_shard *shard,
+                        const struct pick_load *loads, uint64_t fresh_after_us, uint64_t *seed,
+                        struct pick_near *near, uint64_t now_ms)
+{
+    struct pick_context context = {topology, shard, loads, FRESHNESS_ANY, PICK_NONE, seed, false};
+    uint32_t index = (uint32_t)(shard - topology->shards);
+    bool is_known = near->version && near->version == topology->version && near->shard == index && now_ms < near->until_ms;
+    bool are_many = shard->replica_count >= NEAR_FROM_REPLICAS;
+    if (are_many && !is_known) {
+        *near = (struct pick_near){.version = topology->version, .until_ms = now_ms + NEAR_FOR_MS, .shard = index};
+        near->count = find_near(&context, near->nodes, sizeof near->nodes / sizeof *near->nodes);
+    }
+    context.fresh_after_us = fresh_after_us;
+    uint32_t node = are_many && near->count ? less_loaded_of_two(&context, near->nodes, near->count) : PICK_NONE;
+    return node != PICK_NONE ? node : pick_read(topology, shard, loads, PICK_NEAREST, fresh_after_us, PICK_NONE, seed);
 }
 
 uint32_t pick_session_read(const struct topology *topology, const struct topology_shard *shard,
@@ -179,6 +200,14 @@ static uint32_t pick_a_replica(const struct pick_context *context)
 /* The lowest round trip, master included; among those about as near, the less loaded of two random ones. */
 static uint32_t pick_the_nearest(const struct pick_context *context)
 {
+    uint32_t nodes[2];
+    uint32_t count = find_near(context, nodes, 2);
+    return count == 0 ? PICK_NONE : less_loaded_of_two(context, nodes, count);
+}
+
+/* Of all that are about as near as the nearest, so many at random; returns how many there are to pick from. */
+static uint32_t find_near(const struct pick_context *context, uint32_t *nodes, uint32_t room)
+{
     const struct topology_shard *shard = context->shard;
     uint32_t best_us = UINT32_MAX;
     uint32_t total = shard->replica_count + 1;
@@ -188,26 +217,28 @@ static uint32_t pick_the_nearest(const struct pick_context *context)
             best_us = round_trip_us(context, node);
     }
     if (best_us == UINT32_MAX)
-        return PICK_NONE;
+        return 0;
 
     uint32_t slack = best_us / NEAREST_SLACK_DIVISOR;
     uint32_t limit_us = best_us + (slack > NEAREST_SLACK_US ? slack : NEAREST_SLACK_US);
-    uint32_t chosen = PICK_NONE, other = PICK_NONE, seen = 0;
-    for (uint32_t i = 0; i < total; i++) { /* reservoir sampling of two */
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < total; i++) { /* reservoir sampling */
         uint32_t node = i < shard->replica_count ? shard->replicas[i] : shard->master;
         if (node == TOPOLOGY_NO_NODE || !is_open(context, node) || round_trip_us(context, node) > limit_us)
             continue;
-        uint32_t at = seen < 2 ? seen : random_below(context->seed, seen + 1);
-        if (at == 0)
-            chosen = node;
-        else if (at == 1)
-            other = node;
+        uint32_t at = seen < room ? seen : random_below(context->seed, seen + 1);
+        if (at < room)
+            nodes[at] = node;
         seen++;
     }
-    if (other == PICK_NONE)
-        return chosen;
-    bool is_swapped = random_below(context->seed, 2); /* the first of two wins where they are equal */
-    return is_swapped ? less_loaded(context, other, chosen) : less_loaded(context, chosen, other);
+    return seen < room ? seen : room;
+}
+
+static uint32_t less_loaded_of_two(const struct pick_context *context, const uint32_t *nodes, uint32_t count)
+{
+    uint32_t first = random_below(context->seed, count); /* the first of two wins where they are equal */
+    uint32_t second = count > 1 ? (first + 1 + random_below(context->seed, count - 1)) % count : first;
+    return less_loaded(context, nodes[first], nodes[second]);
 }
 
 static bool is_open(const struct pick_context *context, uint32_t node)

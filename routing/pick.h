@@ -46,6 +46,16 @@ struct pick_memo {
     uint32_t node;
 };
 
+/* Nodes about as near as the nearest of a shard, looked for now and then: of many, not all need be looked at for each
+ * read. All zero at first. */
+struct pick_near {
+    uint64_t version;  /* topology->version; 0 = nothing is known */
+    uint64_t until_ms; /* they are looked for again then */
+    uint32_t shard;
+    uint32_t count;
+    uint32_t nodes[32]; /* if there are more, some of them, others each time */
+};
+
 /* How much a node is held back that came back so long ago: its share grows evenly until slow_start_ms. */
 uint8_t pick_held_back(uint64_t since_ms, uint64_t slow_start_ms);
 
@@ -78,6 +88,12 @@ enum {
 uint32_t pick_batched_read(const struct topology *topology, const struct topology_shard *shard,
                            const struct pick_load *loads, enum pick_policy policy, uint64_t fresh_after_us,
                            struct pick_batch *batch, uint64_t turn, uint64_t *seed);
+
+/* pick_read() with PICK_NEAREST, for one who asks often: how near they are, and who has come back, is seen a moment
+ * later; who cannot be used any more is not picked. */
+uint32_t pick_near_read(const struct topology *topology, const struct topology_shard *shard,
+                        const struct pick_load *loads, uint64_t fresh_after_us, uint64_t *seed,
+                        struct pick_near *near, uint64_t now_ms);
 
 /* The same for a client that must not go back in time: of all replicas of the shard it reads from one only, which its id
  * tells, or from the master. Another one it is when the replicas of the shard are others. memo is that client's, or NULL. */

@@ -43,6 +43,13 @@ static void scene_init(struct scene *scene, uint32_t node_count)
     assert_non_null(scene->topology);
 }
 
+/* The first of the scene's nodes, as another snapshot. */
+static struct topology *snapshot(struct scene *scene, uint32_t node_count, uint64_t version)
+{
+    return topology_create(
+        &(struct topology_draft){.nodes = scene->nodes, .node_count = node_count, .version = version});
+}
+
 static void set_round_trip(struct scene *scene, uint32_t node, uint32_t us)
 {
     atomic_store(&scene->topology->nodes[node].gauge->round_trip_us, us);
@@ -492,6 +499,82 @@ static void nothing_but_what_is_allowed_fit_and_reached_is_ever_picked(void **un
     assert_true(picked > 10000 && none > 10000);
 }
 
+/* ---- the nearest, asked for often ---- */
+
+static uint32_t read_near(struct scene *scene, struct topology *topology, struct pick_near *near, uint64_t now_ms)
+{
+    return pick_near_read(topology, topology->shards, scene->loads, FRESHNESS_ANY, &scene->seed, near, now_ms);
+}
+
+/* With few replicas all are looked at, with more a part is remembered: it must come to the same. */
+static void the_nearest_are_asked_alike_however_many_there_are(void **unused)
+{
+    (void)unused;
+    for (uint32_t count = 4; count <= MAX_NODES; count += MAX_NODES - 4) {
+        struct scene scene;
+        struct pick_near near = {0};
+        unsigned counts[MAX_NODES] = {0};
+        scene_init(&scene, count);
+        struct topology *topology = snapshot(&scene, count, 1);
+        for (uint32_t i = 0; i < count; i++)
+            atomic_store(&topology->nodes[i].gauge->round_trip_us, i < 3 ? 500 : 5000);
+        for (uint64_t draw = 0; draw < DRAWS; draw++)
+            counts[read_near(&scene, topology, &near, draw)]++;
+        for (uint32_t i = 0; i < 3; i++)
+            assert_share(counts[i], 1, 3);
+        topology_release(topology);
+        topology_release(scene.topology);
+    }
+}
+
+static void what_is_remembered_of_the_nearest_is_not_asked_where_it_cannot_be(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    struct pick_near near = {0};
+    scene_init(&scene, MAX_NODES);
+    struct topology *topology = snapshot(&scene, MAX_NODES, 1);
+    for (uint32_t i = 0; i < MAX_NODES; i++)
+        atomic_store(&topology->nodes[i].gauge->round_trip_us, i == 4 ? 500 : i == 7 ? 2000 : 9000);
+    assert_int_equal(read_near(&scene, topology, &near, 1000), 4);
+    scene.loads[4].is_usable = false;
+    assert_int_equal(read_near(&scene, topology, &near, 1001), 7);
+    scene.loads[4].is_usable = true;
+    assert_int_equal(read_near(&scene, topology, &near, 1002), 4);
+    atomic_store(&topology->nodes[9].gauge->round_trip_us, 50);
+    assert_int_equal(read_near(&scene, topology, &near, 1099), 4);
+    assert_int_equal(read_near(&scene, topology, &near, 1100), 9);
+
+    struct topology *other = snapshot(&scene, MAX_NODES - 2, 2); /* without the node 10 and 11, and another gauge for each */
+    for (uint32_t i = 0; i < MAX_NODES - 2; i++)
+        atomic_store(&other->nodes[i].gauge->round_trip_us, i == 2 ? 50 : 9000);
+    assert_int_equal(read_near(&scene, other, &near, 1101), 2);
+    for (uint32_t i = 0; i < MAX_NODES; i++)
+        scene.loads[i].is_usable = false;
+    assert_int_equal(read_near(&scene, other, &near, 1102), PICK_NONE);
+    assert_int_equal(read_near(&scene, other, &near, 1300), PICK_NONE);
+    topology_release(other);
+    topology_release(topology);
+    topology_release(scene.topology);
+}
+
+static void of_the_nearest_those_are_asked_that_are_fresh(void **unused)
+{
+    (void)unused;
+    struct scene scene;
+    struct pick_near near = {0};
+    scene_init(&scene, MAX_NODES);
+    struct topology *topology = snapshot(&scene, MAX_NODES, 1);
+    scene.loads[0].is_usable = false;
+    for (uint32_t i = 0; i < MAX_NODES; i++)
+        atomic_store(&topology->nodes[i].gauge->fresh_us, i == 6 ? 2000 : 1000);
+    for (int draw = 0; draw < 100; draw++)
+        assert_int_equal(pick_near_read(topology, topology->shards, scene.loads, 1500, &scene.seed, &near, 1), 6);
+    assert_int_equal(pick_near_read(topology, topology->shards, scene.loads, 2500, &scene.seed, &near, 1), PICK_NONE);
+    topology_release(topology);
+    topology_release(scene.topology);
+}
+
 /* ---- clients that keep to one replica ---- */
 
 static uint32_t own_replica(const struct scene *scene, uint64_t client_id)
@@ -527,13 +610,6 @@ static void clients_are_spread_over_replicas_and_each_keeps_to_one(void **state)
     }
     assert_in_range(moved[1], counts[2] / 2 - 80, counts[2] / 2 + 80);
     topology_release(scene.topology);
-}
-
-/* The first of the scene's nodes, as another snapshot. */
-static struct topology *snapshot(struct scene *scene, uint32_t node_count, uint64_t version)
-{
-    return topology_create(
-        &(struct topology_draft){.nodes = scene->nodes, .node_count = node_count, .version = version});
 }
 
 static void what_a_client_drew_is_remembered_and_is_what_it_would_draw_again(void **unused)
@@ -779,6 +855,9 @@ int main(void)
         cmocka_unit_test(among_the_near_the_less_loaded_of_two_is_asked),
         cmocka_unit_test(nothing_but_what_is_allowed_fit_and_reached_is_ever_picked),
         cmocka_unit_test(clients_are_spread_over_replicas_and_each_keeps_to_one),
+        cmocka_unit_test(the_nearest_are_asked_alike_however_many_there_are),
+        cmocka_unit_test(what_is_remembered_of_the_nearest_is_not_asked_where_it_cannot_be),
+        cmocka_unit_test(of_the_nearest_those_are_asked_that_are_fresh),
         cmocka_unit_test(what_a_client_drew_is_remembered_and_is_what_it_would_draw_again),
         cmocka_unit_test(without_a_usable_replica_a_client_has_none),
         cmocka_unit_test(a_gray_node_is_read_from_only_if_there_is_no_other),
