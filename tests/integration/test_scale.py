@@ -6,6 +6,7 @@ import pytest
 from harness import SANITIZED, Pointsman, Server, encode, wait_for
 
 MANY = 2000
+AT_ONCE = 20
 KIB, MIB = 1 << 10, 1 << 20
 PER_IDLE_CLIENT = 1.5 * KIB
 VALUE = b"x" * 64
@@ -21,10 +22,10 @@ def started(server, processes, **keys):
 
 
 def ask_all(links, *commands):
-    for first in range(0, len(links), 100):
-        for link in links[first : first + 100]:
+    for first in range(0, len(links), AT_ONCE):
+        for link in links[first : first + AT_ONCE]:
             link.send(b"".join(encode(*command) for command in commands))
-        for link in links[first : first + 100]:
+        for link in links[first : first + AT_ONCE]:
             for _ in commands:
                 link.read()
 
