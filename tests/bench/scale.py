@@ -198,8 +198,8 @@ class Bench(Rig):
         return (server.cpu_time().total_ns - before) / 1000 / requests
 
 
-def settled_rss(server, seconds=2.5):
-    """Memory goes back in a second or two (proxy/memory.h)."""
+def settled_rss(server, seconds=4):
+    """Memory goes back two or three seconds after a burst (proxy/memory.h)."""
     time.sleep(seconds)
     server.must_be_alive()
     return rss(server)
