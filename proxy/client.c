@@ -73,7 +73,7 @@ static void send_request(struct client *client, struct chunk *chunk, struct slic
                          bool is_silent);
 static void take_off(struct client *client, struct request *request);
 static struct request *append_request(struct client *client, const struct request *traits);
-static void take_part(struct request *request, bool is_next);
+static void take_part(struct request *request, size_t size, bool is_next);
 static void completed(struct request *request);
 static void drained(struct client *client);
 static void answered(struct request *request);
@@ -716,7 +716,7 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
         return;
     }
     if (!is_complete) {
-        take_part(request, is_next);
+        take_part(request, size, is_next);
         return;
     }
     if (goes_straight)
@@ -724,12 +724,13 @@ void client_take_reply(struct request *request, struct chunk *chunk, const char 
     client_finish(request);
 }
 
-/* More is to come. */
-static void take_part(struct request *request, bool is_next)
+/* More is to come. That it is large is noted once, when it becomes so: it may come in very many parts. */
+static void take_part(struct request *request, size_t size, bool is_next)
 {
     struct client *client = request->client;
     if (request->reply.bytes > STREAM_ABOVE) {
-        large_note_reply(request);
+        if (request->reply.bytes - size <= STREAM_ABOVE)
+            large_note_reply(request);
         request->is_streaming = is_next;
         if (is_next)
             spans_move(&client->output, &request->reply);

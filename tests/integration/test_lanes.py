@@ -326,3 +326,18 @@ def test_large_values_are_whole_both_ways_with_many_small_ones_beside(alone, pro
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_large_reply_that_is_kept_costs_no_more_than_one_that_is_sent_on(alone, processes):
+    """It comes in thousands of parts, and the command that brings it has very many words."""
+    pointsman = started(alone, processes)
+    command = encode("MGET", *["part"] * 200_000)
+    with pointsman.raw(timeout=60) as link:
+        link.ask("SET", "part", b"p" * 400)
+        before = pointsman.cpu()
+        assert len(link.send(command).read()) == 200_000
+        sent_on = pointsman.cpu() - before
+        link.send(encode("CLIENT", "REPLY", "SKIP") + command)
+        assert link.ask("PING") == b"PONG"
+        kept = pointsman.cpu() - before - sent_on
+    assert kept < 4 * (sent_on + 0.05), (kept, sent_on)
