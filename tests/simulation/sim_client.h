@@ -17,6 +17,7 @@ struct sim_client {
     struct sim_worker *worker;
     struct sim_request request;
     uint32_t replicas_epoch;
+    struct pick_memo own_replica;
     struct freshness_session *reading; /* NULL unless sessions are kept */
     uint32_t keys[SIM_CLIENT_KEYS];
     uint64_t known[SIM_CLIENT_KEYS];   /* the newest write to each that it has made or seen */

@@ -295,7 +295,7 @@ static uint32_t pick_node(struct sim *sim, struct sim_worker *worker, const stru
         sim->setup.consistency == SIM_CONSISTENCY_SESSION && !sim_is_broken(sim, SIM_MUTATION_MOVE_SESSIONS);
     if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
         return pick_session_read(worker->topology, shard, worker->loads, policy, request->fresh_after_us,
-                                 request->client->index, NULL);
+                                 request->client->index, &request->client->own_replica);
     return pick_batched_read(worker->topology, shard, worker->loads, policy, request->fresh_after_us, &worker->batch,
                              1 + sim->now_us / TURN_US, &worker->random);
 }
