@@ -487,7 +487,7 @@ static bool has_room(struct client *client)
 static bool may_change_lane(const struct client *client)
 {
     const struct connection *route = client->route.connection;
-    return client->habit.turns > 0 && route && route->lane != LANE_BULK;
+    return client->habit.turns > 0 && route && route->lane == LANE_ORDINARY;
 }
 
 /* Whoever sends but one request waits for all that is before it there: those who send many must not fill the queue. */

@@ -5,9 +5,10 @@
  * The main thread loads the configuration, binds, starts the control thread and the workers, and then only waits
  * for signals. Exit status: 0 fine, 1 run-time failure, 2 configuration or usage, 3 cannot bind.
  */
+#include "proxy/arrival.h"
+#include "proxy/clock.h"
 #include "proxy/config.h"
 #include "proxy/control.h"
-#include "proxy/clock.h"
 #include "proxy/cores.h"
 #include "proxy/listener.h"
 #include "proxy/log.h"
@@ -144,6 +145,10 @@ static int run(const struct config *config)
 
     control_stop(group.control);
     atomic_store(&group.is_ending, true);
+    for (uint32_t i = 0; i < workers; i++) {
+        if (group.workers[i])
+            arrival_close(group.workers[i]); /* whoever is destroyed first must not be handed anything */
+    }
     for (uint32_t i = 0; i < workers; i++)
         worker_destroy(group.workers[i]);
     control_destroy(group.control); /* workers report to it to the last */

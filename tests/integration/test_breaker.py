@@ -106,7 +106,7 @@ def info(pointsman):
     assert text.startswith("# Proxy\r\n")
     lines = dict(line.split(":", 1) for line in text.split("\r\n")[1:] if line)
     nodes = [dict(pair.split("=", 1) for pair in value.split(",")) for key, value in lines.items() if key.startswith("node")]
-    numbers = {key: int(value) for key, value in lines.items() if not key.startswith("node")}
+    numbers = {key: int(value) for key, value in lines.items() if not key.startswith(("node", "thread"))}
     return numbers, {node["name"]: node for node in nodes}
 
 

@@ -184,6 +184,7 @@ def test_a_session_does_not_go_back_in_time_when_its_replica_goes(processes):
     pointsman = lagging.pointsman(processes, reads_consistency="session")
     ahead = lagging.others[0]
     clients = [pointsman.client() for _ in range(12)]
+    wait_for(lambda: lagging.replica.client().exists("harness:ready"), what="the replica to have what all read")
     with lagging.behind():
         wait_for(lambda: all(client.exists("harness:ready") for client in clients), what="the others' reads")
         lagging.master.client().set("key", 2)  # past the proxy: nobody has written it as far as that knows
