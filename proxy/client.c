@@ -1063,7 +1063,8 @@ void client_push_text(struct client *client, struct slice frame)
 void client_flush(struct client *client)
 {
     struct worker *worker = client->worker;
-    while (client->output.first) {
+    size_t moved = 0;
+    while (client->output.first && moved < BYTES_PER_TURN) {
         struct iovec ranges[RANGES_PER_WRITE];
         size_t count = 0;
         size_t total = 0;
@@ -1080,6 +1081,7 @@ void client_flush(struct client *client)
         }
         if (written > 0) {
             client->has_read = true;
+            moved += (size_t)written;
             spans_consume(&worker->chunks, &client->output, (size_t)written);
         }
         if (written < (ssize_t)total)

@@ -231,7 +231,8 @@ void connection_flush(struct connection *connection)
     bool has_written = false;
     if (connection->state != CONNECTION_READY)
         return;
-    while (connection->unsent != connection->gate) { /* without a gate: as long as there is any */
+    size_t moved = 0;
+    while (connection->unsent != connection->gate && moved < BYTES_PER_TURN) { /* without a gate: as long as there is any */
         struct iovec ranges[RANGES_PER_WRITE];
         size_t count = 0;
         size_t total = 0;
@@ -276,10 +277,13 @@ void connection_flush(struct connection *connection)
             connection->unsent_offset = 0;
         }
         connection->backend->upstream->unearned += fresh;
-        if ((size_t)written < total) {
-            connection_watch(connection, EV_READ | EV_WRITE);
-            return;
-        }
+        moved += (size_t)written;
+        if ((size_t)written < total)
+            break;
+    }
+    if (connection->unsent != connection->gate) {
+        connection_watch(connection, EV_READ | EV_WRITE);
+        return;
     }
     connection_watch(connection, EV_READ);
     if (has_written && connection->timed_us == 0)

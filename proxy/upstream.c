@@ -1064,10 +1064,10 @@ static uint32_t pick_node(struct upstream *upstream, const struct request *reque
     if (keeps_sessions && request->fresh_after_us != FRESHNESS_ANY)
         return pick_session_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
                                  request->client->id, &request->client->own_replica);
+    size_t index = (size_t)(shard - upstream->topology->shards) % UPSTREAM_BATCHES;
     if (policy == PICK_NEAREST)
         return pick_near_read(upstream->topology, shard, upstream->loads, request->fresh_after_us,
-                              &upstream->worker->seed, &upstream->near, upstream->worker->now_ms);
-    size_t index = (size_t)(shard - upstream->topology->shards) % UPSTREAM_BATCHES;
+                              &upstream->worker->seed, &upstream->near[index], upstream->worker->now_ms);
     return pick_batched_read(upstream->topology, shard, upstream->loads, policy, request->fresh_after_us,
                              &upstream->batches[index], upstream->worker->now_us, &upstream->worker->seed);
 }

@@ -18,7 +18,7 @@
 
 struct worker;
 
-enum { UPSTREAM_BATCHES = 16 };
+enum { UPSTREAM_BATCHES = 16 }; /* shards of which a batch is kept, and who is near */
 
 struct upstream {
     struct worker *worker;
@@ -28,7 +28,7 @@ struct upstream {
     struct backend *backends;
     struct backend **by_node;   /* in the order of topology->nodes */
     struct pick_load *loads;    /* the same; each backend keeps its own up to date */
-    struct pick_near near;      /* of the shard that was read from last, by the policy nearest */
+    struct pick_near near[UPSTREAM_BATCHES]; /* of shards that were read from last by the policy nearest, by their number */
     struct hold hold;
     struct budget budget;       /* of what was lost and is sent again */
     uint64_t unearned;          /* requests sent for the first time that it has not heard of */
