@@ -32,7 +32,10 @@ def ids(link, *filters):
 @contextlib.contextmanager
 def links(server, count=MANY):
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(server.raw()) for _ in range(count)]
+        many = [stack.enter_context(server.raw()) for _ in range(count)]
+        for link in many:
+            assert link.ask("PING") == b"PONG"  # else it may be on its way to its thread still, and nobody knows of it
+        yield many
 
 
 def is_closed(link):

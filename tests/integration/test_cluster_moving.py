@@ -407,7 +407,7 @@ def test_wait_is_answered_while_the_slot_of_its_mark_is_on_its_way(nodes, link):
 def test_a_slot_without_owner_waits_and_others_go_on(nodes):
     own = RedisCluster(3, 0, settings={"cluster-require-full-coverage": "no"}).start()
     try:
-        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="4s") as pointsman, pointsman.raw() as one:
+        with Pointsman(own.seeds, upstream_kind="cluster", failover_hold_time="7s") as pointsman, pointsman.raw(timeout=30) as one:
             key = "{uncovered}x"
             slot, owner = slot_of(key), own.master_of(key)
             assert one.ask("SET", key, 1) == b"OK"
