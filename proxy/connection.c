@@ -79,6 +79,7 @@ static enum refusal refusal_of_request(const struct request *request, struct sli
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held);
 static uint32_t sent_count(const struct connection *connection);
+static struct request *take_oldest(struct connection *connection, bool was_sent);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
@@ -1060,6 +1061,12 @@ static bool refuses_everything(struct connection *connection, struct slice error
 
 struct request *connection_take_oldest(struct connection *connection)
 {
+    return take_oldest(connection, true);
+}
+
+/* A write of which no byte has left changes nothing: its keys are read where they were before. */
+static struct request *take_oldest(struct connection *connection, bool was_sent)
+{
     struct request *request = request_queue_pop(&connection->queue);
     if (connection->unsent == request)
         connection->unsent = request->next;
@@ -1067,7 +1074,7 @@ struct request *connection_take_oldest(struct connection *connection)
     connection->taken++;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
-    touch_end(request, connection);
+    (was_sent ? touch_end : touch_cancel)(request, connection);
     if (request->is_tallied)
         tally_release(request);
     if (connection->is_dedicated)
@@ -1107,13 +1114,14 @@ static void end_requests(struct connection *connection, enum outcome outcome, bo
     bool is_past_unsent = false;
     connection->unsent = connection->gate = NULL;
     while (connection->queue.first) {
-        struct request *request = connection_take_oldest(connection);
+        const struct request *oldest = connection->queue.first;
+        bool was_sent = !is_past_unsent && (oldest != unsent || unsent_offset > 0);
+        is_past_unsent |= oldest == unsent;
+        struct request *request = take_oldest(connection, was_sent);
         if (is_void && request->client && (request->in_multi || request->pin == PIN_WATCH)) {
             transaction_end_void(request);
             continue;
         }
-        bool was_sent = !is_past_unsent && (request != unsent || unsent_offset > 0);
-        is_past_unsent |= request == unsent;
         end_request(connection, request, outcome, was_sent, exec_was_sent);
         if (outcome == OUTCOME_TIMED_OUT)
             outcome = OUTCOME_LOST; /* only the oldest was due */
