@@ -47,8 +47,8 @@ enum {
     BURST_GAP_MS = 100,             /* what comes after less than that was sent in one go with what came before */
     WINDOW_HIGH = 1024,             /* unanswered requests of one client */
     WINDOW_LOW = 512,
-    WINDOW_SHARED = 256,            /* ... where it shares a connection on which very many are: */
-    CROWDED = 8192,                 /* so many */
+    WINDOW_SHARED = 128,            /* ... where it shares a connection on which very many are: */
+    CROWDED = 4096,                 /* so many */
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
     OUTPUT_LOW = 256 * 1024,
     STREAM_ABOVE = LANE_BULK_BYTES, /* part of a reply is sent on before it is complete */
