@@ -66,65 +66,29 @@ struct client_route {
 
 enum client_reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
 
+/* Of very many clients each is cold when its turn comes: what any request needs stands first, in few cache lines. */
 struct client {
     ev_io io;
     struct worker *worker;
     struct upstream *upstream;
-    struct client *next, *previous;
-    struct client *next_dirty, *next_resumable, *next_dead;
-    uint64_t id;
 
+    struct client *next_dirty;
     struct chunk *input; /* what came and is not taken yet, from input_start on; NULL mostly */
     size_t input_start;
-    struct resp_command parser;
-
     struct request *first, *last; /* in the order of the commands */
     uint64_t inflight_bytes;      /* of those not ANSWERED */
     uint32_t order;               /* of the last */
     uint32_t pending;             /* requests in that queue */
     uint32_t inflight;            /* ... of them not ANSWERED */
     uint32_t held;                /* ... of them HELD or WAITING, or */
-    uint32_t aside;               /* ... to be sent again, not before all on its way is answered: */
-    uint32_t aside_writes;
-    struct request_queue again;   /* these (again.h) */
-    struct client *next_again;
-    uint32_t held_oldest, held_newest; /* request->order: no other that is held is older, or newer */
+
+    uint32_t aside;               /* ... to be sent again, not before all on its way is answered */
     uint32_t subscribing;         /* ... of them (un)subscriptions that are not confirmed */
-    uint32_t map_count;           /* upstream->map_count when the last was sent, and */
-    uint32_t unmapped_order;      /* ... the last that was sent before it was that */
-    struct tally *tally;          /* where they stand (tally.h); NULL mostly */
     uint32_t routed;              /* ... of them on shared connections: */
+    uint32_t route_count;
     struct client_route route;    /* one of these, the only one where there is but one shard ... */
     struct client_route *routes;  /* ... and the others; the list is kept */
-    uint32_t route_count, route_room;
-    uint32_t barriers;            /* ... of them with several keys of one slot: these may have to go again */
-    uint16_t barrier_place;       /* where, if it is one; else REQUEST_PLACE_NONE */
-    uint16_t home_place;          /* where its subscriptions are to be, if has_home */
-    uint16_t bound_place;         /* of its transaction or what it watches, once that is known */
     struct connection *dedicated; /* borrowed; NULL mostly */
-    struct session session;
-    struct request *blocking; /* the command that it waits in */
-    struct blocked blocked;   /* ... and all about that */
-    struct lane_habit habit;  /* of what size its replies are */
-    uint32_t replicas_epoch;  /* upstream->replicas_epoch when a node was last chosen for a read of it */
-    uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
-                                 shards, backend->reign of the master it wrote to; 0 = never */
-    uint32_t wrote_since;     /* upstream->master_epoch when it wrote first */
-    bool wrote_several;       /* masters */
-    bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
-    struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
-    struct touches *touches; /* keys that its transaction writes (touch.h); NULL mostly */
-    struct freshness_session *reading; /* what it has seen, where that is remembered (freshness.h); NULL else */
-    struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */
-    struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
-    struct ears *ears;       /* at masters where it has no connection of its own; NULL mostly */
-    struct client *next_unarranged;
-    struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
-
-    struct spans output;
-    struct spans pushed; /* what goes behind the reply that is in part with the output; see client_push() */
-    uint64_t stored_bytes; /* replies that wait for earlier ones */
-
     uint32_t database;
     uint8_t stall; /* enum client_stall */
     uint8_t reply_mode;
@@ -156,13 +120,53 @@ struct client {
     bool has_waited : 1;        /* for the topology, in vain: the command at hand is answered with an error */
     bool flushes_scripts : 1;   /* SCRIPT FLUSH is queued in its transaction */
 
+    struct spans output;
+    struct spans pushed; /* what goes behind the reply that is in part with the output; see client_push() */
+    uint64_t stored_bytes; /* replies that wait for earlier ones */
+    uint64_t active_ms;
+
+    const char *last_command; /* static text */
+    struct request *blocking; /* the command that it waits in */
+    struct ears *ears;        /* at masters where it has no connection of its own; NULL mostly */
+    struct request *restoring; /* begins what the session has lost on another connection; NULL mostly */
+    struct tally *tally;      /* where its requests stand (tally.h); NULL mostly */
+    uint32_t map_count;       /* upstream->map_count when the last was sent, and */
+    uint32_t unmapped_order;  /* ... the last that was sent before it was that */
+    uint32_t replicas_epoch;  /* upstream->replicas_epoch when a node was last chosen for a read of it */
+    uint32_t barriers;        /* requests with several keys of one slot: these may have to go again */
+    uint16_t barrier_place;   /* where, if it is one; else REQUEST_PLACE_NONE */
+    uint16_t home_place;      /* where its subscriptions are to be, if has_home */
+    uint16_t bound_place;     /* of its transaction or what it watches, once that is known */
+    struct lane_habit habit;  /* of what size its replies are */
+
+    struct session session;
+    struct pick_memo own_replica; /* where it keeps to one (pick.h) */
+    uint32_t route_room;
+    uint32_t aside_writes;
+    struct request_queue again;   /* those aside (again.h) */
+    struct client *next_again;
+    uint32_t held_oldest, held_newest; /* request->order: no other that is held is older, or newer */
+    struct resp_command parser;   /* of a command that has come in part */
+    struct blocked blocked;       /* all about the command that it waits in */
+    uint32_t written_epoch;   /* upstream->master_epoch when it last wrote, or may have; where there are several
+                                 shards, backend->reign of the master it wrote to; 0 = never */
+    uint32_t wrote_since;     /* upstream->master_epoch when it wrote first */
+    bool wrote_several;       /* masters */
+    bool has_unmarked_writes; /* since then no mark went before a WAIT of it */
+    struct script_queued *queued_scripts; /* sent in its transaction, the newest first; NULL mostly */
+    struct touches *touches; /* keys that its transaction writes (touch.h); NULL mostly */
+    struct freshness_session *reading; /* what it has seen, where that is remembered (freshness.h); NULL else */
+    struct transaction *transaction; /* what it has said in one, so that it can begin again; NULL mostly */
+    struct waits *waits;     /* in a WAIT that asks several masters; NULL mostly */
+
+    struct client *next, *previous;
+    struct client *next_resumable, *next_dead, *next_unarranged;
+    uint64_t id;
     uint64_t stalled_until_ms; /* at most, by STALL_TOPOLOGY */
     uint64_t vain_ms;          /* when one of its requests last ended that was held in vain, the first of such in a row;
                                   0 = never */
-    uint64_t created_ms, active_ms;
+    uint64_t created_ms;
     uint64_t burst_ms;         /* when the first bytes came of what it sent in one go, as far as we can tell */
-    struct pick_memo own_replica; /* where it keeps to one (pick.h) */
-    const char *last_command; /* static text */
     char *name, *library_name, *library_version; /* NULL = not set */
 };
 

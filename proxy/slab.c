@@ -6,7 +6,11 @@
 #include <stdalign.h>
 #include <stdlib.h>
 
-enum { EMPTY_SLABS_KEPT = 16 }; /* half a MiB */
+enum {
+    EMPTY_SLABS_KEPT = 16, /* half a MiB */
+    CACHE_LINE = 64,
+    MANY_LINES = 8, /* things that take so many begin with one: their first fields are those that are needed most */
+};
 
 /* The allocator's own word before each stands where the slab before ends, instead of in a page of its own. */
 #define SLAB_USED_BYTES (SLAB_BYTES - 2 * sizeof(size_t))
@@ -23,10 +27,13 @@ void slab_pool_finish(struct slab_pool *pool)
     *pool = (struct slab_pool){0};
 }
 
+static size_t round_up(size_t size, size_t to) { return (size + to - 1) / to * to; }
+
 struct slab *slab_pool_open(struct slab_pool *pool, size_t size)
 {
-    size_t step = (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
-    size_t begin = (sizeof(struct slab) + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
+    size_t alignment = size < MANY_LINES * CACHE_LINE ? alignof(max_align_t) : CACHE_LINE;
+    size_t step = round_up(size, alignment);
+    size_t begin = round_up(sizeof(struct slab), alignment);
     void *memory = NULL;
     if (posix_memalign(&memory, SLAB_BYTES, SLAB_USED_BYTES) != 0)
         return NULL;
