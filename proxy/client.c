@@ -29,8 +29,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -52,7 +50,6 @@ enum {
     OUTPUT_HIGH = 1024 * 1024,      /* a client that does not read: its input is left alone */
     OUTPUT_LOW = 256 * 1024,
     STREAM_ABOVE = LANE_BULK_BYTES, /* part of a reply is sent on before it is complete */
-    KEEPALIVE_S = 300,              /* Redis' tcp-keepalive */
 };
 
 
@@ -100,11 +97,6 @@ bool client_accept(struct worker *worker, struct upstream *upstream, int fd, con
     struct client *client = slab_take(&worker->client_slabs, sizeof *client);
     if (!client)
         return false;
-    if (!listener->is_unix) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEPALIVE_S}, sizeof(int));
-    }
     *client = (struct client){.worker = worker, .upstream = upstream, .id = id};
     client->is_unix = listener->is_unix;
     client->persona = listener->persona;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 enum {
     BACKLOG = 4096,           /* all clients of many may come at once; net.core.somaxconn bounds it */
     ACCEPTS_PER_EVENT = 64,   /* so that a storm of connections does not stop the loop */
+    KEEPALIVE_S = 300,        /* Redis' tcp-keepalive */
 };
 
 /* Of all threads: else one would accept a client of its own with the descriptor that another has given up for a moment to
@@ -123,11 +125,15 @@ static int bind_tcp(const struct config_address *address, char *error, size_t si
         chosen = found;
         fd = socket(chosen->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     }
-    int off = 0, on = 1;
+    int off = 0, on = 1, idle_s = KEEPALIVE_S;
     bool is_bound = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
                     setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
                     (chosen->ai_family != AF_INET6 ||
                      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address->host[0] ? &on : &off, sizeof on) == 0) &&
+                    /* Linux gives these to each socket that is accepted. */
+                    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+                    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0 &&
+                    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) == 0 &&
                     bind(fd, chosen->ai_addr, chosen->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
     if (!is_bound) {
         snprintf(error, size, "%s", strerror(errno));

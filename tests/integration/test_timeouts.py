@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Requests without a reply in time: each class by its own time, and a late reply is nobody's."""
 
+import os
 import threading
 import time
 
@@ -150,3 +151,17 @@ def test_late_reply_is_given_to_nobody(alone, processes, keys):
             thread.join()
     assert wrong == []
     assert late and right
+
+
+def test_a_client_whose_machine_has_gone_is_found_by_probes_of_tcp_that_begin_after_five_minutes(alone, processes):
+    pointsman = started(alone, processes)
+    with pointsman.raw() as link:
+        assert link.ask("PING") == b"PONG"
+        here = f"{link.socket.getsockname()[1]:04X}"
+        kind, ticks = "", ""
+        for line in open("/proc/net/tcp"):  # see proc(5)
+            fields = line.split()
+            if fields[2].endswith(f":{here}"):
+                kind, ticks = fields[5].split(":")
+        assert kind == "02", "the keepalive timer runs"
+        assert 280 < int(ticks, 16) / os.sysconf("SC_CLK_TCK") <= 300
