@@ -11,7 +11,9 @@ figure that counts is the CPU time (user + system, all threads) of the proxy's p
 same run; requests per second depend on the machine and on what else it does. A ratio is the median of the rounds'
 ratios. open_70 sends at 70 % of the lowest of the peaks that the contestants have just shown (peak), at times that do
 not depend on replies, and latency counts from when a request was due; open_70_own at 70 % of Pointsman's peak, beside
-those that can follow.
+those that can follow. A request that waited for a tenth of its time or more because the machine kept the load
+itself from running, for more than a millisecond, is left out of the latencies; if so do more than a tenth of all, nothing
+is judged.
 
 Environment:
   BENCH_SCENARIOS  names with commas between       default: all

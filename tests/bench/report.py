@@ -79,9 +79,9 @@ def print_scenario(scenario, contestants, results):
         if not own:
             continue
         print(row(cells(scenario.name, name, own, results.samples)), flush=True)
-        late = sum(sample.load_was_the_limit for sample in own)
-        if late:
-            results.note(f"{scenario.name} {name}: the load itself was late in {late} of {len(own)} rounds")
+        disturbed = sum(sample.load_was_the_limit for sample in own)
+        if disturbed:
+            results.note(f"{scenario.name} {name}: the load itself was disturbed in {disturbed} of {len(own)} rounds")
         if own[0].replica_share:
             results.note(f"{scenario.name} {name}: {100 * median(own, 'replica_share'):.1f} % of reads by replicas")
     if scenario.name in results.rates:
@@ -153,12 +153,13 @@ def goal_result(goal, results):
     ours, theirs = (results.samples.get((goal.scenario, name)) for name in (POINTSMAN, goal.beside))
     measured = ratio(ours, theirs, goal.figure)
     why_not = results.why_not.get((goal.scenario, goal.beside), "")
-    doubt = "the load itself was late" if measured is not None and (was_late(ours) or was_late(theirs)) else ""
+    is_doubtful = measured is not None and (was_disturbed(ours) or was_disturbed(theirs))
+    doubt = "the load itself was disturbed" if is_doubtful else ""
     met = None if measured is None or doubt else measured <= goal.at_most
     return {**asdict(goal), "measured": measured, "ok": met, "why_not": why_not, "doubt": doubt}
 
 
-def was_late(samples):
+def was_disturbed(samples):
     return 2 * sum(sample.load_was_the_limit for sample in samples) > len(samples)
 
 

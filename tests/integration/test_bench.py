@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,22 @@ def test_open_loop_counts_the_waiting_of_those_that_were_due_while_the_server_st
     assert said["answered"] == said["requests"] == 1500
     assert said["latency_us"]["max"] >= STALL_SECONDS * 1e6
     assert said["latency_us"]["p90"] >= STALL_SECONDS * 1e6 / 4
+    assert said["undisturbed_us"]["p90"] >= STALL_SECONDS * 1e6 / 4, "the server's stall is none of the load's"
+
+
+def test_open_loop_leaves_out_what_waited_while_it_did_not_run_itself():
+    with server(lambda number: b"$2\r\nok\r\n") as port:
+        words = ("--connections", "1", "--rate", str(RATE), "--requests", "3000", "--value-bytes", "2")
+        process = subprocess.Popen([OPENLOOP, "--port", str(port), *words], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(STALL_SECONDS)
+        process.send_signal(signal.SIGCONT)
+        said = json.loads(process.communicate(timeout=60 * SLOWNESS)[0])
+    due_meanwhile = RATE * STALL_SECONDS
+    assert due_meanwhile * 0.9 <= said["disturbed"] <= said["requests"] == said["answered"] == 3000
+    assert said["latency_us"]["max"] >= STALL_SECONDS * 0.9e6 > said["undisturbed_us"]["max"]
+    assert said["was_the_limit"]
 
 
 def test_closed_loop_asks_less_meanwhile_and_sees_one():

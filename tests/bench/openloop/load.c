@@ -31,6 +31,7 @@ enum {
     HEADER_BYTES = 64,                 /* of a command, and of the value of a SET; they are less */
     SPIN_NS = 20 * 1000,               /* waking up takes about as long */
     LONGEST_WAIT_NS = 100 * 1000 * 1000,
+    DISTURBING_SHARE = 10, /* what we have made a tenth longer ourselves says nothing of the server */
     NS_PER_SECOND = 1000 * 1000 * 1000,
 };
 
@@ -38,6 +39,7 @@ enum request_kind { REQUEST_GET, REQUEST_MGET, REQUEST_SET };
 
 struct pending {
     uint64_t since_ns;
+    uint64_t stopped_ns; /* for how long we had not run until then */
     enum request_kind kind;
     bool is_measured;
 };
@@ -75,6 +77,8 @@ struct load {
     uint64_t chance;
     struct schedule schedule;
     uint64_t start_ns, now_ns, measured_from_ns, last_reply_ns, held_until_ns;
+    uint64_t stopped_ns; /* all times when we did not run though we were to */
+    uint64_t last_stop_ns, stopped_until_ns;
     uint64_t in_flight, next_key;
     double cpu_before;
     bool is_measuring;
@@ -112,6 +116,8 @@ static void flush_dirty(struct load *load);
 static void flush(struct load *load, struct connection *connection);
 static void watch(const struct load *load, struct connection *connection, bool is_blocked);
 static void wait_and_read(struct load *load);
+static void note_stop(struct load *load, uint64_t awaited_ns);
+static uint64_t stopped_until(const struct load *load, uint64_t at_ns);
 static uint64_t time_to_wait_ns(const struct load *load);
 static void read_replies(struct load *load, struct connection *connection);
 static void take_reply(struct load *load, struct connection *connection);
@@ -373,7 +379,7 @@ static void add_request(struct load *load, struct connection *connection, uint64
     connection->output_end = (size_t)(end - connection->output);
     uint64_t at = (connection->first + connection->count++) % load->options->pipeline;
     bool is_measured = load->is_measuring && since_ns >= load->measured_from_ns;
-    connection->pending[at] = (struct pending){since_ns, kind, is_measured};
+    connection->pending[at] = (struct pending){since_ns, stopped_until(load, since_ns), kind, is_measured};
     load->outcome.sent++;
     load->in_flight++;
     load->outcome.requests += is_measured;
@@ -469,16 +475,33 @@ static void watch(const struct load *load, struct connection *connection, bool i
 static void wait_and_read(struct load *load)
 {
     struct epoll_event events[EVENTS];
-    uint64_t wait_ns = time_to_wait_ns(load);
+    uint64_t looked_ns = load->now_ns, wait_ns = time_to_wait_ns(load);
     struct timespec wait = {.tv_nsec = wait_ns > SPIN_NS ? (long)(wait_ns - SPIN_NS) : 0};
     int count = epoll_pwait2(load->epoll, events, EVENTS, &wait, NULL);
     load->now_ns = clock_ns();
+    note_stop(load, looked_ns + wait_ns);
     for (int i = 0; i < count && !load->has_failed; i++) {
         struct connection *connection = events[i].data.ptr;
         if (events[i].events & EPOLLOUT) flush(load, connection);
         if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) read_replies(load, connection);
     }
     load->now_ns = clock_ns();
+}
+
+static void note_stop(struct load *load, uint64_t awaited_ns)
+{
+    if (load->now_ns <= awaited_ns + load->options->late_us * 1000) return;
+    load->last_stop_ns = load->now_ns - awaited_ns;
+    load->stopped_until_ns = load->now_ns;
+    load->stopped_ns += load->last_stop_ns;
+}
+
+/* For how long in all, until a moment that is not before the last time. */
+static uint64_t stopped_until(const struct load *load, uint64_t at_ns)
+{
+    if (at_ns >= load->stopped_until_ns) return load->stopped_ns;
+    uint64_t behind_ns = load->stopped_until_ns - at_ns;
+    return load->stopped_ns - (behind_ns < load->last_stop_ns ? behind_ns : load->last_stop_ns);
 }
 
 static uint64_t time_to_wait_ns(const struct load *load)
@@ -524,7 +547,12 @@ static void take_reply(struct load *load, struct connection *connection)
         complain(load, pending, &connection->reader.reply);
     if (!pending->is_measured) return;
     load->outcome.answered++;
-    histogram_add(&load->outcome.latency_ns, load->now_ns - pending->since_ns);
+    uint64_t latency_ns = load->now_ns - pending->since_ns;
+    histogram_add(&load->outcome.latency_ns, latency_ns);
+    if (load->stopped_ns - pending->stopped_ns > latency_ns / DISTURBING_SHARE)
+        load->outcome.disturbed++;
+    else
+        histogram_add(&load->outcome.undisturbed_ns, latency_ns);
 }
 
 static bool is_as_asked(const struct load *load, const struct pending *pending, const struct reply *reply)

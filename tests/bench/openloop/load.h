@@ -34,11 +34,13 @@ struct outcome {
     uint64_t unanswered; /* when it was given up */
     uint64_t unsent;     /* due, and no connection had room for it before it was given up */
     uint64_t held;       /* sent after they were due, as no connection had room then */
-    uint64_t late; /* sent more than --late-us after they were due for no such reason: we were the limit */
+    uint64_t late; /* sent more than --late-us after they were due for no such reason: we did not run */
     uint64_t worst_late_ns;
+    uint64_t disturbed; /* a tenth of their latency or more is time when we did not run, for more than --late-us */
     double seconds;     /* from the first request to the last reply */
     double cpu_seconds; /* of this program, meanwhile */
     struct histogram latency_ns;
+    struct histogram undisturbed_ns; /* of all others: what a machine that has other things to do has not lengthened */
     char first_complaint[OUTCOME_TEXT_MAX]; /* the first error or wrong reply */
     char failure[OUTCOME_TEXT_MAX];         /* why it ended before its time; empty: it did not */
 };

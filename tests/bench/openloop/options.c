@@ -48,7 +48,7 @@ static const struct option_row rows[] = {
     {"warmup", OPTION_REAL, FIELD(warmup_seconds), 0, 600, 0, "seconds of load before it is measured (0)"},
     {"warmup-requests", OPTION_WHOLE, FIELD(warmup_requests), 0, 1e9, 0,
      "requests before they are measured (0)"},
-    {"late-us", OPTION_WHOLE, FIELD(late_us), 1, 1e7, 1000, "sent so much after it was due is late (1000)"},
+    {"late-us", OPTION_WHOLE, FIELD(late_us), 1, 1e7, 1000, "not to run for so long disturbs what waits meanwhile (1000)"},
     {"timeout", OPTION_REAL, FIELD(timeout_seconds), 0.1, 600, 10,
      "seconds without any reply that end it (10)"},
     {"seed", OPTION_WHOLE, FIELD(seed), 0, 1e15, 1, "of keys, kinds and arrivals (1)"},
