@@ -63,6 +63,11 @@ $(BUILD)/unit/openloop_test: tests/unit/openloop_test.c $(OPENLOOP_WITHOUT_MAIN)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $< $(OPENLOOP_WITHOUT_MAIN) -lcmocka $(LDFLAGS) -lm
 
+# What a benchmark sees a proxy beside: moves bytes and parses nothing.
+$(BUILD)/floor: tests/bench/floor.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(LDFLAGS)
+
 # Small programs that integration tests ask, each of one file.
 $(BUILD)/%: tests/integration/tools/%.c $(PROXY_WITHOUT_MAIN) $(BUILD)/librouting.a
 	@mkdir -p $(@D)
@@ -78,7 +83,7 @@ $(BUILD)/%.so: tests/integration/module/%.c
 TEST_MODULES := $(patsubst tests/integration/module/%.c,$(BUILD)/%.so,$(wildcard tests/integration/module/*.c))
 
 .PHONY: test-programs
-test-programs: $(UNIT_TESTS) $(BUILD)/openloop $(TEST_TOOLS) $(TEST_MODULES)
+test-programs: $(UNIT_TESTS) $(BUILD)/openloop $(BUILD)/floor $(TEST_TOOLS) $(TEST_MODULES)
 
 .PHONY: unit
 unit: $(UNIT_TESTS) ## run the unit tests alone
@@ -223,12 +228,12 @@ help: ## print this
 
 BENCH_POINTSMAN ?= $(BUILD)/pointsman
 BENCH_SCENARIO ?= get_p1
-BENCH_PYTHON = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" BENCH_OPENLOOP="$(BUILD)/openloop" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
+BENCH_PYTHON = BENCH_POINTSMAN="$(BENCH_POINTSMAN)" BENCH_OPENLOOP="$(BUILD)/openloop" BENCH_FLOOR="$(BUILD)/floor" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 BENCH = $(BENCH_PYTHON) tests/bench/bench.py
 BENCH_TOOLS := redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux
 
 .PHONY: bench bench-readme bench-instructions bench-threads bench-fairness bench-profile
-bench: $(BUILD)/pointsman $(BUILD)/openloop ## CPU per request and latency beside peers (QUICK=1: a first look; BENCH_SCENARIOS=a,b; RENEW=1: into README)
+bench: $(BUILD)/pointsman $(BUILD)/openloop $(BUILD)/floor ## CPU per request and latency beside peers (QUICK=1: a first look; BENCH_SCENARIOS=a,b; RENEW=1: into README)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy nutcracker:nutcracker
 	@$(BENCH) --json $(BUILD)/bench.json --chart $(BUILD)/bench.svg
 	@$(if $(filter-out 0,$(RENEW)),$(BENCH) --renew $(BUILD)/bench.json)
@@ -249,7 +254,7 @@ bench-fairness: $(BUILD)/pointsman ## p99 of small GETs beside one client that w
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) haproxy:haproxy
 	@$(BENCH_PYTHON) tests/bench/fairness.py
 
-bench-profile: $(BUILD)/pointsman $(BUILD)/openloop ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
+bench-profile: $(BUILD)/pointsman $(BUILD)/openloop $(BUILD)/floor ## hot symbols and system calls per request (BENCH_SCENARIO=get_p16)
 	@sh tests/bench/install-tools.sh $(BENCH_TOOLS) perf:linux-perf strace:strace valgrind:valgrind
 	@$(BENCH) --perf $(BENCH_SCENARIO)
 

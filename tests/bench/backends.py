@@ -8,7 +8,7 @@ A contestant is a proxy with a configuration, or `direct`: none at all.
 
 from rig import IS_ANYBODY_THERE, PROXIES, ask, free_port, info, nutcracker_command, pointsman_before, wait_for
 
-DIRECT, HAPROXY, NUTCRACKER, POINTSMAN = "direct", "haproxy", "nutcracker", "pointsman"
+DIRECT, HAPROXY, NUTCRACKER, FLOOR, POINTSMAN = "direct", "haproxy", "nutcracker", "floor", "pointsman"
 POINTSMAN_ONE, POINTSMAN_MASTER = "pointsman_one", "pointsman_master"
 MASTERS, REPLICAS = 3, 2
 SLOTS = 16384
@@ -53,7 +53,7 @@ class World:
 
 
 class OneNode(World):
-    contestants = (DIRECT, HAPROXY, NUTCRACKER, POINTSMAN)
+    contestants = (DIRECT, HAPROXY, NUTCRACKER, FLOOR, POINTSMAN)
 
     def start_nodes(self):
         self.redis = self.rig.start_redis("redis")

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import asdict
 
 import chart
-from backends import DIRECT, HAPROXY, NUTCRACKER, POINTSMAN, POINTSMAN_MASTER, POINTSMAN_ONE
+from backends import DIRECT, FLOOR, HAPROXY, NUTCRACKER, POINTSMAN, POINTSMAN_MASTER, POINTSMAN_ONE
 from load import SCENARIOS
 from rig import ROOT, Failure, choose_cpus, pointsman_binary
 
@@ -31,6 +31,7 @@ NAMES = {
     DIRECT: "no proxy",
     HAPROXY: "HAProxy, TCP",
     NUTCRACKER: "nutcracker",
+    FLOOR: "the floor",
     POINTSMAN: "Pointsman",
     POINTSMAN_ONE: "Pointsman before one",
     POINTSMAN_MASTER: "Pointsman, all to the master",
@@ -114,13 +115,13 @@ def decimal(value):
 
 def print_goals(document):
     print("\ngoals: pointsman beside a peer, at most")
-    print(f"{'scenario':<12} {'figure':<9} {'beside':<17} {'measured':>8} {'goal':>6}  ok")
+    print(f"{'scenario':<12} {'figure':<9} {'beside':<17} {'measured':>8} {'goal':>6} {'floor':>6}  ok")
     for goal in document["goals"]:
         verdict = {None: "-", True: "yes", False: "NO"}[goal["ok"]]
         verdict += f" (not measured: {goal['why_not']})" if goal["why_not"] else ""
         verdict += f" ({goal['doubt']})" if goal["doubt"] else ""
         what = f"{goal['scenario']:<12} {FIGURES[goal['figure']]:<9} {goal['beside']:<17}"
-        print(f"{what} {decimal(goal['measured']):>8} {goal['at_most']:>6.2f}  {verdict}")
+        print(f"{what} {decimal(goal['measured']):>8} {goal['at_most']:>6.2f} {decimal(goal['floor']):>6}  {verdict}")
     print(f"\n{document['seconds']:.0f} s")
 
 
@@ -156,7 +157,8 @@ def goal_result(goal, results):
     is_doubtful = measured is not None and (was_disturbed(ours) or was_disturbed(theirs))
     doubt = "the load itself was disturbed" if is_doubtful else ""
     met = None if measured is None or doubt else measured <= goal.at_most
-    return {**asdict(goal), "measured": measured, "ok": met, "why_not": why_not, "doubt": doubt}
+    floor = ratio(results.samples.get((goal.scenario, FLOOR)), theirs, goal.figure)
+    return {**asdict(goal), "measured": measured, "floor": floor, "ok": met, "why_not": why_not, "doubt": doubt}
 
 
 def was_disturbed(samples):
@@ -273,7 +275,7 @@ def replace_between(text, name, new):
 def costs_table(document):
     lines = [f"{programs_in_words(document)}\n"]
     for world, columns in (
-        ("one", (HAPROXY, NUTCRACKER, POINTSMAN, DIRECT)),
+        ("one", (HAPROXY, NUTCRACKER, FLOOR, POINTSMAN, DIRECT)),
         ("three", (NUTCRACKER, POINTSMAN, POINTSMAN_ONE)),
         ("replicas", (POINTSMAN, POINTSMAN_MASTER)),
     ):
@@ -310,14 +312,14 @@ def table_cell(one, is_open):
 
 
 def goals_table(document):
-    lines = ["| | figure | beside | goal | measured |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | figure | beside | goal | the floor | measured |", "| --- | --- | --- | --- | --- | --- |"]
     for goal in document["goals"]:
         scenario = SCENARIOS.get(goal["scenario"])
         what = scenario.what + WORLDS_IN_WORDS[scenario.world] if scenario else "TLS towards clients"
         measured = measured_in_words(goal)
-        lines.append(
-            f"| {what} | {IN_WORDS[goal['figure']]} | {NAMES[goal['beside']]} | {goal['at_most']:.2f} | {measured} |"
-        )
+        floor = "" if goal["floor"] is None else decimal(goal["floor"])
+        wanted = f"{IN_WORDS[goal['figure']]} | {NAMES[goal['beside']]} | {goal['at_most']:.2f}"
+        lines.append(f"| {what} | {wanted} | {floor} | {measured} |")
     return "\n".join(lines)
 
 

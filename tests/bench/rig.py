@@ -98,7 +98,15 @@ def pointsman_binary():
 
 
 def openloop_binary():
-    path = os.path.join(ROOT, os.environ.get("BENCH_OPENLOOP", "build/openloop"))
+    return binary("BENCH_OPENLOOP", "build/openloop")
+
+
+def floor_binary():
+    return binary("BENCH_FLOOR", "build/floor")
+
+
+def binary(variable, default):
+    path = os.path.join(ROOT, os.environ.get(variable, default))
     if not os.access(path, os.X_OK):
         raise Failure(f"{os.path.relpath(path, ROOT)} is missing: `make {os.path.relpath(path, ROOT)}` builds it")
     return path
@@ -364,6 +372,10 @@ def nutcracker_command(rig, port, servers=()):
     return [program("nutcracker"), "-c", path, "-a", "127.0.0.1", "-s", str(free_port())]
 
 
+def floor_command(rig, port):
+    return [floor_binary(), str(port), str(rig.redis.port)]
+
+
 def pointsman_command(rig, port):
     return pointsman_before(port, "static", [rig.redis], "master")
 
@@ -373,4 +385,9 @@ def pointsman_before(port, kind, nodes, policy):
     return [*command, f"--upstream.nodes={','.join(map(address, nodes))}", f"--reads.policy={policy}"]
 
 
-PROXIES = {"haproxy": haproxy_command, "nutcracker": nutcracker_command, "pointsman": pointsman_command}
+PROXIES = {
+    "haproxy": haproxy_command,
+    "nutcracker": nutcracker_command,
+    "floor": floor_command,
+    "pointsman": pointsman_command,
+}
