@@ -60,6 +60,7 @@ static void connection_ready(struct connection *connection);
 static void is_new_no_more(struct connection *connection);
 static void send_greeting(struct connection *connection, const struct slice *words, size_t count);
 static void connection_readable(struct connection *connection);
+static size_t receive(struct connection *connection, struct chunk *intake);
 static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size);
 static void take_fragment(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size,
                           bool is_complete);
@@ -677,31 +678,47 @@ static void close_unwelcome(struct connection *connection, const char *command, 
 
 /* ---- replies ---- */
 
+/* Until there is no more, so that as many replies as there are leave together, or others are to have their turn. */
 static void connection_readable(struct connection *connection)
 {
-    struct chunk_pool *pool = &worker_of(connection)->chunks;
-    struct chunk *intake = chunk_pool_intake(pool, READ_ROOM);
-    if (!intake) {
-        connection_close(connection, OUTCOME_LOST, "out of memory");
-        return;
+    for (size_t moved = 0; moved < BYTES_PER_TURN;) {
+        struct chunk *intake = chunk_pool_intake(&worker_of(connection)->chunks, READ_ROOM);
+        if (!intake) {
+            connection_close(connection, OUTCOME_LOST, "out of memory");
+            return;
+        }
+        size_t room = chunk_room(intake);
+        size_t size = receive(connection, intake);
+        if (size < room || connection->state == CONNECTION_CLOSED)
+            return;
+        moved += size;
     }
+}
+
+/* 0: nothing, and perhaps it is closed. */
+static size_t receive(struct connection *connection, struct chunk *intake)
+{
+    struct worker *worker = worker_of(connection);
     char *bytes = intake->bytes + intake->filled;
     ssize_t size = recv(connection->io.fd, bytes, chunk_room(intake), 0);
-    if (size > 0) {
-        struct worker *worker = worker_of(connection);
-        intake->filled += (size_t)size;
-        chunk_take(intake);
-        worker->received_us = connection->backend->upstream->asks_freshness ? clock_us() : 0;
-        take_bytes(connection, intake, bytes, (size_t)size);
-        worker->received_us = 0;
-        if (connection->timed_us)
-            end_timing(connection);
-        chunk_release(pool, intake);
-    } else if (size == 0) {
+    if (size == 0) {
         connection_close(connection, OUTCOME_LOST, "closed by the node");
-    } else if (errno != EAGAIN && errno != EINTR) {
-        connection_close(connection, OUTCOME_LOST, strerror(errno));
+        return 0;
     }
+    if (size < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            connection_close(connection, OUTCOME_LOST, strerror(errno));
+        return 0;
+    }
+    intake->filled += (size_t)size;
+    chunk_take(intake);
+    worker->received_us = connection->backend->upstream->asks_freshness ? clock_us() : 0;
+    take_bytes(connection, intake, bytes, (size_t)size);
+    worker->received_us = 0;
+    if (connection->timed_us)
+        end_timing(connection);
+    chunk_release(&worker->chunks, intake);
+    return (size_t)size;
 }
 
 static void take_bytes(struct connection *connection, struct chunk *chunk, const char *bytes, size_t size)
