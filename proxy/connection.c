@@ -34,6 +34,7 @@
 
 enum {
     READ_ROOM = 16 * 1024,        /* least free room in the intake before a read */
+    READ_PER_TURN = 256 * 1024,   /* of one node, so that many small replies do not make a turn long */
     FRAME_LIMIT = 512 * 1024 * 1024, /* what must be seen whole; Redis' own limit for one bulk */
     KEEPALIVE_IDLE_S = 5,
     KEEPALIVE_INTERVAL_S = 2,
@@ -681,7 +682,7 @@ static void close_unwelcome(struct connection *connection, const char *command, 
 /* Until there is no more, so that as many replies as there are leave together, or others are to have their turn. */
 static void connection_readable(struct connection *connection)
 {
-    for (size_t moved = 0; moved < BYTES_PER_TURN;) {
+    for (size_t moved = 0; moved < READ_PER_TURN;) {
         struct chunk *intake = chunk_pool_intake(&worker_of(connection)->chunks, READ_ROOM);
         if (!intake) {
             connection_close(connection, OUTCOME_LOST, "out of memory");

@@ -485,21 +485,31 @@ def measure_overload(settings):
         flood = Flood(server.port, ACTIVE_CLIENTS, GET, GET_REPLY_BYTES)
         seconds = settings.seconds
         flood.closed_loop(16, 1)
-        peak, peak_ms = beside_a_patient_client(server, seconds, lambda: flood.closed_loop(64, seconds))
+        rounds = [peak_and_beyond(server, flood, seconds) for _ in range(settings.rounds)]
+        peak = statistics.median(peak for peak, _, _, _ in rounds)
         seen = []
-        rate, rate_ms = beside_a_patient_client(
-            server, 2 * seconds, lambda: flood.open_loop(2 * peak, 2 * seconds, 1.0, lambda: seen.append(rss(server)))
-        )
+        flood.open_loop(2 * peak, 2 * seconds, 1.0, lambda: seen.append(rss(server)))
         after = settled_rss(server, 5)
         flood.close()
+    peak_ms, beyond_ms = (sum((one[which] for one in rounds), []) for which in (1, 3))
     early, late = max(seen[len(seen) // 4 : len(seen) // 2]), max(seen[3 * len(seen) // 4 :])
     yield Row("overload", f"peak: {ACTIVE_CLIENTS} clients, 64 requests in flight each", peak / 1000, "1000/s")
-    yield at_least("overload", "throughput where twice as much is sent / peak", rate / peak, "", 0.9)
+    share = statistics.median(beyond / peak for peak, _, beyond, _ in rounds)
+    yield at_least("overload", "throughput where twice as much is sent / peak, by turns", share, "", 0.9)
     yield Row("overload", "memory meanwhile", late / MIB, "MiB")
     yield at_most("overload", "memory in the last quarter of the time / in the second", late / early, "", 1.05)
     yield Row("overload", "memory after it", after / MIB, "MiB")
     yield Row("overload", "p99 of a client that waits for its replies, at the peak", percentile(peak_ms, 0.99), "ms")
-    yield Row("overload", "p99 of a client that waits for its replies, at twice the peak", percentile(rate_ms, 0.99), "ms")
+    yield Row("overload", "p99 of a client that waits for its replies, at twice the peak", percentile(beyond_ms, 0.99), "ms")
+
+
+def peak_and_beyond(server, flood, seconds):
+    """The machine may have more time for us now than in a while: each peak is beside what comes right after it."""
+    peak, peak_ms = beside_a_patient_client(server, seconds / 2, lambda: flood.closed_loop(64, seconds / 2))
+    beyond, beyond_ms = beside_a_patient_client(
+        server, seconds / 2, lambda: flood.open_loop(2 * peak, seconds / 2, seconds / 8, lambda: None)
+    )
+    return peak, peak_ms, beyond, beyond_ms
 
 
 def beside_a_patient_client(server, seconds, load):
