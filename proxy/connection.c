@@ -81,7 +81,7 @@ static enum refusal refusal_of_request(const struct request *request, struct sli
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held);
 static uint32_t sent_count(const struct connection *connection);
-static struct request *take_oldest(struct connection *connection, bool was_sent);
+static inline struct request *take_oldest(struct connection *connection, bool was_sent);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
@@ -1083,7 +1083,7 @@ struct request *connection_take_oldest(struct connection *connection)
 }
 
 /* A write of which no byte has left changes nothing: its keys are read where they were before. */
-static struct request *take_oldest(struct connection *connection, bool was_sent)
+static inline struct request *take_oldest(struct connection *connection, bool was_sent)
 {
     struct request *request = request_queue_pop(&connection->queue);
     if (connection->unsent == request)
@@ -1092,7 +1092,10 @@ static struct request *take_oldest(struct connection *connection, bool was_sent)
     connection->taken++;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
-    (was_sent ? touch_end : touch_cancel)(request, connection);
+    if (was_sent)
+        touch_end(request, connection);
+    else
+        touch_cancel(request, connection);
     if (request->is_tallied)
         tally_release(request);
     if (connection->is_dedicated)

@@ -16,10 +16,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from harness import HOST, POINTSMAN, ROOT, SANITIZED, SLOWNESS, free_port
+from harness import HOST, POINTSMAN, ROOT, SANITIZED, SLOWNESS, Raw, Server, encode, free_port, wait_for
 
 BENCH = ROOT / "tests" / "bench"
 OPENLOOP = str(pathlib.Path(POINTSMAN).parent / "openloop")
+FLOOR = str(pathlib.Path(POINTSMAN).parent / "floor")
 RATE = 2000
 STALL_SECONDS = 0.5
 
@@ -166,7 +167,7 @@ def test_mistakes_on_the_command_line_are_told():
 
 
 def run_bench(program, *words, **environment):
-    names = {"BENCH_POINTSMAN": POINTSMAN, "BENCH_OPENLOOP": OPENLOOP, "BENCH_KEYS": "1000"}
+    names = {"BENCH_POINTSMAN": POINTSMAN, "BENCH_OPENLOOP": OPENLOOP, "BENCH_FLOOR": FLOOR, "BENCH_KEYS": "1000"}
     return subprocess.run(
         ["/usr/bin/python3", str(BENCH / program), *map(str, words)],
         capture_output=True,
@@ -190,6 +191,7 @@ def test_harness_measures_each_kind_of_scenario_and_draws_it(tmp_path):
     document = json.loads((tmp_path / "bench.json").read_text())
     measured = {(row["scenario"], row["proxy"]) for row in document["rows"]}
     one = {(name, proxy) for name in ("peak", "get_16k") for proxy in ("direct", "haproxy", "pointsman")}
+    one.add(("get_16k", "floor"))
     others = {("c_mget10", "nutcracker"), ("c_mget10", "pointsman"), ("r_mix_p1", "pointsman_master")}
     assert one | others | {("r_mix_p1", "pointsman")} <= measured
     assert {name for name, _ in measured} == set(scenarios.split(","))
@@ -199,10 +201,12 @@ def test_harness_measures_each_kind_of_scenario_and_draws_it(tmp_path):
     assert {row["proxy"]: row["replica_share"] > 0.5 for row in split} == {"pointsman": True, "pointsman_master": False}
     goals = {(goal["scenario"], goal["beside"]): goal["measured"] for goal in document["goals"]}
     assert goals["get_16k", "haproxy"] > 0 and goals["c_mget10", "nutcracker"] > 0
+    floors = {(goal["scenario"], goal["beside"]): goal["floor"] for goal in document["goals"]}
+    assert floors["get_16k", "haproxy"] > 0 and floors["open_70", "haproxy"] is None
     assert goals["get_c1000", "haproxy"] is None and goals["tls", "haproxy"] is None
     assert "does not speak TLS" in done.stdout
     bars = ElementTree.parse(tmp_path / "bench.svg").findall(".//{http://www.w3.org/2000/svg}rect")
-    assert len(bars) == 1 + 3 + 3 + 2  # the page, and a bar for each proxy of get_16k, c_mget10 and r_mix_p1
+    assert len(bars) == 1 + 4 + 3 + 2  # the page, and a bar for each proxy of get_16k, c_mget10 and r_mix_p1
 
 
 def test_harness_fails_if_a_proxy_answers_without_its_nodes(tmp_path):
@@ -229,6 +233,7 @@ def goal_of(scenario, measured):
         "beside": "haproxy",
         "at_most": 0.6,
         "measured": measured,
+        "floor": 0.41,
         "ok": measured and measured <= 0.6,
         "why_not": "",
         "doubt": "",
@@ -254,7 +259,7 @@ def test_readme_is_written_from_what_was_measured_last(tmp_path, monkeypatch):
     text = readme.read_text()
     assert "old" not in text and text.startswith("a\n") and text.endswith("\nc\n")
     assert "8.00 + 1.00 µs" in text and "7.00" not in text
-    assert "| 0.60 | 0.70 |" in text and "| 0.60 | **0.50** |" in text
+    assert "| 0.60 | 0.41 | 0.70 |" in text and "| 0.60 | 0.41 | **0.50** |" in text
     assert "8.00 µs" in (tmp_path / "costs.svg").read_text()
 
 
@@ -263,6 +268,39 @@ def test_readme_of_the_project_has_a_place_for_them():
     for name in ("costs", "goals"):
         assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
     assert "tests/bench/costs.svg" in text and (BENCH / "costs.svg").exists()
+
+
+# ------------------------------------------------------------------------------------------------- the floor
+
+
+def test_floor_gives_each_client_its_own_replies_and_lets_go_who_sends_what_it_is_not_for(processes):
+    server = processes(Server("alone")).ready()
+    port = free_port()
+    process = subprocess.Popen([FLOOR, str(port), str(server.port)], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: can_connect(port), what="the floor to listen")
+        clients = [Raw(port) for _ in range(20)]
+        values = [bytes([65 + i]) * 40_000 for i in range(20)]
+        with server.raw() as direct:
+            for i, value in enumerate(values):
+                direct.ask("SET", f"key:{i:02}", value)
+        for _ in range(10):
+            for i, client in enumerate(clients):
+                client.send(encode("GET", f"key:{i:02}") * 5)
+            for client, value in zip(clients, values):
+                assert [client.read() for _ in range(5)] == [value] * 5
+        clients[0].send(encode("GET", "key:00") + encode("PING"))
+        assert clients[0].read_to_end() == b""
+        assert clients[1].ask("GET", "key:01") == values[1]
+    finally:
+        process.kill()
+        assert "several lengths" in process.communicate()[1]
+
+
+def can_connect(port):
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port)):
+        return True
+    return False
 
 
 # ------------------------------------------------------------------------------- instructions, allocations
