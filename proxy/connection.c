@@ -1086,6 +1086,7 @@ struct request *connection_take_oldest(struct connection *connection)
 static inline struct request *take_oldest(struct connection *connection, bool was_sent)
 {
     struct request *request = request_queue_pop(&connection->queue);
+    assert(request);
     if (connection->unsent == request)
         connection->unsent = request->next;
     connection->count--;
