@@ -81,7 +81,7 @@ static enum refusal refusal_of_request(const struct request *request, struct sli
 static bool has_pushes(const struct connection *connection);
 static void retry_refused(struct connection *connection, struct request *request, enum refusal refusal, bool is_held);
 static uint32_t sent_count(const struct connection *connection);
-static inline struct request *take_oldest(struct connection *connection, bool was_sent);
+static inline struct request *take_oldest(struct connection *connection, bool may_have_run);
 static void end_requests(struct connection *connection, enum outcome outcome, bool is_void);
 static void end_request(struct connection *connection, struct request *request, enum outcome outcome, bool was_sent,
                         bool exec_was_sent);
@@ -679,10 +679,14 @@ static void close_unwelcome(struct connection *connection, const char *command, 
 
 /* ---- replies ---- */
 
-/* Until there is no more, so that as many replies as there are leave together, or others are to have their turn. */
+/* Until there is no more, so that as many replies as there are leave together, or others are to have their turn. But one turn
+ * alone must not take a client over its limit, who reads what it gets. */
 static void connection_readable(struct connection *connection)
 {
-    for (size_t moved = 0; moved < READ_PER_TURN;) {
+    bool is_tight = worker_of(connection)->group->config->client_output_limit < 4 * READ_PER_TURN;
+    size_t most = is_tight ? 0 : READ_PER_TURN;
+    size_t moved = 0;
+    do {
         struct chunk *intake = chunk_pool_intake(&worker_of(connection)->chunks, READ_ROOM);
         if (!intake) {
             connection_close(connection, OUTCOME_LOST, "out of memory");
@@ -693,7 +697,7 @@ static void connection_readable(struct connection *connection)
         if (size < room || connection->state == CONNECTION_CLOSED)
             return;
         moved += size;
-    }
+    } while (moved < most);
 }
 
 /* 0: nothing, and perhaps it is closed. */
@@ -834,6 +838,7 @@ static void take_frame(struct connection *connection, struct slice frame)
             client_push(owner, &connection->frame);
             return;
         case SESSION_CONFIRMATION:
+            assert(is_subscription);
             take_confirmation(connection, head);
             return;
         case SESSION_NO_MEMORY:
@@ -949,6 +954,7 @@ static bool was_refused(struct connection *connection, struct request *request, 
         connection_close(connection, OUTCOME_LOST, NULL);
         return true;
     }
+    assert(request);
     if (request->question == QUESTION_OPENING)
         return false;
     enum refusal refusal = refusal_of_request(request, error);
@@ -1057,7 +1063,7 @@ void connection_done(struct connection *connection)
 
 void connection_send_again(struct connection *connection, struct request *request)
 {
-    connection_take_oldest(connection);
+    take_oldest(connection, request->runs_script);
     connection->taken--; /* that was no answer */
     connection->timed_us = 0;
     request->state = REQUEST_NEW;
@@ -1077,13 +1083,11 @@ static bool refuses_everything(struct connection *connection, struct slice error
     return !connection->was_answered && (slice_equals(error, words[0]) || slice_equals(error, words[1]));
 }
 
-struct request *connection_take_oldest(struct connection *connection)
-{
-    return take_oldest(connection, true);
-}
+struct request *connection_take_oldest(struct connection *connection) { return take_oldest(connection, true); }
 
-/* A write of which no byte has left changes nothing: its keys are read where they were before. */
-static inline struct request *take_oldest(struct connection *connection, bool was_sent)
+struct request *connection_take_undone(struct connection *connection) { return take_oldest(connection, false); }
+
+static inline struct request *take_oldest(struct connection *connection, bool may_have_run)
 {
     struct request *request = request_queue_pop(&connection->queue);
     assert(request);
@@ -1093,7 +1097,7 @@ static inline struct request *take_oldest(struct connection *connection, bool wa
     connection->taken++;
     connection->backend->load->outstanding--;
     connection->was_answered = true;
-    if (was_sent)
+    if (may_have_run)
         touch_end(request, connection);
     else
         touch_cancel(request, connection);

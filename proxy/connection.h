@@ -164,8 +164,10 @@ bool connection_ask(struct connection *connection, const struct slice *words, si
 bool connection_say(struct connection *connection, struct slice commands, uint32_t replies,
                     enum request_question question);
 
-/* Takes the oldest request off the queue, since it is answered, or to be sent elsewhere. */
+/* Takes the oldest request off the queue, since it is answered, or lost; or since it has changed nothing and is to be sent
+ * elsewhere, so that its keys are read where they were before. */
 struct request *connection_take_oldest(struct connection *connection);
+struct request *connection_take_undone(struct connection *connection);
 
 /* The oldest request, one of the proxy's own, is answered. */
 void connection_done(struct connection *connection);

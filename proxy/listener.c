@@ -130,10 +130,6 @@ static int bind_tcp(const struct config_address *address, char *error, size_t si
                     setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
                     (chosen->ai_family != AF_INET6 ||
                      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address->host[0] ? &on : &off, sizeof on) == 0) &&
-                    /* Linux gives these to each socket that is accepted. */
-                    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
-                    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0 &&
-                    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) == 0 &&
                     bind(fd, chosen->ai_addr, chosen->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
     if (!is_bound) {
         snprintf(error, size, "%s", strerror(errno));
@@ -142,6 +138,10 @@ static int bind_tcp(const struct config_address *address, char *error, size_t si
         fd = -1;
     }
     freeaddrinfo(found);
+    /* Linux gives these to each socket that is accepted. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     return fd;
 }
 

@@ -227,7 +227,7 @@ void transaction_take_along(struct connection *connection, struct request_queue 
             connection_own_end(connection, connection_take_oldest(connection));
             continue;
         }
-        connection_take_oldest(connection);
+        connection_take_undone(connection);
         request->state = REQUEST_NEW;
         request->connection = NULL;
         request_queue_push(taken, request);

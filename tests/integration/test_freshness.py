@@ -310,6 +310,22 @@ def test_a_read_of_what_a_held_write_will_change_is_answered_by_the_replica_whil
         assert reader.get("key") == b"1"
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_read_of_what_a_held_transaction_will_change_is_answered_by_the_replica(lagging, processes, attempt):
+    pointsman = lagging.pointsman(processes, failover_hold_time="3s")
+    with pointsman.raw(timeout=30) as writer, pointsman.client() as reader:
+        writer.ask("SET", "key", 1)
+        wait_for_reads_by(lagging, reader, "key")
+        assert writer.ask("MULTI") == b"OK"
+        assert writer.ask("SET", "key", 2) == b"QUEUED"
+        os.kill(pointsman.pid, signal.SIGSTOP)  # a thread is told of the end and of the EXEC at once
+        lagging.master.kill()
+        writer.command("EXEC")
+        os.kill(pointsman.pid, signal.SIGCONT)
+        assert writer.is_silent(0.2)
+        assert reader.get("key") == b"1"
+
+
 def test_a_transaction_writes_what_it_did_before_a_multi_that_was_refused(lagging, processes):
     pointsman = lagging.pointsman(processes)
     with pointsman.client() as client:

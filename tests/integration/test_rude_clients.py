@@ -266,3 +266,14 @@ def test_subscriber_of_a_loading_node_gets_its_answers_in_order(processes):
         assert first == [b"pong", b""] or first.startswith(b"LOADING")
         assert second == [b"unsubscribe", b"c", 0]
         reload.join()
+
+
+@pytest.mark.parametrize("limit", ["128k", "256k"])
+def test_who_reads_is_not_closed_for_what_one_turn_brings_of_a_reply_larger_than_the_limit(processes, limit):
+    alone = processes(Server("alone")).ready()
+    pointsman = processes(Pointsman(alone.address, upstream_kind="static", proxy_client_output_limit=limit))
+    size = 1 << 20
+    with pointsman.raw() as link:
+        link.ask("SET", "large", "x" * size)
+        for _ in range(100):
+            assert len(link.ask("GET", "large")) == size
