@@ -60,6 +60,7 @@ class Sample:
     p99_ms: float
     p999_ms: float
     load_was_the_limit: bool
+    disturbed: float  # see load.Outcome
     replica_share: float = 0.0  # of the hits
 
     @property
@@ -320,6 +321,7 @@ def measure_once(rig, world, name, proxy, scenario, requests, rate):
         p99_ms=outcome.p99_ms,
         p999_ms=outcome.p999_ms,
         load_was_the_limit=outcome.was_the_limit,
+        disturbed=outcome.disturbed,
         replica_share=1 - did.hits_of_first / did.hits if scenario.world == "replicas" and did.hits else 0.0,
     )
     check_that_reads_were_split(scenario, name, sample)

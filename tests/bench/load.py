@@ -93,6 +93,7 @@ class Outcome:
     p99_ms: float
     p999_ms: float
     was_the_limit: bool = False
+    disturbed: float = 0.0  # of the requests, which the latencies are without
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,10 @@ def run_openloop(rig, port, scenario, requests, rate):
     else:
         words += ["--pipeline", str(scenario.pipeline)]
     said = openloop(rig, port, *words, limit_seconds=limit_of(requests))
-    latency = said["undisturbed_us" if rate else "latency_us"]
+    disturbed = said["disturbed"] / max(said["answered"], 1) if rate else 0.0
+    latency = said["undisturbed_us" if 0.0 < disturbed < 1.0 else "latency_us"]
     percentiles = [latency[name] / 1000 for name in ("p50", "p99", "p99_9")]
-    return Outcome(said["sent"], said["requests_per_second"], *percentiles, said["was_the_limit"])
+    return Outcome(said["sent"], said["requests_per_second"], *percentiles, said["was_the_limit"], disturbed)
 
 
 def openloop_arguments(scenario):

@@ -36,6 +36,7 @@ NAMES = {
     POINTSMAN_ONE: "Pointsman before one",
     POINTSMAN_MASTER: "Pointsman, all to the master",
 }
+DISTURBED_UNTOLD = 0.001
 WORLDS_IN_WORDS = {"one": "", "three": " over 3 masters", "replicas": " with 2 replicas"}
 
 
@@ -80,9 +81,9 @@ def print_scenario(scenario, contestants, results):
         if not own:
             continue
         print(row(cells(scenario.name, name, own, results.samples)), flush=True)
-        disturbed = sum(sample.load_was_the_limit for sample in own)
-        if disturbed:
-            results.note(f"{scenario.name} {name}: the load itself was disturbed in {disturbed} of {len(own)} rounds")
+        disturbed = median(own, "disturbed")
+        if disturbed > DISTURBED_UNTOLD:
+            results.note(f"{scenario.name} {name}: {100 * disturbed:.1f} % left out, as the load itself did not run")
         if own[0].replica_share:
             results.note(f"{scenario.name} {name}: {100 * median(own, 'replica_share'):.1f} % of reads by replicas")
     if scenario.name in results.rates:

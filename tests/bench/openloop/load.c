@@ -31,6 +31,7 @@ enum {
     HEADER_BYTES = 64,                 /* of a command, and of the value of a SET; they are less */
     SPIN_NS = 20 * 1000,               /* waking up takes about as long */
     LONGEST_WAIT_NS = 100 * 1000 * 1000,
+    SEND_NS = 20 * 1000,   /* much for a send: while we work we do run, and what that delays counts */
     DISTURBING_SHARE = 10, /* what we have made a tenth longer ourselves says nothing of the server */
     NS_PER_SECOND = 1000 * 1000 * 1000,
 };
@@ -79,6 +80,7 @@ struct load {
     uint64_t start_ns, now_ns, measured_from_ns, last_reply_ns, held_until_ns;
     uint64_t stopped_ns; /* all times when we did not run though we were to */
     uint64_t last_stop_ns, stopped_until_ns;
+    uint64_t sends; /* since we last looked at the clock */
     uint64_t in_flight, next_key;
     double cpu_before;
     bool is_measuring;
@@ -449,6 +451,7 @@ static void flush(struct load *load, struct connection *connection)
     while (connection->output_begin < connection->output_end) {
         ssize_t sent = send(connection->fd, connection->output + connection->output_begin,
                             connection->output_end - connection->output_begin, MSG_NOSIGNAL);
+        load->sends++;
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && errno == EAGAIN) {
             watch(load, connection, true);
@@ -479,7 +482,8 @@ static void wait_and_read(struct load *load)
     struct timespec wait = {.tv_nsec = wait_ns > SPIN_NS ? (long)(wait_ns - SPIN_NS) : 0};
     int count = epoll_pwait2(load->epoll, events, EVENTS, &wait, NULL);
     load->now_ns = clock_ns();
-    note_stop(load, looked_ns + wait_ns);
+    note_stop(load, looked_ns + wait_ns + load->sends * SEND_NS);
+    load->sends = 0;
     for (int i = 0; i < count && !load->has_failed; i++) {
         struct connection *connection = events[i].data.ptr;
         if (events[i].events & EPOLLOUT) flush(load, connection);
