@@ -145,13 +145,13 @@ def test_replica_that_accepts_and_never_answers_loses_its_reads_and_gets_them_ba
 def test_writes_wait_while_the_breaker_of_the_master_is_open(processes):
     server = processes(Server("master")).ready()
     with Relay(server.port) as relay, Pointsman(
-        relay.address, upstream_kind="static", proxy_request_timeout="300ms", retry_max_delay="500ms"
+        relay.address, upstream_kind="static", proxy_request_timeout="300ms", retry_max_delay="500ms", breaker_open_time="5s"
     ) as pointsman, pointsman.raw() as link, pointsman.raw(timeout=30) as writer:
         assert link.ask("GET", "k") is None
         relay.is_mute = True
         relay.cut_carriers()
         wait_for(
-            lambda: link.ask("GET", "k") and info(pointsman)[1][relay.address]["breaker"] != "closed", 30, "it to open"
+            lambda: link.ask("GET", "k") and info(pointsman)[1][relay.address]["breaker"] == "open", 30, "it to open"
         )
         writer.command("SET", "k", "written")
         wait_for(lambda: info(pointsman)[0]["held_requests"] == 1, what="the write to be held")

@@ -339,8 +339,8 @@ def test_many_pieces_that_lose_their_master_together_cost_little(writes):
         names = list({slot_of(f"k{i}"): f"k{i}" for i in range(60000)}.values())
         chance, slots, expected = random.Random(1), quick.own_slots(), 0
         commands = []
-        for number in range(250):
-            keys = chance.sample(names, 120)
+        for number in range(120):  # as many as one client may have on its way where there is a crowd
+            keys = chance.sample(names, 250)
             is_write = writes and number % 2
             commands.append(encode("MSET", *(word for key in keys for word in (key, 1))) if is_write else encode("MGET", *keys))
             expected += sum(slot_of(key) in slots for key in keys)
@@ -359,9 +359,9 @@ def test_many_pieces_that_lose_their_master_together_cost_little(writes):
             answers = [link.read() for _ in commands]
             assert pointsman.cpu() - before < 1.5 * SLOWNESS
             if not writes:
-                assert answers == [[None] * 120] * len(commands)
+                assert answers == [[None] * 250] * len(commands)
             else:
-                assert all(len(answer) == 120 for answer in answers[::2])
+                assert all(len(answer) == 250 for answer in answers[::2])
                 assert all(answer == b"OK" or UNKNOWN in answer for answer in answers[1::2])
     finally:
         own.stop()
