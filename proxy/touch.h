@@ -47,7 +47,7 @@ void touch_queued(struct client *client, const struct command_at_hand *at_hand);
 void touch_begin(const struct request *request, const struct connection *connection);
 /* It was answered, or lost. */
 void touch_end(const struct request *request, const struct connection *connection);
-/* Not a byte of it was sent. */
+/* It has changed nothing: not a byte of it was sent, or the node refused it. */
 void touch_cancel(const struct request *request, const struct connection *connection);
 
 /* Nothing is to be written any more by the transaction that its client was in. */

@@ -66,7 +66,8 @@ void freshness_destroy(struct freshness *freshness);
 /* The cell of a key. */
 uint32_t freshness_cell_of(const struct freshness *freshness, struct slice key);
 
-/* A write to the cell is given to a node; it was answered, or lost; it was taken back before a byte of it left. */
+/* A write to the cell is given to a node; it was answered, or lost; it changed nothing, since no byte of it left or the node
+ * refused it, and goes elsewhere. */
 static inline void freshness_begin(struct freshness_cell *cell)
 {
     atomic_fetch_add_explicit(&cell->in_flight, 1, memory_order_relaxed);

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-What a request costs through Pointsman, HAProxy (TCP mode), nutcracker, and with no proxy between, in one run; and how
-long it waits.
+What a request costs through Pointsman, HAProxy (TCP mode), nutcracker, the floor (floor.c: parses nothing), and with no
+proxy between, in one run; and how long it waits.
 
 For each scenario the contestants take turns, in an order that rotates from round to round, before the same nodes: one
 Redis (get_p1 and so on), three masters (c_...: a Redis Cluster for Pointsman, three servers for nutcracker, and
